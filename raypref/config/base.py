@@ -1,0 +1,40 @@
+"""What every part of a config shares: frozen, strict, and helpful about a typo."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from raypref.errors import UserError
+
+
+class Frozen(BaseModel):
+    """A config section: immutable, with unknown keys refused and the nearest known key suggested."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            known = set(cls.model_fields) | {f.alias for f in cls.model_fields.values() if f.alias}
+            for key in values:
+                if key not in known:
+                    raise ValueError(unknown_key(str(key), known))
+        return values
+
+
+def unknown_key(key: str, known: set[str]) -> str:
+    """A one-line complaint about `key`, with the closest of `known` or the whole list."""
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else "known keys: " + ", ".join(sorted(known))
+    return f"unknown key '{key}': {hint}"
+
+
+def pick(name: str, known: dict[str, Any], what: str) -> Any:
+    """`known[name]`, or a UserError that names the nearest choice."""
+    if name in known:
+        return known[name]
+    raise UserError(f"no {what} is called '{name}'", mend=unknown_key(name, set(known)).split(": ", 1)[1])
