@@ -1,0 +1,56 @@
+"""One run, whole: what the chain of stages is computed from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from raypref.config.base import Frozen
+from raypref.config.data import DataConfig, PromptConfig
+from raypref.config.model import ModelConfig, ScratchModel
+from raypref.config.training import AlignConfig, EvaluationConfig, ResourceConfig, TrainingConfig
+
+
+def _a_name(text: str) -> str:
+    if not text.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise ValueError(f"'{text}': letters, digits, '.', '-' and '_' only, as it becomes part of folder names")
+    return text
+
+
+class RunConfig(Frozen):
+    """A run of raypref: data, model, fine-tuning, alignment, evaluation."""
+
+    name: Annotated[str, AfterValidator(_a_name)] = "run"
+    """A word for people; part of folder names, never of what is computed."""
+    data: DataConfig = DataConfig()
+    """From a raw log to preference examples."""
+    prompt: PromptConfig = PromptConfig()
+    """How an example becomes text."""
+    model: ModelConfig = Field(default_factory=ScratchModel)
+    """The backbone."""
+    sft: TrainingConfig = TrainingConfig()
+    """Supervised fine-tuning on the preferred titles."""
+    align: AlignConfig = AlignConfig()
+    """Preference alignment."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What is measured."""
+    resources: ResourceConfig = ResourceConfig()
+    """Hardware; changes nothing but the time."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        c = self.data.candidates
+        beside_target = c.train_future + c.train_random - 1
+        if self.align.negatives > beside_target:
+            raise ValueError(
+                f"align.negatives = {self.align.negatives}, but an example has {beside_target} candidates beside its "
+                f"target: take at most {beside_target}, or raise data.candidates.train_random"
+            )
+        for stage, training in (("sft", self.sft), ("align", self.align)):
+            if training.global_batch % self.resources.workers:
+                raise ValueError(
+                    f"{stage}.global_batch = {training.global_batch} does not divide among "
+                    f"resources.workers = {self.resources.workers}"
+                )
+        return self

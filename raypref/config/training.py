@@ -1,0 +1,89 @@
+"""How a stage is trained, and on what hardware."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from raypref.config.base import Frozen
+from raypref.config.objectives import ObjectiveConfig, Recpo
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class TrainingConfig(Frozen):
+    """Optimization of one stage: AdamW, cosine decay after a linear warm-up (RecPO E.3)."""
+
+    learning_rate: Positive = 1e-5
+    """Peak learning rate."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled weight decay."""
+    global_batch: Count = 128
+    """Examples of one optimizer step, over all workers."""
+    epochs: Positive = 3.0
+    """Passes over the training examples."""
+    max_steps: Count | None = None
+    """Stop after so many steps, however many epochs that is; the learning rate's schedule ends there."""
+    clip: Positive = 1.0
+    """Gradients with a greater norm are scaled down to it."""
+    validations: Annotated[int, Field(ge=0)] = 4
+    """How often to validate, evenly spread, the last time at the end; 0: never."""
+    validation_examples: Count = 256
+    """Validation examples used, at most."""
+    keep: Literal["loss", "hr@1", "last"] = "loss"
+    """Which weights are kept: the best validation loss, the best validation HR@1 by exact ranking, or the last."""
+    seed: int = 0
+    """Seed of the order of examples, of the negatives drawn and of dropout."""
+
+
+class AlignConfig(TrainingConfig):
+    """Preference alignment of the SFT model."""
+
+    objective: ObjectiveConfig = Recpo()
+    """The loss and its hyper-parameters."""
+    negatives: Count = 3
+    """K: dispreferred titles of each example, drawn anew each epoch from the prompt's own candidates."""
+
+
+class EvaluationConfig(Frozen):
+    """What is measured on held-out users."""
+
+    splits: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+    """Which held-out sets; choose by validation, report test."""
+    max_examples: Count | None = None
+    """Only the first so many of each split; none: all."""
+    generate: bool = True
+    """Greedy generation too (HR@1 and ValidRatio as the papers have them); it is the slow part."""
+    batch: Count = 32
+    """Users at a time."""
+
+
+class ResourceConfig(Frozen):
+    """Hardware of each stage. Never part of an address: it changes the time, not the numbers (beyond rounding)."""
+
+    workers: Count = 1
+    """Training workers; the global batch is divided among them."""
+    cpus_per_worker: Positive = 1.0
+    """Logical CPUs of a worker."""
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs of a worker; a fraction lets trials share one."""
+    threads: Count | None = None
+    """Torch threads of a worker on the CPU; none: the machine's cores divided by the workers that run at once."""
+    micro_batch: Count = 16
+    """Examples that go through the model at once; the rest of the global batch is accumulated."""
+    engine: Literal["deepspeed", "torch"] = "deepspeed"
+    """What runs the optimizer step."""
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed ZeRO: 1 shards the optimizer's state over the workers, 2 gradients too, 3 weights too."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 autocast on GPUs that have it, else float32."""
+    checkpoint_every: Count = 200
+    """Steps between checkpoints that a killed worker resumes from."""
+    concurrent_trials: Count | None = None
+    """Trials at once; none: as many as the machine or cluster holds."""
+    max_failures: Annotated[int, Field(ge=0)] = 1
+    """How often a failed stage is tried again from its last checkpoint."""

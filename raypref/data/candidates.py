@@ -1,0 +1,88 @@
+"""The list that the model chooses from: the target, later items of the user, random never-interacted ones.
+
+Every draw is a hash of (seed, user, position) and a counter, so it depends on neither the order of the work nor the
+target. Seeding by the target, as the published S-DPO data did, lets a target be told from its place in the list.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raypref.errors import UserError
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+SPARE_DRAWS = 8
+
+
+def mix(x: np.ndarray) -> np.ndarray:
+    """splitmix64's finalizer (Steele et al., 2014): uint64 to well-spread uint64."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def keys(seed: int, user: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """(n,) uint64 random keys of examples, a function of (seed, user, position) alone."""
+    with np.errstate(over="ignore"):
+        base = mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF) + _GOLDEN)
+        return mix(mix(base ^ (user.astype(np.uint64) + _GOLDEN)) ^ position.astype(np.uint64))
+
+
+def draws(key: np.ndarray, counters: np.ndarray) -> np.ndarray:
+    """(n, len(counters)) uint64 random numbers of each key."""
+    with np.errstate(over="ignore"):
+        return mix(key[:, None] + _GOLDEN * (counters.astype(np.uint64) + np.uint64(1)))
+
+
+class NeverInteracted:
+    """Samples items that a user never interacted with, without repeats within a row."""
+
+    def __init__(self, user: np.ndarray, item: np.ndarray) -> None:
+        """`user`, `item`: the whole log's columns; only items that occur in it are sampled."""
+        self.items = np.unique(item)
+        self._width = int(item.max()) + 1
+        self._seen = np.sort(user.astype(np.int64) * self._width + item)
+        self._counts = np.bincount(user)
+
+    def check(self, wanted: int, where: str) -> None:
+        """Refuse a catalog in which some user leaves fewer than `wanted` items."""
+        left = len(self.items) - int(self._counts.max())
+        if left < wanted:
+            raise UserError(
+                f"the most active user leaves only {left} of {len(self.items)} items to sample from; {wanted} are needed",
+                where=where,
+                mend="ask for fewer random candidates, or filter less (data.k_core)",
+            )
+
+    def sample(self, key: np.ndarray, user: np.ndarray, wanted: int) -> np.ndarray:
+        """(n, wanted) items for `user` (n,) by the random keys `key` (n,)."""
+        chosen = np.empty((len(key), wanted), dtype=np.int32)
+        todo = np.arange(len(key))
+        width = wanted + SPARE_DRAWS
+        while len(todo):
+            # A row that found too few starts over with twice the draws: the first ones are the same, so are its items.
+            random = draws(key[todo], np.arange(width))
+            item = self.items[((random >> np.uint64(32)) * np.uint64(len(self.items))) >> np.uint64(32)]
+            good = ~self._is_seen(user[todo], item) & _first_of_row(item)
+            enough = good.sum(axis=1) >= wanted
+            first_good = np.argsort(~good[enough], axis=1, kind="stable")[:, :wanted]
+            chosen[todo[enough]] = np.take_along_axis(item[enough], first_good, axis=1)
+            todo = todo[~enough]
+            width *= 2
+        return chosen
+
+    def _is_seen(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        code = user.astype(np.int64)[:, None] * self._width + item
+        place = np.searchsorted(self._seen, code)
+        return self._seen[np.minimum(place, len(self._seen) - 1)] == code
+
+
+def _first_of_row(item: np.ndarray) -> np.ndarray:
+    """True where a value has not stood further left in its row."""
+    order = np.argsort(item, axis=1, kind="stable")
+    ordered = np.take_along_axis(item, order, axis=1)
+    first = np.ones_like(ordered, dtype=bool)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    result = np.empty_like(first)
+    np.put_along_axis(result, order, first, axis=1)
+    return result

@@ -1,0 +1,84 @@
+"""From an example to text: RecPO's figure 5, in several wordings and for several kinds of item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raypref.config.data import PromptConfig
+from raypref.data.splitting import LIKED
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a domain speaks of its items."""
+
+    title: str
+    done: str  # "viewing" in "viewing history"
+    do: str  # "watch" in "watch next"
+
+
+DOMAINS = {
+    "movie": Words("movie", "viewing", "watch"),
+    "book": Words("book", "reading", "read"),
+    "music": Words("artist", "listening", "listen to"),
+    "game": Words("game", "playing", "play"),
+    "beer": Words("beer", "drinking", "drink"),
+    "product": Words("product", "purchase", "buy"),
+}
+
+# (before the history, before the candidates); {rated} and {rate} are empty where a prompt shows no ratings.
+TEMPLATES = (
+    (
+        "Analyzing the user's logged {title} {done}{rated} records:",
+        "select the title they'd most likely {do} next{rate} from following candidates:",
+    ),
+    (
+        "Given the user's recent {done}{rated} history:",
+        "recommend a {title} they'll likely {do} next{rate} from following candidates:",
+    ),
+    (
+        "Leverage the user's {title} {done}{rated} history:",
+        "predict their next{favored} choice from these candidates:",
+    ),
+)
+ANSWER = "Answer:\n"
+
+
+class PromptRenderer:
+    """Renders prompts for one catalog. A title always stands alone at a line's start, in the prompt as in the answer."""
+
+    def __init__(self, config: PromptConfig, domain: str, liked_targets: bool) -> None:
+        """`liked_targets`: the task asks for an item rated 4 or 5, not just for the next one."""
+        words = DOMAINS[domain]
+        fill = {
+            "title": words.title,
+            "done": words.done,
+            "do": words.do,
+            "rated": " and rating" if config.ratings else "",
+            "rate": " and highly rate (4 to 5)" if liked_targets else "",
+            "favored": " highly-rated (4 to 5)" if liked_targets else "",
+        }
+        self.config = config
+        self.templates = [(a.format(**fill), b.format(**fill)) for a, b in TEMPLATES[: config.templates]]
+
+    def __call__(
+        self, template: int, history: Sequence[str], ratings: Sequence[float], candidates: Sequence[str], drop: int = 0
+    ) -> str:
+        """The prompt, up to and with `Answer:`.
+
+        Args:
+            template: any number; taken modulo the number of templates in use.
+            history: titles, oldest first. ratings: of each, 1 to 5, NaN where there is none.
+            candidates: titles in the order shown.
+            drop: how many of the oldest history lines to leave out.
+        """
+        before, task = self.templates[template % len(self.templates)]
+        shown = list(zip(history, ratings))
+        if self.config.items == "filtered":
+            shown = [(title, rating) for title, rating in shown if not rating < LIKED]
+        lines = [
+            f"{title} | Rating: {rating:.0f}" if self.config.ratings and rating == rating else title
+            for title, rating in shown[drop:]
+        ]
+        return "\n".join([before, *lines, task, *candidates, ANSWER])

@@ -1,0 +1,56 @@
+"""Finding a source's files, and keeping account of its broken lines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+
+from raypref.data.schema import REJECTED
+from raypref.errors import UserError
+
+
+def find(path: Path, what: str, files: tuple[str, ...] = ()) -> Path:
+    """`path`, or the same under $RAYPREF_DATA; a folder must hold `files`."""
+    roots = [Path(os.environ["RAYPREF_DATA"])] if os.environ.get("RAYPREF_DATA") else []
+    tried = [path.expanduser(), *(root / path for root in roots)]
+    found = next((p for p in tried if p.exists()), None)
+    if found is None:
+        raise UserError(
+            f"{what}: there is no {path}",
+            where=", ".join(str(p.absolute()) for p in tried),
+            mend="give the place by --data.source.path, or set RAYPREF_DATA to the folder that holds it",
+        )
+    missing = [name for name in files if not (found / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{what}: the folder lacks {', '.join(missing)}",
+            where=str(found.absolute()),
+            mend=f"unpack the whole data set there; it should hold {', '.join(files)}",
+        )
+    return found
+
+
+def rejected_table(file: Path, lines: list[int], reasons: list[str], texts: list[str]) -> pa.Table:
+    """Refused lines of one file as `schema.REJECTED`."""
+    return pa.table(
+        {"file": [file.name] * len(lines), "line": lines, "reason": reasons, "text": [t[:500] for t in texts]},
+        schema=REJECTED,
+    )
+
+
+def tolerate(rejected: pa.Table, total: int, limit: float, file: Path) -> None:
+    """Refuse a file of which more than `limit` (a share) is broken, showing the first five lines."""
+    if total == 0:
+        raise UserError("the file is empty", where=str(file), mend="download or export it again")
+    if rejected.num_rows <= limit * total:
+        return
+    shown = "\n".join(
+        f"    line {row['line']}: {row['reason']}: {row['text'][:80]!r}" for row in rejected.slice(0, 5).to_pylist()
+    )
+    raise UserError(
+        f"{rejected.num_rows:,} of {total:,} lines are broken ({rejected.num_rows / total:.1%}; limit {limit:.1%}):\n{shown}",
+        where=str(file),
+        mend="mend the lines, or allow more by --data.source.max-bad-lines",
+    )

@@ -1,0 +1,61 @@
+"""From text to token ids: one prompt and all candidate titles of each example."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+from raypref.data.prompts import PromptRenderer
+from raypref.errors import UserError
+
+TOKENS = pa.schema(
+    [
+        pa.field("example", pa.int64(), nullable=False),
+        pa.field("prompt_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("title_ids", pa.list_(pa.list_(pa.int32())), nullable=False),  # of each candidate, with the end token
+    ]
+)
+
+
+class ExampleTokenizer:
+    """Tokenizes tables of examples; titles are tokenized once, when it is made."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, renderer: PromptRenderer, titles: Sequence[str], max_tokens: int
+    ) -> None:
+        """`titles`: of item 0, 1, ...; `max_tokens`: longer prompts lose their oldest history lines."""
+        self.tokenizer, self.renderer, self.max_tokens = tokenizer, renderer, max_tokens
+        self.titles = np.array(titles, dtype=object)
+        encoded = tokenizer(list(titles), add_special_tokens=False)["input_ids"]
+        self.title_ids = [[*ids, tokenizer.eos_token_id] for ids in encoded]
+
+    def __call__(self, examples: pa.Table) -> pa.Table:
+        """`schema.EXAMPLES` in, `TOKENS` out, row for row."""
+        rows = list(
+            zip(
+                examples["example"].to_pylist(),
+                [self.titles[h] for h in examples["history"].to_pylist()],
+                examples["history_rating"].to_pylist(),
+                [self.titles[c] for c in examples["candidates"].to_pylist()],
+            )
+        )
+        prompts = self.tokenizer([self.renderer(*row) for row in rows], verbose=False)["input_ids"]
+        for i, ids in enumerate(prompts):
+            if len(ids) > self.max_tokens:
+                prompts[i] = self._shortened(rows[i])
+        titles = [[self.title_ids[item] for item in c] for c in examples["candidates"].to_pylist()]
+        return pa.table({"example": examples["example"], "prompt_ids": prompts, "title_ids": titles}, schema=TOKENS)
+
+    def _shortened(self, row: tuple[int, Sequence[str], Sequence[float], Sequence[str]]) -> list[int]:
+        for drop in range(1, len(row[1]) + 1):
+            ids: list[int] = self.tokenizer(self.renderer(*row, drop=drop), verbose=False)["input_ids"]
+            if len(ids) <= self.max_tokens:
+                return ids
+        raise UserError(
+            f"the candidates alone take {len(ids)} tokens of a prompt that may have {self.max_tokens}",
+            where="prompt.max_tokens",
+            mend="raise it, or draw fewer candidates",
+        )

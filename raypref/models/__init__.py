@@ -1,0 +1,1 @@
+"""Backbones and how titles are scored with them."""

@@ -1,0 +1,155 @@
+"""Causal language models: built from config or loaded by name, with or without LoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from raypref.config.model import ModelConfig, PretrainedModel, ScratchModel
+from raypref.errors import UserError
+
+BEGIN, END, PAD = "<s>", "</s>", "<pad>"
+MAX_POSITIONS = 4096
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerBase:
+    """A byte-level BPE tokenizer (Llama-3's kind) of at most `vocabulary` tokens, fitted on `texts`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            # A newline is a token of its own, so that a title's tokens are the same in the prompt and as the answer.
+            pre_tokenizers.Split("\n", behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[BEGIN, END, PAD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=PAD, model_max_length=MAX_POSITIONS
+    )
+
+
+def load_tokenizer(path: Path | str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub name; one without a pad token pads with its end token."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision)
+    except (OSError, ValueError) as error:
+        raise _not_loadable(str(path), "tokenizer", error) from error
+    if tokenizer.eos_token_id is None:
+        raise UserError("the tokenizer has no end token", where=str(path), mend="take another model")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def check_model(config: ModelConfig) -> None:
+    """Refuse, before anything expensive, a model folder that can't be loaded."""
+    if isinstance(config, ScratchModel):
+        return
+    folder = Path(config.path).expanduser()
+    looks_local = folder.exists() or config.path.startswith(("/", "./", "../", "~"))
+    if looks_local and not (folder / "config.json").is_file():
+        raise UserError("no model lies there: config.json is missing", where=config.path, mend="check model.path")
+    if looks_local and not any(folder.glob("*.safetensors")):
+        raise UserError(
+            "the model folder has no weights (*.safetensors)",
+            where=config.path,
+            mend="download the weights too, or convert them with save_pretrained",
+        )
+
+
+def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | PeftModel:
+    """The untrained policy: the backbone, with a fresh adapter if the config has LoRA."""
+    torch.manual_seed(config.seed)
+    if isinstance(config, ScratchModel):
+        model = AutoModelForCausalLM.from_config(_llama(config, tokenizer), attn_implementation="sdpa")
+    else:
+        model = _load_weights(config)
+    if config.lora is not None:
+        torch.manual_seed(config.seed)
+        targets = config.lora.target_modules
+        model = get_peft_model(
+            model,
+            LoraConfig(
+                r=config.lora.rank,
+                lora_alpha=config.lora.alpha,
+                lora_dropout=config.lora.dropout,
+                target_modules=targets if isinstance(targets, str) else list(targets),
+                task_type="CAUSAL_LM",
+            ),
+        )
+    return model
+
+
+def restore(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedModel | PeftModel:
+    """The policy as `save` left it in `folder`, ready to be trained on."""
+    if config.lora is None:
+        return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa")
+    base = build(config.model_copy(update={"lora": None}), tokenizer)
+    return PeftModel.from_pretrained(base, folder, is_trainable=True)
+
+
+def save(model: PreTrainedModel | PeftModel, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+    """Weights as safetensors, the adapter alone where there is one; `state` replaces the model's own weights."""
+    model.save_pretrained(folder, state_dict=state)
+
+
+def _llama(config: ScratchModel, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.key_value_heads,
+        intermediate_size=config.intermediate_size,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _load_weights(config: PretrainedModel) -> PreTrainedModel:
+    check_model(config)
+    # Weights that are trained themselves are kept in float32: bfloat16 loses updates smaller than 1/256 of a weight.
+    dtype = torch.float32 if config.lora is None else getattr(torch, config.dtype)
+    try:
+        AutoConfig.from_pretrained(config.path, revision=config.revision)
+        model = AutoModelForCausalLM.from_pretrained(
+            config.path, revision=config.revision, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise _not_loadable(config.path, "model", error) from error
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    return model
+
+
+def _not_loadable(path: str, what: str, error: Exception) -> UserError:
+    return UserError(
+        f"the {what} can't be loaded: {str(error).splitlines()[0][:200]}",
+        where=f"model.path = {path}",
+        mend="check the name, log in to the hub if it is gated, or give a folder that holds the model",
+    )

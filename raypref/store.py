@@ -1,0 +1,149 @@
+"""Content-addressed results: a stage's output lies at an address that its config and inputs determine.
+
+`<root>/<stage>/<name>-<hash>/` is written under a temporary name, synced and renamed, with the manifest `_SUCCESS` written
+last, so a folder with a manifest is whole and is never written again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raypref.errors import UserError
+from raypref.provenance import provenance
+
+MANIFEST = "_SUCCESS"
+KEEP_TEMPORARY_S = 24 * 3600
+
+
+def digest(content: Any) -> str:
+    """A short hash of anything that JSON can hold."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a stage's output lies: `stage/name-key`."""
+
+    stage: str
+    name: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}/{self.name}-{self.key}"
+
+
+class Store:
+    """The folder that holds every stage's output."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).expanduser().absolute()
+
+    def path(self, address: Address) -> Path:
+        return self.root / str(address)
+
+    def done(self, address: Address) -> bool:
+        return (self.path(address) / MANIFEST).is_file()
+
+    def manifest(self, address: Address) -> dict[str, Any]:
+        """What was written with the output: config, inputs, seconds, versions, facts of the stage."""
+        result: dict[str, Any] = json.loads((self.path(address) / MANIFEST).read_text())
+        return result
+
+    def scratch(self, address: Address) -> Path:
+        """A folder for unfinished work of `address` (checkpoints), the same for every attempt."""
+        return self.root / ".scratch" / f"{address.stage}-{address.name}-{address.key}"
+
+    @contextlib.contextmanager
+    def writing(self, address: Address, config: Any, inputs: dict[str, str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """A fresh folder to write into, and a dict of facts for the manifest; published when the block ends well.
+
+        Two writers of one address do the same work; the first to finish wins.
+        """
+        target = self.path(address)
+        temporary = target.parent / f".tmp-{target.name}-{uuid.uuid4().hex[:8]}"
+        facts: dict[str, Any] = {}
+        started = time.time()
+        try:
+            self._sweep(target.parent)
+            temporary.mkdir(parents=True)
+            yield temporary, facts
+            manifest = {
+                "address": str(address),
+                "config": config,
+                "inputs": inputs,
+                "seconds": round(time.time() - started, 3),
+                "host": socket.gethostname(),
+                "facts": facts,
+                "provenance": provenance(),
+            }
+            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
+            _sync(temporary)
+            with contextlib.suppress(OSError) if self.done(address) else contextlib.nullcontext():
+                os.rename(temporary, target)
+        except OSError as error:
+            raise _explained(error, self.root) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(self.scratch(address), ignore_errors=True)
+
+    def _sweep(self, folder: Path) -> None:
+        """Remove what writers that were killed a day ago or more have left."""
+        for leftover in folder.glob(".tmp-*"):
+            with contextlib.suppress(OSError):
+                if time.time() - leftover.stat().st_mtime > KEEP_TEMPORARY_S:
+                    shutil.rmtree(leftover, ignore_errors=True)
+
+    def check_space(self, needed_bytes: int) -> None:
+        """Refuse to start where the disk has less than `needed_bytes` free, or can't be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.root).free
+        except OSError as error:
+            raise _explained(error, self.root) from error
+        if not os.access(self.root, os.W_OK):
+            raise UserError("results can't be written", where=str(self.root), mend="choose another folder by --root")
+        if free < needed_bytes:
+            raise UserError(
+                f"{free / 1e9:.2f} GB are free on the disk; this run may need {needed_bytes / 1e9:.2f} GB",
+                where=str(self.root),
+                mend="free some space, or choose another folder by --root",
+            )
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(json.dumps(content, indent=1, default=str))
+    os.replace(temporary, path)
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _explained(error: OSError, root: Path) -> OSError | UserError:
+    """Faults of the disk that a user can mend, as such."""
+    if error.errno == errno.ENOSPC:
+        return UserError("the disk is full", where=str(root), mend="free some space and run the same command again")
+    if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
+        return UserError(f"results can't be written: {error}", where=str(root), mend="choose another folder by --root")
+    return error
