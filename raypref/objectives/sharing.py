@@ -25,7 +25,7 @@ class NegativePool:
     """Whether a user's loss also pushes on the negatives that it borrows."""
 
     def extend(self, values: Tensor) -> Tensor:
-        """Values of own negatives (B, K) to those of the pool (B, (1 + n) K): own first, then the nearest neighbour's."""
+        """Values of own negatives (B, K) to those of the pool (B, (1 + n) K): own first, then by nearness."""
         if self.neighbours.shape[1] == 0:
             return values
         lent = values if self.shared_gradient else values.detach()

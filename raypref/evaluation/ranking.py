@@ -1,0 +1,15 @@
+"""Exact ranking: all candidates scored, the target's place among them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def rank_of_target(scores: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(B,) 1-based rank of column `target` (B,) in `scores` (B, C), greater is better.
+
+    A tie never favours the target: it ranks behind all that score the same. A target scored NaN ranks last.
+    """
+    own = np.take_along_axis(scores, target[:, None], axis=1)
+    ahead = (scores >= own).sum(axis=1)  # counts the target itself, once
+    return np.where(np.isnan(own[:, 0]), scores.shape[1], ahead)

@@ -1,0 +1,173 @@
+"""From stored example tables to the batches that a training step works on.
+
+The order of examples is a function of (seed, epoch) alone: every worker reads the same stream and takes its own slice of
+each global batch, so 1, 2 or 4 workers see the same global batches and a resumed run goes on at the exact example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from raypref.data.candidates import draws, keys
+from raypref.models.scoring import TitleBatch, title_batch
+from raypref.objectives.batch import PreferenceBatch
+
+WINDOW_ROWS = 65_536
+VALIDATION_EPOCH = 1_000_003  # the "epoch" whose negatives validation uses, the same at every step
+
+ReadTables = Callable[[], Iterable[pa.Table]]
+
+
+def global_batches(read: ReadTables, size: int, seed: int, first_step: int, steps_per_epoch: int) -> Iterator[tuple[int, pa.Table]]:
+    """Endless (epoch, table of `size` rows) from step `first_step` on.
+
+    Stored order is already random; each epoch shuffles it again within windows of 65,536 rows, which is all of a small
+    data set. Rows past the last whole batch wait for an epoch that shuffles them forward.
+    """
+    epoch, skip = divmod(first_step, steps_per_epoch)
+    while True:
+        for table in _shuffled(read(), size, seed, epoch, skip, steps_per_epoch):
+            yield epoch, table
+        epoch, skip = epoch + 1, 0
+
+
+def _shuffled(
+    tables: Iterable[pa.Table], size: int, seed: int, epoch: int, skip: int, batches: int
+) -> Iterator[pa.Table]:
+    rng = np.random.default_rng([seed, epoch])
+    number = 0
+    rest: pa.Table | None = None
+    for window in _windows(tables):
+        pool = window.take(rng.permutation(window.num_rows))
+        pool = pool if rest is None else pa.concat_tables([rest, pool])
+        whole = pool.num_rows // size
+        for i in range(whole):
+            if skip <= number < batches:
+                yield pool.slice(i * size, size)
+            number += 1
+        rest = pool.slice(whole * size)
+
+
+def _windows(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    pool: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        pool.append(table)
+        rows += table.num_rows
+        if rows >= WINDOW_ROWS:
+            yield pa.concat_tables(pool)
+            pool, rows = [], 0
+    if pool:
+        yield pa.concat_tables(pool)
+
+
+@dataclass(frozen=True)
+class TargetBatch:
+    """What supervised fine-tuning sees: preferred titles alone."""
+
+    policy_logps_pos: Tensor
+    """(B,) log-prob of the preferred title, nats."""
+    tokens_pos: Tensor
+    """(B,) its scored tokens, end token included."""
+
+
+@dataclass
+class Batch:
+    """A micro-batch on its device: token tables, and the example table's columns for the titles in it."""
+
+    titles: TitleBatch
+    columns: dict[str, Tensor]
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(self.titles.to(device), {k: v.to(device) for k, v in self.columns.items()})
+
+    def seen(self, logps: Tensor) -> PreferenceBatch | TargetBatch:
+        """What the objective sees, given this batch's title log-probs (B, 1 + K)."""
+        lengths = self.titles.lengths
+        if logps.shape[1] == 1:
+            return TargetBatch(logps[:, 0], lengths[:, 0])
+        return PreferenceBatch(
+            policy_logps_pos=logps[:, 0],
+            policy_logps_neg=logps[:, 1:],
+            tokens_pos=lengths[:, 0],
+            tokens_neg=lengths[:, 1:],
+            ref_logps_pos=self.columns.get("ref_logps_pos"),
+            ref_logps_neg=self.columns.get("ref_logps_neg"),
+            columns=self.columns,
+        )
+
+
+# Columns of the example table with one value per candidate, and the name an objective knows each by.
+CANDIDATE_COLUMNS = {
+    "ref_logps": "ref_logps",
+    "rating": "rating",
+    "latency": "latency",
+    "latency_days": "latency_days",
+    "expert_scores": "expert_score",
+    "expert_confidences": "expert_confidence",
+}
+EXAMPLE_COLUMNS = ("sequence_embedding",)
+
+
+class Collator:
+    """Makes a micro-batch of table rows: the target's title first, then K negatives drawn from the prompt's candidates."""
+
+    def __init__(self, negatives: int, seed: int, pad_id: int) -> None:
+        self.negatives, self.seed, self.pad_id = negatives, seed, pad_id
+
+    def __call__(self, table: pa.Table, epoch: int) -> Batch:
+        chosen = self.choose(table, epoch)
+        titles = [[ids[c] for c in row] for ids, row in zip(table["title_ids"].to_pylist(), chosen)]
+        columns: dict[str, Tensor] = {}
+        for stored, name in CANDIDATE_COLUMNS.items():
+            if stored in table.column_names:
+                values = _matrix(table[stored])
+                picked = np.take_along_axis(values, chosen, axis=1)
+                columns[f"{name}_pos"] = torch.from_numpy(picked[:, 0].copy())
+                columns[f"{name}_neg"] = torch.from_numpy(picked[:, 1:].copy())
+                if stored == "expert_scores":
+                    rest = np.arange(values.shape[1]) != table["target"].to_numpy()[:, None]
+                    columns["expert_score_all_neg"] = torch.from_numpy(values[rest].reshape(len(values), -1))
+        for name in EXAMPLE_COLUMNS:
+            if name in table.column_names:
+                columns[name] = torch.from_numpy(_matrix(table[name]))
+        return Batch(title_batch(table["prompt_ids"].to_pylist(), titles, self.pad_id), columns)
+
+    def choose(self, table: pa.Table, epoch: int) -> np.ndarray:
+        """(B, 1 + K) indices into each row's candidates: the target, then negatives by (seed, epoch, example)."""
+        target = table["target"].to_numpy()
+        candidates = len(table["title_ids"][0])
+        example = table["example"].to_numpy()
+        order = draws(keys(self.seed, example, np.full_like(example, epoch)), np.arange(candidates))
+        order = order >> np.uint64(1)
+        order[np.arange(len(target)), target] = np.iinfo(np.uint64).max  # the target comes last, so it is never drawn
+        negatives = np.argsort(order, axis=1)[:, : self.negatives]
+        return np.concatenate([target[:, None], negatives], axis=1)
+
+
+def concatenated(batches: Sequence[PreferenceBatch]) -> PreferenceBatch:
+    """Micro-batches as one batch, their rows in order."""
+
+    def joined(tensors: list[Tensor | None]) -> Tensor | None:
+        return None if tensors[0] is None else torch.cat([t for t in tensors if t is not None])
+
+    whole = {f.name: joined([getattr(b, f.name) for b in batches]) for f in fields(PreferenceBatch) if f.name != "columns"}
+    columns = {name: torch.cat([b.columns[name] for b in batches]) for name in batches[0].columns}
+    return PreferenceBatch(**whole, columns=columns)  # type: ignore[arg-type]
+
+
+def all_candidates(table: pa.Table, pad_id: int) -> TitleBatch:
+    """Rows with the titles of all candidates, in the order of the prompt."""
+    return title_batch(table["prompt_ids"].to_pylist(), table["title_ids"].to_pylist(), pad_id)
+
+
+def _matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """(B, C) float32 of a list column whose rows have one length."""
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    return flat.reshape(len(column), -1)

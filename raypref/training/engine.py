@@ -1,0 +1,202 @@
+"""What turns a loss into a step: DeepSpeed with its ZeRO stages, or plain torch with DDP.
+
+Both give the same step: gradients are those of the loss over the global batch, however it is cut into micro-batches and
+workers. The loop passes each micro-batch's share of that loss; scaling for averaging back ends is the engine's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from raypref.config.training import ResourceConfig, TrainingConfig
+from raypref.models import backbone
+from raypref.models.scoring import TitleBatch, TitleScorer
+
+ADAM_BETAS = (0.9, 0.999)
+
+
+class Engine(Protocol):
+    """A policy being trained on one worker of a group."""
+
+    device: torch.device
+    rank: int
+    world: int
+
+    def score(self, batch: TitleBatch) -> Tensor:
+        """(B, C) title log-probs, float32."""
+
+    def accumulating(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Around a micro-batch's forward and backward pass; `last` of the step?"""
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Add the gradient of this micro-batch's share of the global loss."""
+
+    def step(self, learning_rate: float) -> float:
+        """Clip, update, clear; returns the global gradient norm before clipping."""
+
+    def train(self, training: bool) -> None:
+        """Dropout on or off."""
+
+    def save_state(self, folder: Path) -> None:
+        """Everything needed to go on (collective)."""
+
+    def load_state(self, folder: Path) -> None: ...
+
+    def export(self, folder: Path) -> None:
+        """The weights as a Hugging Face folder (collective; rank 0 writes)."""
+
+
+def make_engine(model: nn.Module, training: TrainingConfig, resources: ResourceConfig) -> Engine:
+    """The engine that `resources.engine` names, around `model`."""
+    return {"deepspeed": DeepSpeedEngine, "torch": TorchEngine}[resources.engine](model, training, resources)
+
+
+class _Base:
+    def __init__(self, model: nn.Module, resources: ResourceConfig) -> None:
+        distributed = dist.is_available() and dist.is_initialized()
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
+        self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        self.scorer = TitleScorer(model).to(self.device)
+        use_bf16 = {
+            "auto": self.device.type == "cuda" and torch.cuda.is_bf16_supported(),
+            "bfloat16": True,
+            "float32": False,
+        }[resources.precision]
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=use_bf16)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        return {n: p for n, p in self.scorer.model.named_parameters() if p.requires_grad}
+
+
+class TorchEngine(_Base):
+    """AdamW and, with several workers, DistributedDataParallel."""
+
+    def __init__(self, model: nn.Module, training: TrainingConfig, resources: ResourceConfig) -> None:
+        super().__init__(model, resources)
+        self.clip = training.clip
+        self.optimizer = torch.optim.AdamW(
+            self.trained().values(), lr=training.learning_rate, betas=ADAM_BETAS, weight_decay=training.weight_decay
+        )
+        self.module: nn.Module = self.scorer
+        if self.world > 1:
+            self.module = nn.parallel.DistributedDataParallel(self.scorer)
+
+    def score(self, batch: TitleBatch) -> Tensor:
+        with self.autocast:
+            return self.module(batch) if torch.is_grad_enabled() else self.scorer(batch)
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        (loss * self.world).backward()  # DDP averages over workers
+
+    @contextlib.contextmanager
+    def accumulating(self, last: bool) -> Iterator[None]:
+        with contextlib.nullcontext() if last or self.world == 1 else self.module.no_sync():  # type: ignore[operator]
+            yield
+
+    def step(self, learning_rate: float) -> float:
+        norm = nn.utils.clip_grad_norm_(self.trained().values(), self.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def train(self, training: bool) -> None:
+        self.module.train(training)
+
+    def save_state(self, folder: Path) -> None:
+        if self.rank == 0:
+            state = {"weights": dict(self.trained()), "optimizer": self.optimizer.state_dict()}
+            torch.save(state, folder / "state.pt")
+
+    def load_state(self, folder: Path) -> None:
+        state = torch.load(folder / "state.pt", map_location=self.device, weights_only=True)
+        with torch.no_grad():
+            for name, parameter in self.trained().items():
+                parameter.copy_(state["weights"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def export(self, folder: Path) -> None:
+        if self.rank == 0:
+            backbone.save(self.scorer.model, folder)
+
+
+class DeepSpeedEngine(_Base):
+    """DeepSpeed (Rajbhandari et al., 2020): ZeRO 0 to 3, also on the CPU over gloo."""
+
+    def __init__(self, model: nn.Module, training: TrainingConfig, resources: ResourceConfig) -> None:
+        super().__init__(model, resources)
+        if self.device.type == "cpu":
+            os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is first imported
+        os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
+        import deepspeed
+
+        micro = min(resources.micro_batch, training.global_batch // self.world)
+        config: dict[str, Any] = {
+            "train_micro_batch_size_per_gpu": micro,
+            "gradient_accumulation_steps": -(-(training.global_batch // self.world) // micro),
+            "gradient_clipping": training.clip,
+            "zero_optimization": {"stage": resources.zero_stage},
+            "zero_allow_untested_optimizer": True,
+            "steps_per_print": 1 << 30,
+            "optimizer": {
+                "type": "AdamW",
+                "params": {
+                    "lr": training.learning_rate,
+                    "betas": list(ADAM_BETAS),
+                    "weight_decay": training.weight_decay,
+                    "torch_adam": True,
+                },
+            },
+        }
+        self.zero_stage = resources.zero_stage
+        self.module, self.optimizer, _, _ = deepspeed.initialize(
+            model=self.scorer,
+            model_parameters=list(self.trained().values()),
+            config=config,
+            dist_init_required=not dist.is_initialized(),
+        )
+
+    def score(self, batch: TitleBatch) -> Tensor:
+        with self.autocast:
+            return self.module(batch)
+
+    @contextlib.contextmanager
+    def accumulating(self, last: bool) -> Iterator[None]:
+        yield  # DeepSpeed counts micro-batches itself
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        self.module.backward(loss * self.world, scale_wrt_gas=False)  # DeepSpeed averages over workers
+        if not last:
+            self.module.step()  # only counts: the update is due at the last micro-batch
+
+    def step(self, learning_rate: float) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.module.step()
+        return float(self.module.get_global_grad_norm())
+
+    def train(self, training: bool) -> None:
+        self.module.train(training)
+
+    def save_state(self, folder: Path) -> None:
+        self.module.save_checkpoint(str(folder), tag="state")
+
+    def load_state(self, folder: Path) -> None:
+        self.module.load_checkpoint(str(folder), tag="state")
+
+    def export(self, folder: Path) -> None:
+        import deepspeed
+
+        parameters = list(self.scorer.model.parameters())
+        with deepspeed.zero.GatheredParameters(parameters, enabled=self.zero_stage == 3):
+            if self.rank == 0:
+                backbone.save(self.scorer.model, folder)

@@ -1,0 +1,194 @@
+"""The training loop: one for supervised fine-tuning and for every alignment objective."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from raypref.config.training import TrainingConfig
+from raypref.errors import UserError
+from raypref.objectives import ObjectiveOutput, PreferenceBatch
+from raypref.objectives.gather import global_batch
+from raypref.training.batches import Batch, Collator, ReadTables, TargetBatch, concatenated, global_batches
+from raypref.training.engine import Engine
+from raypref.training.progress import Progress
+from raypref.training.sums import MetricSums, all_sum
+from raypref.training.validation import Validator
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Task:
+    """What is minimized: an objective with its parameters, over examples with K negatives."""
+
+    objective: Callable[[Any, Any, dict[str, Tensor]], ObjectiveOutput]
+    params: Any
+    negatives: int
+    whole_batch: bool = False
+    """The loss of an example depends on the rest of the global batch (negative sharing, batch statistics)."""
+    by_token: bool = False
+    """The batch's loss is the mean over its tokens (SFT), not over its examples."""
+    state: dict[str, Tensor] = field(default_factory=dict)
+    """Running statistics of the objective, kept with the checkpoints."""
+
+    def __call__(self, batch: PreferenceBatch | TargetBatch) -> ObjectiveOutput:
+        return self.objective(batch, self.params, self.state)
+
+    def weights(self, batch: PreferenceBatch | TargetBatch) -> Tensor:
+        """(B,) how much each example's loss counts."""
+        return batch.tokens_pos.float() if self.by_token else torch.ones_like(batch.tokens_pos, dtype=torch.float32)
+
+
+def train(
+    engine: Engine,
+    task: Task,
+    config: TrainingConfig,
+    read: ReadTables,
+    examples: int,
+    collator: Collator,
+    validator: Validator,
+    micro_batch: int,
+    scratch: Path,
+    checkpoint_every: int = 200,
+    report: Report = lambda metrics: None,
+) -> dict[str, Any]:
+    """Minimize `task` and leave the kept weights in `scratch/kept`; goes on where a killed attempt stopped.
+
+    Args:
+        read: the training table, shard by shard, in stored order. examples: how many rows it has.
+        micro_batch: examples that go through the model at once.
+        scratch: folder for checkpoints, `metrics.jsonl` and `validation.jsonl`, shared by all workers.
+        report: called on every worker at each validation.
+
+    Returns:
+        facts for the manifest: steps, best step, validation metrics, seconds.
+    """
+    steps_per_epoch = examples // config.global_batch
+    total = planned_steps(config, examples)
+    validate_at = {math.ceil(total * (i + 1) / config.validations) for i in range(config.validations)}
+    progress = Progress(scratch, engine, task)
+    share = config.global_batch // engine.world
+    batches = global_batches(read, config.global_batch, config.seed, progress.step, steps_per_epoch)
+    started = time.perf_counter()
+    validated: dict[str, float] = {}
+    while progress.step < total:
+        step = progress.step
+        epoch, table = next(batches)
+        engine.train(True)
+        own = table.slice(engine.rank * share, share)
+        seed = ((config.seed * 1_000_003 + step) * 1_009 + engine.rank) * 1_013
+        metrics = compute_gradients(engine, task, own, epoch, collator, micro_batch, seed)
+        metrics["grad_norm"] = engine.step(learning_rate(config, step, total))
+        if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
+            raise Diverged(step, metrics)
+        progress.step += 1
+        progress.log("metrics", {"step": step, "lr": learning_rate(config, step, total), "epoch": epoch, **metrics})
+        if progress.step % checkpoint_every == 0 and progress.step < total:
+            progress.save()
+        if progress.step in validate_at:
+            engine.train(False)
+            validated = validator(engine, task)
+            progress.validated(validated, config.keep)
+            report({"step": progress.step, **metrics, **{f"validation_{k}": v for k, v in validated.items()}})
+    if config.keep == "last" or not validate_at:
+        progress.keep(validated)
+    return {"steps": total, "train_seconds": round(time.perf_counter() - started, 2), **progress.kept}
+
+
+def compute_gradients(
+    engine: Engine, task: Task, table: pa.Table, epoch: int, collator: Collator, micro_batch: int, seed: int
+) -> dict[str, float]:
+    """Adds the gradient of the global batch's loss, this worker's share of it, and gives the batch's metrics."""
+    micro = [
+        collator(table.slice(i, micro_batch), epoch).to(engine.device) for i in range(0, table.num_rows, micro_batch)
+    ]
+
+    def score(i: int) -> Tensor:
+        torch.manual_seed(seed + i)  # dropout: the same when a pass is repeated, and after a resume
+        return engine.score(micro[i].titles)
+
+    if task.whole_batch:
+        return _gradients_of_whole_batch(engine, task, micro, score)
+    lengths = torch.cat([batch.titles.lengths[:, 0] for batch in micro])
+    total = all_sum(lengths.sum().float() if task.by_token else torch.tensor(float(len(lengths)), device=engine.device))
+    sums = MetricSums()
+    for i, batch in enumerate(micro):
+        last = i == len(micro) - 1
+        with engine.accumulating(last):
+            seen = batch.seen(score(i))
+            output, weights = task(seen), task.weights(seen)
+            engine.backward((output.losses * weights).sum() / total, last)
+        sums.add(output, weights)
+    return sums.means()
+
+
+def _gradients_of_whole_batch(
+    engine: Engine, task: Task, micro: list[Batch], score: Callable[[int], Tensor]
+) -> dict[str, float]:
+    """The same where an example's loss depends on the rest of the global batch.
+
+    Log-probs are computed first, without gradient unless one pass will do; the loss of the batch gathered over workers
+    gives the gradient with respect to each log-prob; a pass through each micro-batch carries it into the weights. That is
+    exactly the gradient of the undivided batch.
+    """
+    once = len(micro) == 1
+    with engine.accumulating(True), torch.set_grad_enabled(once):
+        logps = [score(i) for i in range(len(micro))]
+    leaf = torch.cat(logps).detach().requires_grad_()
+    rows = torch.split(leaf, [len(part) for part in logps])
+    seen = global_batch(concatenated([batch.seen(part) for batch, part in zip(micro, rows)]))
+    output, weights = task(seen), task.weights(seen)
+    loss = (output.losses * weights).sum() / weights.sum()
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    for i, part in enumerate(torch.split(gradient, [len(part) for part in logps])):
+        last = i == len(micro) - 1
+        with engine.accumulating(last):
+            engine.backward(((logps[i] if once else score(i)) * part).sum(), last)
+    sums = MetricSums()
+    sums.add(output, weights)
+    return sums.means(reduce=False)
+
+
+def planned_steps(config: TrainingConfig, examples: int) -> int:
+    """Optimizer steps of a stage; a last batch that isn't whole waits for the next epoch."""
+    per_epoch = examples // config.global_batch
+    if per_epoch == 0:
+        raise UserError(
+            f"a global batch of {config.global_batch} is more than the {examples} training examples",
+            where="global_batch",
+            mend="take a smaller batch, or more data",
+        )
+    steps = max(1, round(per_epoch * config.epochs))
+    return steps if config.max_steps is None else config.max_steps
+
+
+def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
+    """Linear warm-up, then half a cosine to zero; a function of the step alone, so resuming needs no schedule state."""
+    warmup = math.ceil(config.warmup * total)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(total - warmup, 1)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Diverged(UserError):
+    """The loss or its gradient is no number any more."""
+
+    def __init__(self, step: int, metrics: dict[str, float]) -> None:
+        super().__init__(
+            f"training diverged at step {step}: loss {metrics['loss']}, gradient norm {metrics['grad_norm']}",
+            where="learning_rate, objective",
+            mend="lower the learning rate or beta, or train in float32",
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return UserError, (self.what,)

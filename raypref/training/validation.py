@@ -1,0 +1,63 @@
+"""Loss and ranking on held-out examples during training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from raypref.evaluation.ranking import rank_of_target
+from raypref.objectives import ObjectiveOutput
+from raypref.training.batches import VALIDATION_EPOCH, Collator, all_candidates
+from raypref.training.engine import Engine
+from raypref.training.sums import MetricSums
+
+if TYPE_CHECKING:
+    from raypref.training.loop import Task
+
+
+@dataclass
+class Validator:
+    """Scores all candidates of some examples: the objective's own loss with fixed negatives, and HR@1 by exact ranking."""
+
+    tables: Sequence[pa.Table]
+    collator: Collator
+    micro_batch: int
+
+    @torch.no_grad()
+    def __call__(self, engine: Engine, task: Task) -> dict[str, float]:
+        """Means over the examples, the same on every worker (collective).
+
+        Under ZeRO-3 every worker must run the model equally often, so workers past the end repeat the last micro-batch
+        with weight 0. A whole-batch objective sees each micro-batch as a batch of its own here.
+        """
+        parts = [t.slice(i, self.micro_batch) for t in self.tables for i in range(0, t.num_rows, self.micro_batch)]
+        sums = MetricSums()
+        seen = []
+        for first in range(0, len(parts), engine.world):
+            index = first + engine.rank
+            part = parts[min(index, len(parts) - 1)]
+            logps = engine.score(all_candidates(part, self.collator.pad_id).to(engine.device))
+            seen.append((part, logps, 1.0 if index < len(parts) else 0.0))
+        for part, logps, counts in seen:
+            batch = self.collator(part, VALIDATION_EPOCH).to(engine.device)
+            chosen = torch.from_numpy(self.collator.choose(part, VALIDATION_EPOCH)).to(engine.device)
+            preference = batch.seen(logps.gather(1, chosen))
+            state = {name: value.clone() for name, value in task.state.items()}  # validation moves no running statistic
+            output = task.objective(preference, task.params, state)
+            hits = hits_at_1(logps, part)
+            sums.add(
+                ObjectiveOutput(output.losses, {**output.metrics, "hr@1": hits}), task.weights(preference) * counts
+            )
+        return sums.means()
+
+
+def hits_at_1(logps: Tensor, part: pa.Table) -> Tensor:
+    """(B,) 1 where the target is ranked first among all candidates."""
+    ranks = rank_of_target(logps.float().cpu().numpy(), np.asarray(part["target"]))
+    return torch.from_numpy((ranks == 1).astype(np.float32)).to(logps.device)
