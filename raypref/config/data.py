@@ -28,22 +28,153 @@ class GeneratedSource(Frozen):
     """Seed of the catalog, the tastes and the log."""
 
 
-class MovieLens100KSource(Frozen):
+class FileSource(Frozen):
+    """What every source made of files shares."""
+
+    path: Path
+    """The file or folder; relative paths are tried under $RAYPREF_DATA too."""
+    max_bad_lines: Share = 0.01
+    """Share of a file's lines that may be broken; they are written to rejected.parquet."""
+
+
+class MovieLens100KSource(FileSource):
     """MovieLens 100K as GroupLens ships it: u.data and u.item."""
 
     kind: Literal["ml-100k"] = "ml-100k"
     path: Path = Path("ml-100k")
     """The folder with u.data and u.item; relative paths are tried under $RAYPREF_DATA too."""
-    max_bad_lines: Share = 0.01
-    """Share of broken lines that is tolerated; they are written to rejected.parquet."""
 
 
-class CsvSource(Frozen):
+class MovieLensSource(FileSource):
+    """MovieLens 1M, 10M (ratings.dat, movies.dat) or 20M, 25M, 32M, latest (ratings.csv, movies.csv)."""
+
+    kind: Literal["movielens"] = "movielens"
+    path: Path = Path("ml-1m")
+    """The folder with ratings and movies, .dat or .csv; relative paths are tried under $RAYPREF_DATA too."""
+
+
+class Amazon2018Source(FileSource):
+    """Amazon reviews 2018 of one category: gzipped JSON lines of reviews (5-core or all) and of product metadata."""
+
+    kind: Literal["amazon-2018"] = "amazon-2018"
+    path: Path = Path("amazon-2018")
+    """The folder with both files; relative paths are tried under $RAYPREF_DATA too."""
+    category: str = "Movies_and_TV"
+    """The category as the files' names spell it: CATEGORY_5.json.gz or CATEGORY.json.gz, and meta_CATEGORY.json.gz."""
+    domain: Domain = "product"
+    """What the items are: chooses the prompt's words (Books: book; Movies_and_TV: movie)."""
+    max_bad_lines: Share = 0.05
+    """Share of a file's lines that may be broken; the metadata lack some titles."""
+
+
+class Amazon2023Source(FileSource):
+    """Amazon reviews 2023 of one category: JSON lines of reviews (or the 5-core CSV) and of product metadata."""
+
+    kind: Literal["amazon-2023"] = "amazon-2023"
+    path: Path = Path("amazon-2023")
+    """The folder with both files; relative paths are tried under $RAYPREF_DATA too."""
+    category: str = "Movies_and_TV"
+    """The category as the files' names spell it: CATEGORY.jsonl.gz (or .csv.gz) and meta_CATEGORY.jsonl.gz."""
+    domain: Domain = "product"
+    """What the items are: chooses the prompt's words (Books: book; Movies_and_TV: movie)."""
+    max_bad_lines: Share = 0.05
+    """Share of a file's lines that may be broken; the metadata lack some titles."""
+
+
+class SteamSource(FileSource):
+    """Steam reviews of SASRec's release: Python literals, one a line; play hours are the strength of a preference."""
+
+    kind: Literal["steam"] = "steam"
+    path: Path = Path("steam")
+    """The folder with steam_reviews.json.gz and steam_games.json.gz; relative paths are tried under $RAYPREF_DATA too."""
+    max_bad_lines: Share = 0.05
+    """Share of a file's lines that may be broken; some games have no name."""
+
+
+class BeerAdvocateSource(FileSource):
+    """BeerAdvocate's multi-aspect reviews: blocks of `key: value` lines; the overall rating counts."""
+
+    kind: Literal["beeradvocate"] = "beeradvocate"
+    path: Path = Path("beeradvocate/beeradvocate.txt.gz")
+    """The file, gzipped or not; relative paths are tried under $RAYPREF_DATA too."""
+
+
+class LastFM1KSource(FileSource):
+    """LastFM-1K: every play of 992 listeners with its time; a user's plays of an item become one interaction."""
+
+    kind: Literal["lastfm-1k"] = "lastfm-1k"
+    path: Path = Path("lastfm-dataset-1K/userid-timestamp-artid-artname-traid-traname.tsv")
+    """The file of plays, gzipped or not; relative paths are tried under $RAYPREF_DATA too."""
+    item: Literal["artist", "track"] = "artist"
+    """What is recommended."""
+
+
+class HetrecLastFMSource(FileSource):
+    """LastFM of HetRec 2011: play counts without times, so no sequential split."""
+
+    kind: Literal["lastfm-hetrec2011"] = "lastfm-hetrec2011"
+    path: Path = Path("lastfm-hetrec2011")
+    """The folder with user_artists.dat and artists.dat; relative paths are tried under $RAYPREF_DATA too."""
+
+
+class GoodreadsSource(FileSource):
+    """Goodreads (UCSD book graph): gzipped JSON lines of interactions and of books. A rating of 0 means none was given."""
+
+    kind: Literal["goodreads"] = "goodreads"
+    path: Path = Path("goodreads")
+    """The folder with both files; relative paths are tried under $RAYPREF_DATA too."""
+    genre: str = ""
+    """E.g. poetry, for goodreads_interactions_poetry.json.gz and goodreads_books_poetry.json.gz; empty: all books."""
+
+
+class RecBoleSource(FileSource):
+    """RecBole's atomic files, NAME.inter and NAME.item, columns by name."""
+
+    kind: Literal["recbole"] = "recbole"
+    path: Path = Path("recbole-ml-100k")
+    """The folder with one .inter and one .item file; relative paths are tried under $RAYPREF_DATA too."""
+    user: str = "user_id"
+    """Column of the user's id."""
+    item: str = "item_id"
+    """Column of the item's id."""
+    title: str | None = None
+    """Column of the title in the .item file; none: the first of title, movie_title, name, item_name that is there."""
+    rating: str | None = "rating"
+    """Column of the rating, 0.5 to 5; none: feedback is implicit."""
+    count: str | None = None
+    """Column of a count (plays, hours), for implicit feedback."""
+    timestamp: str | None = "timestamp"
+    """Column of the time in Unix seconds; none: the data have no times."""
+    domain: Domain = "movie"
+    """What the items are: chooses the prompt's words."""
+
+
+class SDPOJsonSource(FileSource):
+    """S-DPO's published examples, NAME-train.json, NAME-val.json, NAME-test.json: ready candidate lists, not a log."""
+
+    kind: Literal["sdpo-json"] = "sdpo-json"
+    path: Path = Path("lastfm-sdpo")
+    """The folder with the JSON files; relative paths are tried under $RAYPREF_DATA too."""
+    domain: Domain = "music"
+    """What the items are: chooses the prompt's words."""
+
+
+class LLaRASource(FileSource):
+    """LLaRA's data frames (train_data.df, Val_data.df, Test_data.df) with id2name.txt or u.item; candidates are drawn."""
+
+    kind: Literal["llara"] = "llara"
+    path: Path = Path("llara-lastfm")
+    """The folder with the frames; relative paths are tried under $RAYPREF_DATA too."""
+    domain: Domain = "music"
+    """What the items are: chooses the prompt's words."""
+
+
+class CsvSource(FileSource):
     """Your own interactions: a CSV or Parquet file with one row each."""
 
     kind: Literal["csv"] = "csv"
     path: Path = Path("interactions.csv")
-    """The file; relative paths are tried under $RAYPREF_DATA too."""
+    """The file (.csv, .tsv, either with .gz, or .parquet); relative paths are tried under $RAYPREF_DATA too."""
     user: str = "user"
     """Column of the user's id."""
     item: str = "item"
@@ -51,16 +182,32 @@ class CsvSource(Frozen):
     title: str = "title"
     """Column of the item's title."""
     rating: str | None = "rating"
-    """Column of the rating, 1 to 5; none: feedback is implicit."""
+    """Column of the rating, 0.5 to 5; none: feedback is implicit."""
+    count: str | None = None
+    """Column of a count (plays, hours), for implicit feedback."""
     timestamp: str | None = "timestamp"
-    """Column of the time: Unix seconds or an ISO date."""
+    """Column of the time: Unix seconds or an ISO date; none: the data have no times."""
     domain: Domain = "product"
     """What the items are: chooses the prompt's words."""
-    max_bad_lines: Share = 0.01
-    """Share of broken lines that is tolerated; they are written to rejected.parquet."""
 
 
-SourceConfig = Annotated[GeneratedSource | MovieLens100KSource | CsvSource, Field(discriminator="kind")]
+SourceConfig = Annotated[
+    GeneratedSource
+    | MovieLens100KSource
+    | MovieLensSource
+    | Amazon2018Source
+    | Amazon2023Source
+    | SteamSource
+    | BeerAdvocateSource
+    | LastFM1KSource
+    | HetrecLastFMSource
+    | GoodreadsSource
+    | RecBoleSource
+    | SDPOJsonSource
+    | LLaRASource
+    | CsvSource,
+    Field(discriminator="kind"),
+]
 
 
 class CandidateConfig(Frozen):
@@ -74,17 +221,21 @@ class CandidateConfig(Frozen):
     """Evaluation: random never-interacted items beside the target (S-DPO and EAPO: 20)."""
 
 
-class DataConfig(Frozen):
-    """From a raw log to preference examples."""
+class CutConfig(Frozen):
+    """How a log is cut into preference examples."""
 
-    source: SourceConfig = GeneratedSource()
-    """Where the log comes from."""
     k_core: Count = 5
     """Users and items with fewer interactions are dropped until none is left (RecPO: 5 or 20; S-DPO: 20)."""
     split: Literal["leave-last-two", "user", "time"] = "leave-last-two"
     """leave-last-two: RecPO. user: sequences 8:1:1 (S-DPO, NAPO). time: one global cut 8:1:1 (EAPO)."""
     target: Literal["recpo", "next"] = "recpo"
     """recpo: the next item, if it is rated 4 or 5. next: the next item whatever its rating."""
+    held_out_targets: Literal["last", "all"] = "last"
+    """split user only: evaluate a held-out user's last target, or each one (as S-DPO's published files do)."""
+    cold_users: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of users withheld from training for the cold-user set."""
+    cold_items: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of items withheld from training for the cold-item set."""
     min_history: Count = 3
     """Interactions before an example's cut, at least."""
     max_history: Count = 10
@@ -94,7 +245,14 @@ class DataConfig(Frozen):
     candidates: CandidateConfig = CandidateConfig()
     """How candidates are drawn."""
     seed: int = 0
-    """Seed of candidates, their order, the user split and the order of training examples."""
+    """Seed of candidates, their order, the user split, what is withheld, and the order of training examples."""
+
+
+class DataConfig(CutConfig):
+    """From a raw log to preference examples."""
+
+    source: SourceConfig = GeneratedSource()
+    """Where the log comes from."""
 
 
 class PromptConfig(Frozen):

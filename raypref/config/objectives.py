@@ -164,6 +164,7 @@ class Eapo(Margin, ExpertBeta):
     refuses: ClassVar[dict[str, str]] = _SET_BY_EXPERT
     name: Literal["eapo"] = "eapo"
     adaptive_beta: Literal["expert"] = "expert"
+    """Beta of each pair grows with the expert's preference gap (EAPO eq. 9)."""
 
 
 class EaSdpo(Margin, ExpertBeta):
@@ -174,6 +175,7 @@ class EaSdpo(Margin, ExpertBeta):
     refuses: ClassVar[dict[str, str]] = _SET_BY_EXPERT
     name: Literal["ea-sdpo"] = "ea-sdpo"
     adaptive_beta: Literal["expert"] = "expert"
+    """Beta of each pair grows with the expert's preference gap (EAPO eq. 9)."""
 
 
 class EaIpo(Margin, ExpertBeta):
@@ -183,6 +185,7 @@ class EaIpo(Margin, ExpertBeta):
     refuses: ClassVar[dict[str, str]] = _SET_BY_EXPERT
     name: Literal["ea-ipo"] = "ea-ipo"
     adaptive_beta: Literal["expert"] = "expert"
+    """Beta of each pair grows with the expert's preference gap (EAPO eq. 9)."""
     tau: Positive = 0.1
     """Regularisation; beta_k times the reward gap is drawn to 1 / (2 tau)."""
     length_normalised: bool = False
@@ -196,6 +199,7 @@ class EaCpo(Margin, ExpertBeta):
     refuses: ClassVar[dict[str, str]] = _SET_BY_EXPERT
     name: Literal["ea-cpo"] = "ea-cpo"
     adaptive_beta: Literal["expert"] = "expert"
+    """Beta of each pair grows with the expert's preference gap (EAPO eq. 9)."""
     c_nll: NonNegative = 1.0
     """Weight of the preferred title's negative log-likelihood per token."""
 

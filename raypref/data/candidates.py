@@ -12,6 +12,7 @@ from raypref.errors import UserError
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 SPARE_DRAWS = 8
+BITS_PER_PAIR = 8  # of the bitmap: one question in eight or so goes on to the search
 
 
 def mix(x: np.ndarray) -> np.ndarray:
@@ -37,19 +38,25 @@ def draws(key: np.ndarray, counters: np.ndarray) -> np.ndarray:
 class NeverInteracted:
     """Samples items that a user never interacted with, without repeats within a row."""
 
-    def __init__(self, user: np.ndarray, item: np.ndarray) -> None:
-        """`user`, `item`: the whole log's columns; only items that occur in it are sampled."""
-        self.items = np.unique(item)
+    def __init__(self, user: np.ndarray, item: np.ndarray, pool: np.ndarray | None = None) -> None:
+        """`user`, `item`: the whole log's columns; `pool`: the items to sample from, by default all that occur in it."""
+        self.items = np.unique(item) if pool is None else np.unique(pool)
         self._width = int(item.max()) + 1
         self._seen = np.sort(user.astype(np.int64) * self._width + item)
         self._counts = np.bincount(user)
+        # A search among millions of pairs costs many cache misses: a bitmap of hashes answers most questions first.
+        self._bits = max(3, int(np.ceil(np.log2(max(len(self._seen), 1) * BITS_PER_PAIR))))
+        flags = np.zeros(1 << self._bits, dtype=bool)
+        flags[self._hash(self._seen)] = True
+        self._filter = np.packbits(flags, bitorder="little")
 
     def check(self, wanted: int, where: str) -> None:
         """Refuse a catalog in which some user leaves fewer than `wanted` items."""
         left = len(self.items) - int(self._counts.max())
         if left < wanted:
             raise UserError(
-                f"the most active user leaves only {left} of {len(self.items)} items to sample from; {wanted} are needed",
+                f"the most active user leaves only {left} of {len(self.items)} items to sample from; "
+                f"{wanted} are needed",
                 where=where,
                 mend="ask for fewer random candidates, or filter less (data.k_core)",
             )
@@ -64,25 +71,37 @@ class NeverInteracted:
             random = draws(key[todo], np.arange(width))
             item = self.items[((random >> np.uint64(32)) * np.uint64(len(self.items))) >> np.uint64(32)]
             good = ~self._is_seen(user[todo], item) & _first_of_row(item)
-            enough = good.sum(axis=1) >= wanted
-            first_good = np.argsort(~good[enough], axis=1, kind="stable")[:, :wanted]
-            chosen[todo[enough]] = np.take_along_axis(item[enough], first_good, axis=1)
+            good &= np.cumsum(good, axis=1, dtype=np.int32) <= wanted
+            enough = good.sum(axis=1) == wanted
+            chosen[todo[enough]] = item[enough][good[enough]].reshape(-1, wanted)
             todo = todo[~enough]
             width *= 2
         return chosen
 
+    def _hash(self, code: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return (code.astype(np.uint64) * _GOLDEN) >> np.uint64(64 - self._bits)
+
     def _is_seen(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         code = user.astype(np.int64)[:, None] * self._width + item
-        place = np.searchsorted(self._seen, code)
-        return self._seen[np.minimum(place, len(self._seen) - 1)] == code
+        place = self._hash(code)
+        seen = ((self._filter[place >> np.uint64(3)] >> (place & np.uint64(7)).astype(np.uint8)) & 1).astype(bool)
+        maybe = code[seen]
+        at = np.searchsorted(self._seen, maybe)
+        seen[seen] = self._seen[np.minimum(at, len(self._seen) - 1)] == maybe
+        return seen
 
 
 def _first_of_row(item: np.ndarray) -> np.ndarray:
     """True where a value has not stood further left in its row."""
-    order = np.argsort(item, axis=1, kind="stable")
-    ordered = np.take_along_axis(item, order, axis=1)
-    first = np.ones_like(ordered, dtype=bool)
-    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    result = np.empty_like(first)
-    np.put_along_axis(result, order, first, axis=1)
-    return result
+    first = np.ones(item.shape, dtype=bool)
+    ordered = np.sort(item, axis=1)
+    repeating = np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1))
+    order = np.argsort(item[repeating], axis=1, kind="stable")
+    ordered = np.take_along_axis(item[repeating], order, axis=1)
+    new = np.ones(ordered.shape, dtype=bool)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    restored = np.empty_like(new)
+    np.put_along_axis(restored, order, new, axis=1)
+    first[repeating] = restored
+    return first

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raypref.data.schema import INTERACTIONS, ITEMS, REJECTED, USERS, Log
+from raypref.data.schema import INTERACTIONS, ITEMS, REJECTED, USERS, FileAccount, Log
 from raypref.errors import UserError
 
 
@@ -16,41 +16,32 @@ def canonical(
     interactions: pa.Table,
     items: pa.Table,
     rejected: pa.Table | None = None,
+    files: tuple[FileAccount, ...] = (),
 ) -> Log:
     """Encode, order and check a source's tables.
 
     Args:
-        interactions: columns `user_id`, `item_id` (string), `rating`, `count` (float or null), `timestamp` (int or null).
-        items: columns `item_id`, `title` (string), `metadata` (string or null). Items without interactions are kept.
+        interactions: columns `user_id`, `item_id` (string, dictionary-encoded or not), `rating`, `count` (float or
+            null), `timestamp` (int or null).
+        items: columns `item_id`, `title` (string), `metadata` (string or null). Items without interactions are kept;
+            of several lines on one item the first counts.
         rejected: lines that the reader refused, as `schema.REJECTED`.
 
-    Ties in time keep the order of the file. Titles that two items share are made unique by their raw id.
+    Ties in time keep the order of the file. Titles that items share are made unique by their raw id.
     """
-    rejected = REJECTED.empty_table() if rejected is None else rejected
-    titled = pc.is_in(interactions["item_id"], value_set=items["item_id"].combine_chunks())
-    if not pc.all(titled).as_py():
-        untitled = interactions.filter(pc.invert(titled))
-        rejected = pa.concat_tables([rejected, _untitled(untitled)])
-        interactions = interactions.filter(titled)
     if interactions.num_rows == 0:
         raise UserError(f"{name}: no usable interaction is left", where="data.source", mend="check the files' columns")
-
-    items = items.sort_by("item_id")
-    item_ids = items["item_id"].combine_chunks()
-    user_ids = pc.unique(interactions["user_id"]).sort()
-    user = np.asarray(pc.index_in(interactions["user_id"], user_ids), dtype=np.int32)
-    item = np.asarray(pc.index_in(interactions["item_id"], item_ids), dtype=np.int32)
-    times = interactions["timestamp"].cast(pa.int64())
-    order = np.lexsort((times.fill_null(0).to_numpy(), user))  # stable: ties keep the file's order
-    user = user[order]
-    starts = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
-    position = np.arange(len(user), dtype=np.int32) - np.repeat(starts, np.diff(np.r_[starts, len(user)])).astype(np.int32)
+    items = _first_of_each(items).sort_by("item_id")
+    item_ids = plain(items["item_id"])
+    user, user_ids = _codes(interactions["user_id"])
+    item, _ = _codes(interactions["item_id"], item_ids)
+    order, position = _sequence(user, interactions["timestamp"])
     columns = {
-        "user": user,
+        "user": user[order],
         "item": item[order],
-        "rating": interactions["rating"].cast(pa.float32()).take(order),
-        "count": interactions["count"].cast(pa.float32()).take(order),
-        "timestamp": times.take(order),
+        "rating": interactions["rating"].cast(pa.float32()).combine_chunks().take(order),
+        "count": interactions["count"].cast(pa.float32()).combine_chunks().take(order),
+        "timestamp": interactions["timestamp"].cast(pa.int64()).combine_chunks().take(order),
         "position": position,
     }
     return Log(
@@ -61,34 +52,68 @@ def canonical(
             {
                 "item": np.arange(len(item_ids), dtype=np.int32),
                 "item_id": item_ids,
-                "title": _unique_titles(items["title"], item_ids),
+                "title": unique_titles(plain(items["title"]), item_ids),
                 "metadata": items["metadata"].cast(pa.string()),
             },
             schema=ITEMS,
         ),
         users=pa.table({"user": np.arange(len(user_ids), dtype=np.int32), "user_id": user_ids}, schema=USERS),
-        rejected=rejected,
+        rejected=REJECTED.empty_table() if rejected is None else rejected,
+        files=files,
     )
 
 
-def _untitled(interactions: pa.Table) -> pa.Table:
-    n = interactions.num_rows
-    text = pc.binary_join_element_wise(interactions["user_id"], interactions["item_id"], "\t")
-    return pa.table(
-        {
-            "file": pa.nulls(n, pa.string()),
-            "line": np.zeros(n, dtype=np.int64),
-            "reason": pa.array(["item has no title"] * n, pa.string()),
-            "text": text,
-        },
-        schema=REJECTED,
-    )
+def plain(column: pa.ChunkedArray) -> pa.Array:
+    """The column as one array of strings."""
+    return column.cast(pa.string()).combine_chunks()
 
 
-def _unique_titles(titles: pa.ChunkedArray, item_ids: pa.Array) -> pa.Array:
+def encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """The column as one dictionary array."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.cast(pa.string()).dictionary_encode()
+    return column.unify_dictionaries().combine_chunks()
+
+
+def _codes(column: pa.ChunkedArray, ids: pa.Array | None = None) -> tuple[np.ndarray, pa.Array]:
+    """int32 codes of a column of ids: places in `ids`, by default the sorted distinct ones of the column."""
+    coded = encoded(column)
+    present = np.asarray(coded.indices)
+    if ids is None:
+        used = np.bincount(present, minlength=len(coded.dictionary)) > 0
+        ids = coded.dictionary.filter(pa.array(used))
+        ids = ids.take(pc.array_sort_indices(ids))
+    places = np.asarray(pc.index_in(coded.dictionary, value_set=ids).fill_null(-1), dtype=np.int32)
+    return places[present], ids
+
+
+def _sequence(user: np.ndarray, timestamp: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """The order by (user, time), ties in the order of the file, and each row's position in it within its user."""
+    times = np.asarray(timestamp.cast(pa.int64()).fill_null(0))
+    first, last = int(times.min()), int(times.max())
+    if (int(user.max()) + 1) * (last - first + 1) < 1 << 62:  # one key sorts twice as fast as two
+        order = np.argsort(user.astype(np.int64) * (last - first + 1) + (times - first), kind="stable")
+    else:
+        order = np.lexsort((times, user))
+    ordered = user[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    lengths = np.diff(np.r_[starts, len(user)])
+    return order, np.arange(len(user), dtype=np.int32) - np.repeat(starts, lengths).astype(np.int32)
+
+
+def _first_of_each(items: pa.Table) -> pa.Table:
+    codes = np.asarray(encoded(items["item_id"]).indices)
+    _, first = np.unique(codes, return_index=True)
+    return items if len(first) == len(codes) else items.take(pa.array(np.sort(first)))
+
+
+def unique_titles(titles: pa.Array, item_ids: pa.Array) -> pa.Array:
     """Titles on one line each; where several items share one, the raw id in brackets tells them apart."""
-    titles = pc.utf8_trim_whitespace(pc.replace_substring_regex(titles.combine_chunks(), r"\s+", " "))
-    counts = pc.value_counts(titles)
-    shared = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    told_apart = pc.binary_join_element_wise(titles, pc.binary_join_element_wise("[", item_ids, "]", ""), " ")
-    return pc.if_else(pc.is_in(titles, value_set=shared), told_apart, titles)
+    titles = pc.utf8_trim_whitespace(pc.replace_substring_regex(titles, r"\s+", " "))
+    while True:
+        counts = pc.value_counts(titles)
+        shared = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+        if len(shared) == 0:
+            return titles
+        told_apart = pc.binary_join_element_wise(titles, pc.binary_join_element_wise("[", item_ids, "]", ""), " ")
+        titles = pc.if_else(pc.is_in(titles, value_set=shared), told_apart, titles)

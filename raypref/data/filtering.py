@@ -1,4 +1,4 @@
-"""Which interactions count: k-core filtering, and ratings for implicit feedback."""
+"""Which interactions count: first meetings, k-core filtering, and ratings for implicit feedback."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ import pyarrow as pa
 
 from raypref.data.schema import INTERACTIONS
 from raypref.errors import UserError
+
+
+def first_meetings(interactions: pa.Table) -> pa.Table:
+    """The log with only the first interaction of each user and item.
+
+    A later one would put a known item among the candidates, or a held-out target into a training history.
+    """
+    user, item = interactions["user"].to_numpy(), interactions["item"].to_numpy()
+    pair = user.astype(np.int64) * (int(item.max(initial=0)) + 1) + item
+    ordered = np.sort(pair)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return interactions
+    order = np.argsort(pair, kind="stable")  # rows of one user are in time order, so the first of each run is earliest
+    ordered = pair[order]
+    keep = np.sort(order[np.r_[True, ordered[1:] != ordered[:-1]]])
+    return _renumbered(interactions.take(pa.array(keep)))
 
 
 def k_core(interactions: pa.Table, k: int) -> pa.Table:
@@ -26,10 +42,14 @@ def k_core(interactions: pa.Table, k: int) -> pa.Table:
         raise UserError(
             f"no user and item with at least {k} interactions is left", where="data.k_core", mend="take a smaller k"
         )
-    kept = interactions.filter(pa.array(keep)) if not keep.all() else interactions
-    starts, lengths = user_ranges(kept["user"].to_numpy())
-    position = np.arange(kept.num_rows, dtype=np.int32) - np.repeat(starts, lengths).astype(np.int32)
-    return kept.set_column(kept.schema.get_field_index("position"), INTERACTIONS.field("position"), pa.array(position))
+    return _renumbered(interactions.filter(pa.array(keep)) if not keep.all() else interactions)
+
+
+def _renumbered(interactions: pa.Table) -> pa.Table:
+    starts, lengths = user_ranges(interactions["user"].to_numpy())
+    position = np.arange(interactions.num_rows, dtype=np.int32) - np.repeat(starts, lengths).astype(np.int32)
+    place = interactions.schema.get_field_index("position")
+    return interactions.set_column(place, INTERACTIONS.field("position"), pa.array(position))
 
 
 def user_ranges(user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

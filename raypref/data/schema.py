@@ -5,7 +5,7 @@ All ids are dense int32 codes; the raw ids live in the `items` and `users` table
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -13,7 +13,7 @@ INTERACTIONS = pa.schema(
     [
         pa.field("user", pa.int32(), nullable=False),
         pa.field("item", pa.int32(), nullable=False),
-        pa.field("rating", pa.float32()),  # 1..5, null for implicit feedback
+        pa.field("rating", pa.float32()),  # 0.5..5, null for implicit feedback
         pa.field("count", pa.float32()),  # plays, hours ..., null for explicit feedback
         pa.field("timestamp", pa.int64()),  # null where the data set has no times
         pa.field("position", pa.int32(), nullable=False),  # 0-based place in the user's sequence
@@ -56,6 +56,16 @@ EXAMPLES = pa.schema(
 
 
 @dataclass(frozen=True)
+class FileAccount:
+    """What became of the lines (or records) of one input file. Blank lines and the header are not counted."""
+
+    file: str
+    lines: int
+    accepted: int
+    rejected: int
+
+
+@dataclass(frozen=True)
 class Log:
     """A data set in canonical form: interactions sorted by (user, position)."""
 
@@ -66,9 +76,22 @@ class Log:
     items: pa.Table
     users: pa.Table
     rejected: pa.Table
-    """Input lines that were refused, with the reason: accepted + rejected = lines."""
+    """Input lines that were refused, with the reason: accepted + rejected = lines, for each file."""
+    files: tuple[FileAccount, ...] = ()
+    """The account of each input file."""
 
     @property
     def has_times(self) -> bool:
         column = self.interactions["timestamp"]
         return bool(column.null_count < len(column))
+
+
+@dataclass(frozen=True)
+class PublishedLog(Log):
+    """Ready-made examples instead of a log: `interactions` holds what their histories and training targets show.
+
+    Users are the chains that consecutive examples form, so they are a guess; there are no times.
+    """
+
+    examples: dict[str, pa.Table] = field(default_factory=dict)
+    """`EXAMPLES` by split name (train, validation, test; those that the publisher gave)."""

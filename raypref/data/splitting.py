@@ -1,4 +1,4 @@
-"""Which interactions are targets, and which of train, validation and test each belongs to."""
+"""Which interactions are targets, and which of train, validation, test and the probes each belongs to."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raypref.config.data import DataConfig
+from raypref.config.data import CutConfig
 from raypref.data.filtering import user_ranges
 from raypref.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 LIKED = 4.0
+DISLIKED = 2.0
+AVERSION_LIKED = 3  # liked items beside the disliked one in a list for aversion
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,23 @@ class Split:
     """(rows,) for each interaction the row at which its user's training data end, exclusive."""
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A set of lists that ask a special question, as rows of the interaction table."""
+
+    cut: np.ndarray
+    """(n,) the history of each example ends before this row."""
+    own: np.ndarray
+    """(n, m) rows of the user's own among the candidates, -1 for none. The first is the one that the question is about."""
+
+
 def split(
-    config: DataConfig, user: np.ndarray, position: np.ndarray, rating: np.ndarray, timestamp: np.ndarray | None
+    config: CutConfig, user: np.ndarray, position: np.ndarray, rating: np.ndarray, timestamp: np.ndarray | None
 ) -> Split:
     """Cut a log, sorted by (user, position), as `config.split` says.
 
     leave-last-two (RecPO): of each user's targets the last tests, the one before validates, the others train.
-    user (S-DPO, NAPO): users 8:1:1; validation and test users give their last target only.
+    user (S-DPO, NAPO): users 8:1:1; validation and test users give their last target, or all (`held_out_targets`).
     time (EAPO): two global times cut the log 8:1:1; a target belongs where its own time lies.
 
     Raises:
@@ -45,44 +57,98 @@ def split(
     target = position >= config.min_history
     if config.target == "recpo":
         if np.isnan(rating).all():
-            raise UserError("targets rated 4 or 5 need ratings", where="data.target = recpo", mend="set data.target to next")
+            raise UserError(
+                "targets rated 4 or 5 need ratings", where="data.target = recpo", mend="set data.target to next"
+            )
         target &= rating >= LIKED
     starts, lengths = user_ranges(user)
-    owner = np.repeat(np.arange(len(starts)), lengths)  # dense user number of each row
-    ends = np.repeat(starts + lengths, lengths)
+    owner = np.repeat(np.arange(len(starts), dtype=np.int32), lengths)  # dense user number of each row
     rows = np.flatnonzero(target)
     from_last = _places_from_last(owner[rows])
     if config.split == "leave-last-two":
-        part = np.where(from_last == 0, 2, np.where(from_last == 1, 1, 0))
-        horizon = ends.copy()
-        first_held_out = np.full(len(starts), len(user))
-        np.minimum.at(first_held_out, owner[rows[part > 0]], rows[part > 0])
-        horizon = np.minimum(ends, first_held_out[owner])
+        part = np.clip(2 - from_last, 0, 2)
+        ends = _first_row_of_each(owner, rows[part > 0], starts + lengths)
     elif config.split == "user":
         part_of_user = np.repeat([0, 1, 2], _eight_one_one(len(starts)))
         np.random.default_rng(config.seed).shuffle(part_of_user)
         part = part_of_user[owner[rows]]
-        keep = (part == 0) | (from_last == 0)
-        rows, part, horizon = rows[keep], part[keep], ends
+        if config.held_out_targets == "last":
+            keep = (part == 0) | (from_last == 0)
+            rows, part = rows[keep], part[keep]
+        ends = np.where(part_of_user == 0, starts + lengths, starts)
     else:
         first, second = np.quantile(timestamp, [0.8, 0.9], method="higher")
-        part = np.where(timestamp[rows] >= second, 2, np.where(timestamp[rows] >= first, 1, 0))
-        late = np.flatnonzero(timestamp >= first)
-        first_late = np.full(len(starts), len(user))
-        np.minimum.at(first_late, owner[late], late)
-        horizon = np.minimum(ends, first_late[owner])
+        part = (timestamp[rows] >= first).astype(int) + (timestamp[rows] >= second)
+        ends = _first_row_of_each(owner, np.flatnonzero(timestamp >= first), starts + lengths)
     targets = {name: rows[part == i] for i, name in enumerate(SPLITS)}
-    empty = [name for name, chosen in targets.items() if len(chosen) == 0]
-    if empty:
-        raise UserError(
-            f"no example is left for {', '.join(empty)}",
-            where=f"data.split = {config.split}, data.target = {config.target}, data.min_history = {config.min_history}",
-            mend="take more users, a smaller data.k_core, a smaller data.min_history, or data.target next",
-        )
     if config.max_train_examples_per_user is not None:
         train = targets["train"]
         targets["train"] = train[_places_from_last(owner[train]) < config.max_train_examples_per_user]
-    return Split(targets, horizon)
+    return Split(targets, ends[owner])
+
+
+def check_not_empty(targets: dict[str, np.ndarray], config: CutConfig) -> None:
+    """Refuse a cut that leaves one of the three splits without an example."""
+    empty = [name for name in SPLITS if len(targets[name]) == 0]
+    if empty:
+        raise UserError(
+            f"no example is left for {', '.join(empty)}",
+            where=f"data.split = {config.split}, target = {config.target}, min_history = {config.min_history}",
+            mend="take more users, a smaller data.k_core, a smaller data.min_history, or data.target next",
+        )
+
+
+def probes(config: CutConfig, cut: Split, user: np.ndarray, position: np.ndarray, rating: np.ndarray) -> dict[str, Probe]:
+    """The lists of RecPO section 5.3, cut from what no training example has seen.
+
+    adherence: a liked item that lies ahead, and liked items that come later still; the nearest is right. The cut is
+        the user's last but one held-out target, so one later item is there, with more where more follow.
+    avoidance: the user's last interaction, if rated 1 or 2, among random items; any other choice is right.
+    aversion: the nearest disliked item after the user's first held-out target, up to three liked ones, random items;
+        the prompt asks for the least fitting. The paper leaves its make-up open; this is ours.
+    """
+    held_out = np.arange(len(user)) >= cut.horizon
+    asked = np.zeros(len(user), dtype=bool)
+    asked[cut.targets["test"]] = True
+    if config.split == "leave-last-two":
+        asked[cut.targets["validation"]] = True
+    ahead = np.flatnonzero(asked & held_out)
+    from_last = _places_from_last(user[ahead])
+    room = config.candidates.eval_random + 1
+    nearest = ahead[from_last == 1]
+    later = [np.append(ahead, -1)[np.searchsorted(ahead, nearest) + 1]]
+    liked = rating >= LIKED
+    starts, lengths = user_ranges(user)
+    last = (starts + lengths - 1)[held_out[starts + lengths - 1]]
+    of_test_users = np.isin(user[last], user[ahead]) | (config.split != "user")
+    disliked_last = last[(rating[last] <= DISLIKED) & (position[last] >= config.min_history) & of_test_users]
+    first_ahead = ahead[np.r_[True, user[ahead][1:] != user[ahead][:-1]]] if len(ahead) else ahead
+    return {
+        "adherence": Probe(nearest, np.stack([nearest, *later], axis=1)),
+        "avoidance": Probe(disliked_last, disliked_last[:, None]),
+        "aversion": _aversion(first_ahead, user, liked, rating <= DISLIKED, min(AVERSION_LIKED, room - 1)),
+    }
+
+
+def _aversion(cut: np.ndarray, user: np.ndarray, liked: np.ndarray, disliked: np.ndarray, most: int) -> Probe:
+    worst = _next_rows(cut, user, disliked, 1)
+    cut, worst = cut[worst[:, 0] >= 0], worst[worst[:, 0] >= 0]
+    return Probe(cut, np.concatenate([worst, _next_rows(cut, user, liked, most)], axis=1))
+
+
+def _next_rows(start: np.ndarray, user: np.ndarray, wanted: np.ndarray, most: int) -> np.ndarray:
+    """(n, most) the next wanted rows at or after `start` of the same user, -1 where there are no more."""
+    rows = np.append(np.flatnonzero(wanted), -1)
+    at = np.searchsorted(rows[:-1], start)[:, None] + np.arange(most)
+    found = rows[np.minimum(at, len(rows) - 1)]
+    return np.where((found >= 0) & (user[found] == user[start][:, None]), found, -1)
+
+
+def _first_row_of_each(owner: np.ndarray, rows: np.ndarray, default: np.ndarray) -> np.ndarray:
+    """Of each owner the first of the ascending `rows`, or its `default`."""
+    result = default.copy()
+    result[owner[rows][::-1]] = rows[::-1]  # of several assignments the last one stays: the first row
+    return result
 
 
 def _places_from_last(owner: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
@@ -23,6 +22,8 @@ from raypref.errors import UserError
 
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
 MAX_POSITIONS = 4096
+SHIPPED = "raypref-tiny"
+SHIPPED_FOLDER = Path(__file__).parent.parent / "base"
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerBase:
@@ -62,15 +63,22 @@ def load_tokenizer(path: Path | str, revision: str | None = None) -> PreTrainedT
     return tokenizer
 
 
+def local_folder(config: PretrainedModel) -> Path | None:
+    """The folder that `config.path` means, None for a hub name; `raypref-tiny` is the model that the package ships."""
+    if config.path == SHIPPED:
+        return SHIPPED_FOLDER
+    folder = Path(config.path).expanduser()
+    return folder if folder.exists() or config.path.startswith(("/", "./", "../", "~")) else None
+
+
 def check_model(config: ModelConfig) -> None:
     """Refuse, before anything expensive, a model folder that can't be loaded."""
-    if isinstance(config, ScratchModel):
+    folder = None if isinstance(config, ScratchModel) else local_folder(config)
+    if isinstance(config, ScratchModel) or folder is None:
         return
-    folder = Path(config.path).expanduser()
-    looks_local = folder.exists() or config.path.startswith(("/", "./", "../", "~"))
-    if looks_local and not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file():
         raise UserError("no model lies there: config.json is missing", where=config.path, mend="check model.path")
-    if looks_local and not any(folder.glob("*.safetensors")):
+    if not any(folder.glob("*.safetensors")):
         raise UserError(
             "the model folder has no weights (*.safetensors)",
             where=config.path,
@@ -132,12 +140,12 @@ def _llama(config: ScratchModel, tokenizer: PreTrainedTokenizerBase) -> LlamaCon
 
 def _load_weights(config: PretrainedModel) -> PreTrainedModel:
     check_model(config)
+    path = str(local_folder(config) or config.path)
     # Weights that are trained themselves are kept in float32: bfloat16 loses updates smaller than 1/256 of a weight.
     dtype = torch.float32 if config.lora is None else getattr(torch, config.dtype)
     try:
-        AutoConfig.from_pretrained(config.path, revision=config.revision)
         model = AutoModelForCausalLM.from_pretrained(
-            config.path, revision=config.revision, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+            path, revision=config.revision, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
         )
     except (OSError, ValueError) as error:
         raise _not_loadable(config.path, "model", error) from error

@@ -55,7 +55,7 @@ def ipo(batch: PreferenceBatch, params: Ipo | EaIpo, state: State) -> ObjectiveO
 
 
 def cpo(batch: PreferenceBatch, params: Cpo, state: State) -> ObjectiveOutput:
-    """`mean_k -log sigmoid(beta (lp - ld_k)) + c_nll (-lp / n_p)` (Xu et al. 2024, eq. 5 to 7)."""
+    """`mean_k -log sigmoid(beta (lp - ld_k)) + c_nll (-lp / n_p)` (Xu et al. 2024)."""
     return _with_likelihood(batch, compare(batch, log_probs(batch), params, beta=params.beta), params.c_nll)
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from raypref.config.objective_switches import Margin
 from raypref.objectives.batch import PreferenceBatch
 
-MarginKind = Literal["ratio", "log_ratio", "log_diff"]
 LOG_DIFF_FLOOR = 1e-6
 
 
@@ -44,11 +41,7 @@ def log_diff(phi_pos: Tensor, phi_neg: Tensor) -> Tensor:
 
 
 MARGINS = {"ratio": ratio, "log_ratio": log_ratio, "log_diff": log_diff}
-
-
-def margin(phi_pos: Tensor, phi_neg: Tensor, kind: MarginKind) -> Tensor:
-    """`m_k` (B, K) from utilities `phi_pos` (B,) and `phi_neg` (B, K)."""
-    return MARGINS[kind](phi_pos[:, None], phi_neg)
+"""By name: utilities that broadcast against each other to the margin m_k."""
 
 
 def recpo_handicap(batch: PreferenceBatch, params: Margin, pairs: int) -> Tensor:

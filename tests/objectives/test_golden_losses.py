@@ -134,6 +134,14 @@ def test_recpo_other_margins(kind: str, expected: float) -> None:
     assert loss(graded_batch(), **RECPO, margin=kind) == near(expected)
 
 
+def test_recpo_decay() -> None:
+    """alpha = 1: phi_p = 4 / 4 = 1, phi = (4 / 1, 3 / 9) = (4, 1/3), m = (.25, 3), lambda m = (.125, 1.5).
+
+    Logits (.875, .5): ln(1 + .416862 + .606531) = ln 2.023393 = .704776.
+    """
+    assert loss(graded_batch(), **RECPO, alpha=1.0) == near(0.7047758)
+
+
 EXPERT: dict[str, Any] = {"expert_score_neg": [[3, 1]], "expert_score_all_neg": [[1, 3, 5]]}
 """w - min w = 5 - S = (2, 4), spread 4: fractions (.5, 1). With z_c / gamma = .5 and U_beta = 1, beta = (.75, 1)."""
 BETAS: dict[str, Any] = {"u_beta": 1.0, "gamma": 2 * Z_C}
@@ -225,6 +233,18 @@ def test_beta_dpo_filter_leaves_the_outlier_out() -> None:
     assert output.metrics["kept_pairs"].tolist() == [1, 1, 1, 0]
     assert output.losses.mean().item() == near(0.6939802)
     assert int(state["draws"]) == 1
+
+
+def test_beta_dpo_has_a_least_beta() -> None:
+    """M = 1.5 far below M0 = 100 would make beta = 1 + .5 x -98.5 < 0 and turn the preference; it stops at .001:
+    (softplus(-.001) + softplus(-.002)) / 2 = (.692647 + .692148) / 2 = .692397.
+    """
+    state = {"M0": torch.tensor(100.0, dtype=torch.float64), "gap_std": torch.tensor(0.5, dtype=torch.float64)}
+    assert loss_from(state, name="beta-dpo", beta=1.0, a=0.5, filter_share=0.0) == near(0.6923975)
+
+
+def loss_from(state: dict[str, torch.Tensor], **values: Any) -> float:
+    return apply(hand_batch(), state, **values).losses.item()
 
 
 def test_metrics_of_a_list() -> None:

@@ -79,10 +79,12 @@ def test_the_expert_cannot_tell_when_all_score_alike() -> None:
     torch.testing.assert_close(output.losses, apply(batch, name="dpo", beta=0.6).losses)
 
 
-def test_betas_of_eapo_span_their_interval_over_all_candidates() -> None:
+@pytest.mark.parametrize("shift", [-10, 10])  # all of one sign, so that padding taken for 0 would show at either end
+def test_betas_of_eapo_span_their_interval_over_all_candidates(shift: int) -> None:
     batch = random_batch(k=8)
-    scores = batch.columns["expert_score_all_neg"]
-    nine = replace(batch, columns=batch.columns | {"expert_score_neg": scores[:, :8]})
+    scores = batch.columns["expert_score_all_neg"] + shift
+    columns = {"expert_score_neg": scores[:, :8], "expert_score_all_neg": scores}
+    nine = replace(batch, columns=batch.columns | columns)
     padded = torch.cat((scores, torch.full((6, 2), torch.nan)), dim=1)  # prompts with fewer candidates
     longer = replace(nine, columns=nine.columns | {"expert_score_all_neg": padded})
     plain, with_padding = (apply(b, name="eapo", u_beta=0.75, gamma=5.0) for b in (nine, longer))
@@ -94,6 +96,13 @@ def test_betas_of_eapo_span_their_interval_over_all_candidates() -> None:
         torch.testing.assert_close(beta[hardest], torch.full_like(beta[hardest], Z_C / 5))
         torch.testing.assert_close(beta[easiest], torch.full_like(beta[easiest], 0.75))
         assert ((beta >= Z_C / 5 - 1e-9) & (beta <= 0.75 + 1e-9)).all()
+
+
+def test_one_pair_is_at_its_own_mean() -> None:
+    """A standard deviation of 0 divides nothing: z = 0, so alpha-DPO is SimPO, and beta-DPO keeps the pair."""
+    batch = random_batch(1, 1)
+    same(batch, {"name": "alpha-dpo"}, {"name": "simpo", "beta": 2.5, "gamma0": 1.5})
+    same(batch, {"name": "beta-dpo"}, {"name": "dpo", "beta": 0.1})
 
 
 def pick(batch: PreferenceBatch, k: int) -> PreferenceBatch:
@@ -154,9 +163,15 @@ def test_micro_batches_add_up(key: str) -> None:
         torch.testing.assert_close(accumulated, expected[index])
 
 
-def test_batch_scope_is_no_empty_word() -> None:
+@pytest.mark.parametrize(
+    ("key", "before"), [("napo", {}), ("sdpo+ns", {}), ("alpha-dpo", {}), ("beta-dpo unfiltered", {"M0": 1.0})]
+)
+def test_batch_scope_is_no_empty_word(key: str, before: dict[str, float]) -> None:
     """The batch methods do change when the batch is cut: were they per example, the gather would be for nothing."""
+
+    def losses(batch: PreferenceBatch) -> Tensor:
+        return apply(batch, {name: torch.tensor(value) for name, value in before.items()}, **VARIANTS[key]).losses
+
     whole = random_batch(8, 3)
-    for key in ("napo", "alpha-dpo", "beta-dpo unfiltered", "sdpo+ns"):
-        cut = torch.cat([apply(rows(whole, part), **VARIANTS[key]).losses for part in (slice(0, 4), slice(4, 8))])
-        assert not torch.allclose(apply(whole, **VARIANTS[key]).losses, cut)
+    cut = torch.cat([losses(rows(whole, part)) for part in (slice(0, 4), slice(4, 8))])
+    assert not torch.allclose(losses(whole), cut)

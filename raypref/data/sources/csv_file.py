@@ -1,85 +1,123 @@
-"""Interactions of one's own: a CSV or Parquet file, columns by name."""
+"""Interactions of one's own: a CSV, TSV or Parquet file, columns by name."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raypref.config.base import unknown_key
 from raypref.config.data import CsvSource
-from raypref.data.canonical import canonical
 from raypref.data.schema import Log
-from raypref.data.sources.files import find, rejected_table, tolerate
+from raypref.data.sources.delimited import DelimitedFile, Layout
+from raypref.data.sources.files import find
+from raypref.data.sources.join import log_of_files
+from raypref.data.sources.rows import INTERACTION_ROWS, LATEST, Rows, Sink, to_numbers
+from raypref.data.sources.titles import TitleBook
 from raypref.errors import UserError
+
+OPTIONAL = ("rating", "count", "timestamp")
+DATE_FORMS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
+# 2020-01-31T10:00:00.5+02:00: a fraction of a second is cut off, an offset is taken into account
+DATE = r"^(?P<local>\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}:\d{2})?)(\.\d+)?(?P<offset>Z|[+-]\d{2}:?\d{2})?$"
 
 
 def read_csv(config: CsvSource) -> Log:
-    """Read the file; rows without user, item or title, or with a rating outside 1..5, are refused and counted."""
+    """Read the file; rows without user, item or title, or with a rating outside 0.5..5, are refused and counted."""
     file = find(config.path, "your interactions")
-    frame = _read(file)
-    wanted = {"user": config.user, "item": config.item, "title": config.title}
-    wanted |= {key: name for key in ("rating", "timestamp") if (name := getattr(config, key)) is not None}
-    for key, name in wanted.items():
-        if name not in frame.columns:
-            raise UserError(
-                unknown_key(name, set(frame.columns)).replace("unknown key", "there is no column"),
-                where=str(file),
-                mend=f"name the column by --data.source.{key}" + (", or None" if key in ("rating", "timestamp") else ""),
-            )
-    raw = frame[list(wanted.values())].set_axis(list(wanted), axis=1)
-    reason = pd.Series("", index=raw.index)
-    if "rating" in raw:
-        raw["rating"] = pd.to_numeric(raw["rating"], errors="coerce")
-        reason[~raw["rating"].between(1, 5)] = "rating is not in 1..5"
-    if "timestamp" in raw:
-        raw["timestamp"] = _seconds(raw["timestamp"])
-        reason[~(raw["timestamp"] >= 0)] = "time is neither Unix seconds nor a date"
-    for key in ("user", "item", "title"):
-        text = raw[key].astype("str").str.strip()
-        reason[raw[key].isna() | (text == "")] = f"{key} is empty"
-        raw[key] = text
-    bad = reason != ""
-    texts = frame[bad].astype("str").agg(",".join, axis=1).tolist() if bad.any() else []
-    rejected = rejected_table(file, [i + 2 for i in raw.index[bad]], reason[bad].tolist(), texts)
-    tolerate(rejected, len(raw), config.max_bad_lines, file)
-    raw = raw[~bad]
-    n = len(raw)
-    interactions = pa.table(
-        {
-            "user_id": pa.array(raw["user"], pa.string()),
-            "item_id": pa.array(raw["item"], pa.string()),
-            "rating": pa.array(raw["rating"], pa.float32()) if "rating" in raw else pa.nulls(n, pa.float32()),
-            "count": pa.nulls(n, pa.float32()),
-            "timestamp": pa.array(raw["timestamp"].astype("int64")) if "timestamp" in raw else pa.nulls(n, pa.int64()),
-        }
-    )
-    titles = raw.drop_duplicates("item")
-    items = pa.table(
-        {
-            "item_id": pa.array(titles["item"], pa.string()),
-            "title": pa.array(titles["title"], pa.string()),
-            "metadata": pa.nulls(len(titles), pa.string()),
-        }
-    )
-    return canonical(file.stem, config.domain, interactions, items, rejected)
+    if not file.is_file():
+        raise UserError("your interactions: that is no file", where=str(file), mend="give the file itself")
+    wanted = {key: getattr(config, key) for key in ("user", "item", "title", *OPTIONAL)}
+    columns = {key: name for key, name in wanted.items() if name is not None}
+    interactions, titles = Sink(file, config.max_bad_lines, INTERACTION_ROWS), TitleBook(file)
+    for rows in _rows(file, columns):
+        item, title = rows.text_of(columns["item"], "item"), rows.text_of(columns["title"], "title")
+        given = {"user_id": rows.text_of(columns["user"], "user"), "item_id": item}
+        if "rating" in columns:
+            given["rating"] = rows.rating_of(columns["rating"])
+        if "count" in columns:
+            given["count"] = rows.number_of(columns["count"], "count", 0)
+        if "timestamp" in columns:
+            given["timestamp"] = _seconds(rows, columns["timestamp"])
+        interactions.add(rows, **given)
+        titles.add(rows, item, title)
+    name = file.name.split(".")[0]
+    return log_of_files(name, config.domain, config.max_bad_lines, interactions.finish(), titles.finish())
 
 
-def _read(file: Path) -> pd.DataFrame:
+def _rows(file: Path, columns: dict[str, str]) -> Iterator[Rows]:
     if file.suffix == ".parquet":
-        return pq.read_table(file).to_pandas()
+        return _parquet_rows(file, columns)
+    tabs = ".tsv" in file.suffixes
+    table = DelimitedFile(file, Layout("\t" if tabs else ",", quoted=True))
+    _check_names(table.names, columns, file)
+    return table.rows(list(columns.values()))
+
+
+def _check_names(names: tuple[str, ...], columns: dict[str, str], file: Path) -> None:
+    for key, name in columns.items():
+        if name not in names:
+            raise UserError(
+                unknown_key(name, set(names)).replace("unknown key", "there is no column"),
+                where=str(file),
+                mend=f"name the column by --data.source.{key}" + (", or None" if key in OPTIONAL else ""),
+            )
+
+
+def _parquet_rows(file: Path, columns: dict[str, str]) -> Iterator[Rows]:
     try:
-        return pd.read_csv(file, dtype="str", keep_default_na=False, na_values=[""])
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"not a readable CSV file: {error}", where=str(file), mend="save it as UTF-8 CSV with a header")
+        with pq.ParquetFile(file) as table:
+            _check_names(tuple(table.schema_arrow.names), columns, file)
+            seen = 0
+            for batch in table.iter_batches(columns=list(columns.values())):
+                arrays = {name: _text_or_number(batch[name], file, name) for name in columns.values()}
+                text = pc.binary_join_element_wise(
+                    *(array.cast(pa.string()) for array in arrays.values()), ",", null_handling="replace", null_replacement=""
+                )
+                yield Rows(np.arange(seen + 1, seen + 1 + len(batch)), text, arrays | _ids_as_text(arrays, columns))
+                seen += len(batch)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"not a readable Parquet file: {error}", where=str(file), mend="write it again") from None
 
 
-def _seconds(column: pd.Series) -> pd.Series:
-    """Unix seconds of a column of numbers or dates; NaN where neither."""
-    numbers = pd.to_numeric(column, errors="coerce")
-    if numbers.notna().any():
-        return numbers
-    dates = pd.to_datetime(column, errors="coerce", utc=True, format="mixed")
-    return (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+def _text_or_number(array: pa.Array, file: Path, name: str) -> pa.Array:
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        array, kind = array.dictionary_decode(), kind.value_type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return array.cast(pa.timestamp("s"), safe=False).cast(pa.int64()).cast(pa.float64())
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind):
+        return array
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return array.cast(pa.string())
+    raise UserError(f"column {name} holds {kind}, neither text nor numbers", where=str(file), mend="convert it")
+
+
+def _ids_as_text(arrays: dict[str, pa.Array], columns: dict[str, str]) -> dict[str, pa.Array]:
+    return {columns[key]: arrays[columns[key]].cast(pa.string()) for key in ("user", "item", "title")}
+
+
+def _seconds(rows: Rows, name: str) -> np.ndarray:
+    """Unix seconds of numbers or ISO dates, each row by itself."""
+    column = rows.columns[name]
+    value = np.floor(to_numbers(column))
+    if pa.types.is_string(column.type) and np.isnan(value).any():
+        parts = pc.extract_regex(pc.utf8_trim_whitespace(column), DATE)
+        value = np.where(np.isnan(value), _dates(pc.struct_field(parts, "local"), pc.struct_field(parts, "offset")), value)
+    rows.refuse(~((value >= 0) & (value <= LATEST)), "time is neither Unix seconds nor an ISO date from 1970 on")
+    return np.where(rows.good, value, 0).astype(np.int64)
+
+
+def _dates(local: pa.Array, offset: pa.Array) -> np.ndarray:
+    """float64 Unix seconds of dates and their offsets (Z, +02:00, +0200 or empty: UTC), NaN where none."""
+    parsed = pc.coalesce(*(pc.strptime(local, format=form, unit="s", error_is_null=True) for form in DATE_FORMS))
+    seconds = np.asarray(parsed.cast(pa.int64()).cast(pa.float64()).fill_null(np.nan))
+    digits = pc.replace_substring(pc.fill_null(offset, ""), ":", "")
+    ahead = pc.if_else(pc.is_in(digits, value_set=pa.array(["", "Z"])), "+0000", digits)
+    hours, minutes = (np.asarray(pc.utf8_slice_codeunits(ahead, a, b).cast(pa.float64())) for a, b in ((1, 3), (3, 5)))
+    sign = np.where(np.asarray(pc.starts_with(ahead, "-")), -1, 1)
+    return seconds - sign * (hours * 3600 + minutes * 60)

@@ -32,6 +32,18 @@ def find(path: Path, what: str, files: tuple[str, ...] = ()) -> Path:
     return found
 
 
+def first_there(folder: Path, names: list[str]) -> Path:
+    """The first of `names` that `folder` holds."""
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        raise UserError(
+            f"the folder lacks {names[0]}",
+            where=str(folder.absolute()),
+            mend=f"download it there; any of {', '.join(names)} will do" if len(names) > 1 else "download it there",
+        )
+    return found
+
+
 def rejected_table(file: Path, lines: list[int], reasons: list[str], texts: list[str]) -> pa.Table:
     """Refused lines of one file as `schema.REJECTED`."""
     return pa.table(

@@ -1,0 +1,50 @@
+"""Greedy generation of an answer, and whether it names a candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SPARE_TOKENS = 4  # beyond the longest candidate: enough to see that an answer goes on where a title ends
+
+
+@torch.no_grad()
+def greedy_answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], longest_title: int
+) -> list[str]:
+    """The first line that the model writes after each prompt, stripped."""
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
+    mask = torch.zeros_like(ids)
+    for i, prompt in enumerate(prompts):
+        ids[i, width - len(prompt) :] = torch.tensor(prompt)
+        mask[i, width - len(prompt) :] = 1
+    output = model.generate(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        max_new_tokens=longest_title + SPARE_TOKENS,
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    texts = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+    return [first_line(text) for text in texts]
+
+
+def first_line(text: str) -> str:
+    """The first line that is not blank, stripped; empty where there is none."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def matched_strict(answer: str, candidates: Sequence[str]) -> int:
+    """Index of the candidate whose title the answer is exactly; -1: none, the answer is not valid."""
+    return next((i for i, title in enumerate(candidates) if title.strip() == answer), -1)
+
+
+def matched_contains(answer: str, candidates: Sequence[str]) -> int:
+    """Index of the one candidate whose title the answer contains, letter case aside; -1: none or several (LLaRA, S-DPO)."""
+    found = [i for i, title in enumerate(candidates) if title.strip().lower() in answer.lower()]
+    return found[0] if len(found) == 1 else -1

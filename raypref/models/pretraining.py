@@ -1,0 +1,205 @@
+"""Trains `raypref-tiny`, the base model that the package ships: a small Llama that answers with one of the candidates.
+
+The papers fine-tune language models that already follow instructions; a model of this size learns that from scratch only
+after thousands of steps. So it is learned once, on generated catalogs that are never seen again: to answer with a
+candidate, copied exactly. Which candidate is left mostly to chance (`KNOWN_TARGETS`), since what a user wants is for
+fine-tuning to learn.
+
+    python -m raypref.models.pretraining --out raypref/base
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from raypref.config.data import CandidateConfig, DataConfig, GeneratedSource, PromptConfig
+from raypref.config.model import ScratchModel
+from raypref.data.examples import ExampleBuilder
+from raypref.data.prompts import DOMAINS, PromptRenderer
+from raypref.data.sources.generated import generate
+from raypref.data.sources.lexicon import GENRES, MOODS
+from raypref.models import backbone
+
+IGNORED = -100
+KNOWN_TARGETS = 0.3  # share of examples whose answer is the user's own next item; the rest is a random candidate
+REPEATS = 0.15  # share of batches that are a random sequence written twice: what copying heads are made of
+PROMPT_WEIGHT = 0.2  # weight of a prompt token's loss against a title token's
+MODEL = ScratchModel(hidden_size=128, layers=4, heads=4, key_value_heads=2, intermediate_size=384, vocabulary=1536)
+
+
+@dataclasses.dataclass
+class Pretraining:
+    """How the base model is trained."""
+
+    out: Path = Path("raypref/base")
+    """Folder for the weights, the tokenizer and training.json."""
+    steps: int = 6000
+    batch: int = 32
+    learning_rate: float = 2e-3
+    seed: int = 0
+    curriculum: float = 0.5
+    """Share of the steps over which the number of candidates grows from 2 to 20."""
+    threads: int = 2
+    log_every: int = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A prompt and the title that answers it."""
+
+    prompt: str
+    answer: str
+    candidates: list[str]
+
+
+def questions(rng: np.random.Generator, candidates: int, known: float) -> Iterator[Question]:
+    """Prompts over one fresh catalog, in all templates, domains and tiers, with `candidates` candidates each."""
+    source = GeneratedSource(users=64, items=int(rng.integers(150, 500)), seed=int(rng.integers(1 << 31)))
+    log = generate(source)
+    half = candidates // 2
+    config = DataConfig(
+        source=source,
+        k_core=1,
+        candidates=CandidateConfig(train_future=max(half, 1), train_random=candidates - max(half, 1), eval_random=1),
+        max_history=int(rng.integers(3, 13)),
+        max_train_examples_per_user=6,
+        seed=int(rng.integers(1 << 31)),
+    )
+    titles = np.array(log.items["title"].to_pylist(), dtype=object)
+    prompt = PromptConfig(ratings=bool(rng.random() < 0.75), items="full" if rng.random() < 0.8 else "filtered")
+    domain = "movie" if rng.random() < 0.6 else str(rng.choice(list(DOMAINS)))
+    render = PromptRenderer(prompt, domain, liked_targets=bool(rng.random() < 0.75))
+    for table in ExampleBuilder(log, config).shards("train"):
+        for row in table.to_pylist():
+            shown = [str(t) for t in titles[row["candidates"]]]
+            place = row["target"] if rng.random() < known else int(rng.integers(len(shown)))
+            text = render(int(rng.integers(3)), titles[row["history"]], row["history_rating"], shown)
+            yield Question(text, shown[place], shown)
+
+
+def stream(rng: np.random.Generator, candidates: int, known: float = KNOWN_TARGETS) -> Iterator[Question]:
+    """Endless questions, a few hundred from each catalog."""
+    while True:
+        yield from questions(rng, candidates, known)
+
+
+def tokenizer_for_generated(rng: np.random.Generator) -> PreTrainedTokenizerBase:
+    """A tokenizer in which each word of the lexicon and of the templates is one token."""
+    texts = [q.prompt for _ in range(60) for q in itertools.islice(questions(rng, 20, 1.0), 100)]
+    nouns = [noun for words in GENRES.values() for noun in words]
+    adjectives = [adjective for words in MOODS.values() for adjective in words]
+    texts += [f"{a} {n}\n" for a in adjectives for n in nouns]
+    return backbone.train_tokenizer(texts, MODEL.vocabulary)
+
+
+def encoded(batch: list[Question], tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens (B, L), labels (B, L) and loss weights (B, L) of questions with their answers."""
+    prompts = tokenizer([q.prompt for q in batch])["input_ids"]
+    answers = tokenizer([q.answer for q in batch])["input_ids"]
+    rows = [[*p, *a, tokenizer.eos_token_id] for p, a in zip(prompts, answers)]
+    length = max(map(len, rows))
+    ids = torch.full((len(rows), length), tokenizer.pad_token_id)
+    labels = torch.full_like(ids, IGNORED)
+    weights = torch.zeros(ids.shape)
+    for i, (row, prompt) in enumerate(zip(rows, prompts)):
+        ids[i, : len(row)] = labels[i, : len(row)] = torch.tensor(row)
+        weights[i, : len(prompt)], weights[i, len(prompt) : len(row)] = PROMPT_WEIGHT, 1.0
+    return ids, labels, weights
+
+
+def repeated(rng: np.random.Generator, batch: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Random sequences written twice; only the second time can be predicted, so only it counts."""
+    length = int(rng.integers(10, 80))
+    once = torch.from_numpy(rng.integers(3, vocabulary, (batch, length)))
+    ids = torch.cat([once, once], dim=1)
+    weights = torch.zeros(ids.shape)
+    weights[:, length + 1 :] = 1.0
+    return ids, ids, weights
+
+
+def train(config: Pretraining) -> None:
+    """Train, save the model as float32 safetensors with its tokenizer, and an account of how."""
+    torch.set_num_threads(config.threads)
+    rng = np.random.default_rng(config.seed)
+    tokenizer = tokenizer_for_generated(rng)
+    model = backbone.build(MODEL.model_copy(update={"seed": config.seed}), tokenizer)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    started, log, feed, size = time.perf_counter(), [], stream(rng, 2), 2
+    for step in range(config.steps):
+        grown = step / max(config.curriculum * config.steps, 1)
+        wanted = min(20, 2 + int(18 * grown))
+        if wanted != size:
+            feed, size = stream(rng, wanted), wanted
+        if rng.random() < REPEATS:
+            ids, labels, weights = repeated(rng, config.batch, len(tokenizer))
+        else:
+            ids, labels, weights = encoded(list(itertools.islice(feed, config.batch)), tokenizer)
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none")
+        loss = (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
+        for group in optimizer.param_groups:
+            warm = min(1.0, (step + 1) / 200)
+            group["lr"] = config.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if (step + 1) % config.log_every == 0:
+            row = {"step": step + 1, "candidates": size, "loss": round(loss.item(), 4)}
+            row |= check(model, tokenizer, size) | {"seconds": round(time.perf_counter() - started)}
+            log.append(row)
+            print(json.dumps(row), flush=True)
+        if (step + 1) % 1000 == 0 or step + 1 == config.steps:
+            save(model, tokenizer, config, log, check(model, tokenizer, 20, 512))
+
+
+@torch.no_grad()
+def check(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, candidates: int, examples: int = 96) -> dict[str, float]:
+    """On catalogs of other seeds, greedily: share of answers that are a candidate, and that are the user's next item."""
+    rng = np.random.default_rng(987_654_321)
+    model.eval()
+    valid = right = 0
+    asked = list(itertools.islice(stream(rng, candidates, known=1.0), examples))
+    for first in range(0, examples, 64):
+        part = asked[first : first + 64]
+        inputs = tokenizer([q.prompt for q in part], return_tensors="pt", padding=True, padding_side="left")
+        output = model.generate(
+            **inputs, max_new_tokens=8, do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        )
+        said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        valid += sum(s.strip() in q.candidates for s, q in zip(said, part))
+        right += sum(s.strip() == q.answer for s, q in zip(said, part))
+    model.train()
+    return {"valid_ratio": valid / examples, "hr@1": right / examples}
+
+
+def save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, config: Pretraining, log: list, final: dict) -> None:
+    backbone.save(model, config.out)
+    tokenizer.save_pretrained(config.out)
+    account = {
+        "config": json.loads(json.dumps(dataclasses.asdict(config) | {"out": None})),
+        "model": MODEL.model_dump(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "unseen_catalogs_20_candidates": final,
+        "log": log,
+    }
+    (config.out / "training.json").write_text(json.dumps(account, indent=1))
+
+
+if __name__ == "__main__":
+    train(tyro.cli(Pretraining, description=__doc__))

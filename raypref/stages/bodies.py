@@ -1,0 +1,137 @@
+"""What each stage computes: functions of paths and configs that know nothing of where they run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from raypref.config import RunConfig
+from raypref.config.model import ScratchModel
+from raypref.data.columns import ExampleTable, write_shard
+from raypref.data.examples import ExampleBuilder
+from raypref.data.prompts import PromptRenderer
+from raypref.data.sources import SOURCES
+from raypref.data.splitting import SPLITS
+from raypref.data.tokens import ExampleTokenizer
+from raypref.models import backbone
+from raypref.models.scoring import TitleScorer
+from raypref.training.batches import all_candidates
+
+TOKENIZER_SAMPLE_SHARDS = 2
+SCORING_BATCH = 32
+
+
+def prepare(config: RunConfig, folder: Path) -> dict[str, Any]:
+    """Read the source, cut examples, write them shard by shard with the catalog and the refused lines."""
+    log = SOURCES[config.data.source.kind](config.data.source)
+    builder = ExampleBuilder(log, config.data)
+    for name in ("items", "users", "rejected"):
+        pq.write_table(getattr(log, name), folder / f"{name}.parquet")
+    facts: dict[str, Any] = {"source": log.name, "domain": log.domain, "rejected_lines": log.rejected.num_rows}
+    for split in SPLITS:
+        for i, shard in enumerate(builder.shards(split)):
+            write_shard(shard, folder, split, i)
+        facts[f"{split}_examples"] = builder.rows(split)
+    facts |= {
+        "users": len(set(builder.user.tolist())),
+        "items": len(builder.unseen.items),
+        "interactions": len(builder.user),
+    }
+    (folder / "facts.json").write_text(json.dumps(facts))
+    return facts
+
+
+def titles_of(prepared: Path) -> list[str]:
+    """Title of item 0, 1, ..."""
+    titles: list[str] = pq.read_table(prepared / "items.parquet", columns=["title"])["title"].to_pylist()
+    return titles
+
+
+def renderer_of(config: RunConfig, prepared: Path) -> PromptRenderer:
+    domain = json.loads((prepared / "facts.json").read_text())["domain"]
+    return PromptRenderer(config.prompt, domain, liked_targets=config.data.target == "recpo")
+
+
+def make_tokenizer(config: RunConfig, prepared: Path) -> PreTrainedTokenizerBase:
+    """The model's own tokenizer, or one fitted on the catalog and on prompts of the first training examples."""
+    if not isinstance(config.model, ScratchModel):
+        folder = backbone.local_folder(config.model)
+        return backbone.load_tokenizer(folder or config.model.path, config.model.revision)
+    titles, render = titles_of(prepared), renderer_of(config, prepared)
+
+    def texts() -> Iterator[str]:
+        yield from (f"{title}\n" for title in titles)
+        table = ExampleTable([prepared], "train")
+        for i in range(min(TOKENIZER_SAMPLE_SHARDS, table.shards)):
+            for row in table.read(i).to_pylist():
+                history, candidates = ([titles[item] for item in row[k]] for k in ("history", "candidates"))
+                yield render(row["example"], history, row["history_rating"], candidates)
+
+    return backbone.train_tokenizer(texts(), config.model.vocabulary)
+
+
+class ShardTokenizer:
+    """Writes the tokens of one shard after another; made once per process."""
+
+    def __init__(self, config: RunConfig, prepared: Path, tokenizer_folder: Path, out: Path) -> None:
+        tokenizer = backbone.load_tokenizer(tokenizer_folder)
+        render = renderer_of(config, prepared)
+        self.prepared, self.out = prepared, out
+        self.tokenize = ExampleTokenizer(tokenizer, render, titles_of(prepared), config.prompt.max_tokens)
+
+    def __call__(self, split: str, shard: int) -> int:
+        """Tokens of a shard's prompts."""
+        columns = ("history", "history_rating", "candidates")
+        tokens = self.tokenize(ExampleTable([self.prepared], split, columns).read(shard))
+        write_shard(tokens, self.out, split, shard)
+        return len(tokens["prompt_ids"].combine_chunks().flatten())
+
+
+class ShardScorer:
+    """Writes the reference's log-probs of all candidates of one shard after another; holds the SFT model."""
+
+    def __init__(self, config: RunConfig, inputs: dict[str, Path], out: Path) -> None:
+        self.inputs, self.out = inputs, out
+        self.model, self.tokenizer = load_policy(config, inputs["tokenize"], inputs["sft"])
+        self.scorer = TitleScorer(self.model.eval())
+
+    @torch.no_grad()
+    def __call__(self, split: str, shard: int) -> int:
+        """Titles scored."""
+        table = ExampleTable([self.inputs["tokenize"]], split).read(shard)
+        logps = []
+        for first in range(0, table.num_rows, SCORING_BATCH):
+            batch = all_candidates(table.slice(first, SCORING_BATCH), self.tokenizer.pad_token_id)
+            logps += list(self.scorer(batch.to(self.model.device)).float().cpu().numpy())
+        write_shard(pa.table({"example": table["example"], "ref_logps": logps}), self.out, split, shard)
+        return sum(map(len, logps))
+
+
+def load_policy(config: RunConfig, tokenized: Path, trained: Path) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The model that an sft or align stage left, on this process's device, and its tokenizer."""
+    tokenizer = backbone.load_tokenizer(tokenized / "tokenizer")
+    model = backbone.restore(config.model, tokenizer, trained / "model")
+    return model.to(device()), tokenizer
+
+
+def device() -> torch.device:
+    return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+
+
+def head(tables: Iterable[pa.Table], rows: int | None) -> Iterator[pa.Table]:
+    """The first `rows` rows of a sequence of tables, all for None."""
+    for table in tables:
+        if rows is None:
+            yield table
+            continue
+        if rows <= 0:
+            return
+        yield table.slice(0, rows)
+        rows -= table.num_rows

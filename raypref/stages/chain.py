@@ -1,0 +1,127 @@
+"""Which stages a run consists of, what each depends on, and the address that follows from it.
+
+    prepare -> tokenize -> sft -> reference -> align -> evaluate
+
+A stage's address is a hash of its own part of the config and of its inputs' addresses, so a change anywhere gives new
+addresses from there on and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from raypref.config import RunConfig
+from raypref.config.loading import dump
+from raypref.config.model import PretrainedModel
+from raypref.data.fingerprint import fingerprint
+from raypref.data.sources.files import find
+from raypref.models.backbone import check_model, local_folder
+from raypref.store import Address, Store, digest
+from raypref.training.tasks import needs_reference
+
+# Raise a stage's number when a change to its code changes what it writes: old outputs are then left alone.
+VERSIONS = {"prepare": 1, "tokenize": 1, "sft": 1, "reference": 1, "align": 1, "evaluate": 1}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run: what it is computed from."""
+
+    kind: str
+    """prepare, tokenize, sft, reference, align or evaluate."""
+    name: str
+    """For people; not part of the hash."""
+    config: Mapping[str, Any]
+    """The part of the run's config that this stage reads, JSON-ready."""
+    inputs: Mapping[str, Stage] = field(default_factory=dict)
+
+    @cached_property
+    def address(self) -> Address:
+        content = {
+            "stage": self.kind,
+            "version": VERSIONS[self.kind],
+            "config": self.config,
+            "inputs": {name: stage.address.key for name, stage in self.inputs.items()},
+        }
+        return Address(self.kind, self.name, digest(content))
+
+    def input_paths(self, store: Store) -> dict[str, Path]:
+        return {name: store.path(stage.address) for name, stage in self.inputs.items()}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """All stages of one run."""
+
+    config: RunConfig
+    prepare: Stage
+    tokenize: Stage
+    sft: Stage
+    evaluate_sft: Stage
+    reference: Stage | None
+    """None where the objective compares with no reference."""
+    align: Stage
+    evaluate: Stage
+
+    def __iter__(self) -> Iterator[Stage]:
+        stages = (self.prepare, self.tokenize, self.sft, self.evaluate_sft, self.reference, self.align, self.evaluate)
+        return (stage for stage in stages if stage is not None)
+
+    @property
+    def shared(self) -> list[Stage]:
+        """Stages before alignment: what the trials of a sweep have in common."""
+        return [stage for stage in self if stage not in (self.align, self.evaluate)]
+
+
+def chain(config: RunConfig) -> Chain:
+    """The stages of a run. Reads source files and local weights to hash them, and refuses what can't be loaded."""
+    check_model(config.model)
+    name = config.name
+    whole = dump(config)
+    prepare = Stage("prepare", name, {**whole["data"], "source": _source_identity(config)})
+    model = _model_identity(config)
+    vocabulary = {k: model[k] for k in ("kind", "vocabulary", "content", "path", "revision") if k in model}
+    tokenize = Stage("tokenize", name, {"prompt": whole["prompt"], "tokenizer": vocabulary}, {"prepare": prepare})
+    data = {"prepare": prepare, "tokenize": tokenize}
+    sft = Stage("sft", name, {"model": model, "training": whole["sft"]}, data)
+    reference = None
+    policy = {**data, "sft": sft}
+    if needs_reference(config.align):
+        reference = Stage("reference", name, {"splits": ["train", "validation"]}, policy)
+    align_inputs = policy if reference is None else {**policy, "reference": reference}
+    align = Stage("align", name, {"training": whole["align"]}, align_inputs)
+    evaluation = {k: v for k, v in whole["evaluation"].items() if k != "batch"}
+    return Chain(
+        config=config,
+        prepare=prepare,
+        tokenize=tokenize,
+        sft=sft,
+        evaluate_sft=Stage("evaluate", f"{name}-sft", evaluation, {**data, "model": sft}),
+        reference=reference,
+        align=align,
+        evaluate=Stage("evaluate", name, evaluation, {**data, "model": align}),
+    )
+
+
+def _source_identity(config: RunConfig) -> dict[str, Any]:
+    """The source's config with its path replaced by a hash of what lies there."""
+    source = dump(config.data.source)
+    if "path" not in source:
+        return source
+    found = find(Path(source["path"]), source["kind"])
+    del source["path"]
+    return {**source, "content": fingerprint(found)}
+
+
+def _model_identity(config: RunConfig) -> dict[str, Any]:
+    """The model's config; a local folder counts by its content, a hub name by name and revision."""
+    model = dump(config.model)
+    folder = local_folder(config.model) if isinstance(config.model, PretrainedModel) else None
+    if folder is None:
+        return model
+    del model["path"]
+    return {**model, "content": fingerprint(folder, "*.json") + fingerprint(folder, "*.safetensors")}

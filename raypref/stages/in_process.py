@@ -1,0 +1,42 @@
+"""The same stages in this one process, without Ray: for tests, and for a GPU machine that has no Ray."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raypref.data.columns import ExampleTable
+from raypref.data.splitting import SPLITS
+from raypref.stages import bodies
+from raypref.stages.chain import Chain, Stage
+from raypref.stages.worker import Surroundings, run_stages
+from raypref.store import Store
+
+
+class InProcess:
+    """Runs stages of a chain here and now."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __call__(self, run: Chain, stage: Stage) -> None:
+        """Run one stage unless its output is there."""
+        if self.store.done(stage.address):
+            return
+        if stage.kind in ("sft", "align", "evaluate"):
+            run_stages(run, [stage], Surroundings(self.store))
+            return
+        paths = stage.input_paths(self.store)
+        addresses = {name: str(parent.address) for name, parent in stage.inputs.items()}
+        with self.store.writing(stage.address, stage.config, addresses) as (folder, facts):
+            if stage.kind == "prepare":
+                facts |= bodies.prepare(run.config, folder)
+                return
+            worker: Any
+            if stage.kind == "tokenize":
+                bodies.make_tokenizer(run.config, paths["prepare"]).save_pretrained(folder / "tokenizer")
+                worker, splits = bodies.ShardTokenizer(run.config, paths["prepare"], folder / "tokenizer", folder), SPLITS
+            else:
+                worker, splits = bodies.ShardScorer(run.config, paths, folder), stage.config["splits"]
+            for split in splits:
+                for shard in range(ExampleTable([paths["prepare"]], split).shards):
+                    worker(split, shard)

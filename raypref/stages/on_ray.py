@@ -1,0 +1,242 @@
+"""How each stage runs on Ray: prepare as a task, tokenize and reference by Ray Data, sft, align and evaluate by Ray Train."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+import ray.train
+import ray.train.torch
+
+from raypref.config import RunConfig
+from raypref.config.loading import dump
+from raypref.data.columns import ExampleTable
+from raypref.data.splitting import SPLITS
+from raypref.errors import UserError
+from raypref.stages import bodies
+from raypref.stages.chain import Chain, Stage, chain
+from raypref.stages.worker import Surroundings, run_stages, training_config, training_folders
+from raypref.store import Store
+from raypref.training.tasks import table_columns
+
+READ_CPUS = 0.25  # logical CPUs of a task that reads a shard: less than any worker's, so that reading never starves
+START_TIMEOUT_S = 300
+POLL_S = 0.2
+
+
+class OnRay:
+    """Runs stages of a chain on the Ray cluster this process is connected to."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __call__(self, run: Chain, stage: Stage) -> None:
+        """Run one shared stage unless its output is there."""
+        if self.store.done(stage.address):
+            return
+        {
+            "prepare": self._prepare,
+            "tokenize": self._tokenize,
+            "sft": self._train,
+            "reference": self._reference,
+            "evaluate": self._train,
+            "align": self._train,
+        }[stage.kind](run, stage)
+
+    def _prepare(self, run: Chain, stage: Stage) -> None:
+        ray.get(ray.remote(num_cpus=1)(_prepare_task).remote(dump(run.config), str(self.store.root)))
+
+    def _tokenize(self, run: Chain, stage: Stage) -> None:
+        prepared = stage.input_paths(self.store)["prepare"]
+        with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
+            bodies.make_tokenizer(run.config, prepared).save_pretrained(folder / "tokenizer")
+            done = map_shards(
+                bodies.ShardTokenizer, (run.config, prepared, folder / "tokenizer", folder), prepared, SPLITS, gpus=0
+            )
+            facts["tokens"] = done
+
+    def _reference(self, run: Chain, stage: Stage) -> None:
+        paths = stage.input_paths(self.store)
+        resources = run.config.resources
+        with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
+            facts["titles_scored"] = map_shards(
+                bodies.ShardScorer,
+                (run.config, paths, folder),
+                paths["tokenize"],
+                stage.config["splits"],
+                gpus=resources.gpus_per_worker,
+            )
+
+    def _train(self, run: Chain, stage: Stage) -> None:
+        fit(run, [stage], self.store, str(stage.address).replace("/", "-"))
+
+
+def map_shards(worker: type, arguments: tuple[Any, ...], table: Path, splits: Iterable[str], gpus: float) -> int:
+    """Call `worker(*arguments)(split, shard)` for every shard of `splits`, by Ray Data in an actor pool; the sum of results.
+
+    The worker writes its shard itself, so nothing but counts passes through the object store.
+    """
+    todo = [(split, i) for split in splits for i in range(ExampleTable([table], split).shards)]
+    actors = max(1, min(len(todo), int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else _cores()))
+    dataset = ray.data.from_items([{"split": s, "shard": i} for s, i in todo], override_num_blocks=len(todo))
+    counted = dataset.map_batches(
+        _ShardActor,
+        fn_constructor_args=(worker, arguments, max(1, _cores() // actors)),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=1,
+        num_gpus=gpus,
+    )
+    return int(counted.sum("count"))
+
+
+class _ShardActor:
+    def __init__(self, worker: type, arguments: tuple[Any, ...], threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.worker = worker(*arguments)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
+        return {"count": [self.worker(str(s), int(i)) for s, i in zip(batch["split"], batch["shard"])]}
+
+
+def fit(
+    run: Chain,
+    stages: list[Stage],
+    store: Store,
+    name: str,
+    callbacks: list[Any] | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Run trained and evaluated stages in one group of Ray Train workers; the facts they leave, by stage kind.
+
+    Raises:
+        the worker's own exception where it is a UserError, else Ray's.
+    """
+    resources = run.config.resources
+    first = next(stage for stage in stages if not store.done(stage.address))
+    datasets = {}
+    if first.kind != "evaluate":
+        datasets["train"] = training_dataset(first, training_config(run, first), store)
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
+    trainer = ray.train.torch.TorchTrainer(
+        _worker,
+        train_loop_config={
+            "config": dump(run.config),
+            "root": str(store.root),
+            "stages": [str(stage.address) for stage in stages],
+            "threads": threads or resources.threads or max(1, _cores() // resources.workers),
+        },
+        datasets=datasets,
+        # Every worker reads the whole stream and takes its slice of each global batch (see training/batches.py).
+        dataset_config=ray.train.DataConfig(datasets_to_split=[]),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=resources.workers,
+            use_gpu=resources.gpus_per_worker > 0,
+            resources_per_worker={"CPU": resources.cpus_per_worker}
+            | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(store.root / ".ray-train"),
+            failure_config=ray.train.FailureConfig(max_failures=resources.max_failures, controller_failure_limit=3),
+            callbacks=callbacks or [],
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise _user_fault(store, stages) or error from error
+    shutil.rmtree(store.root / ".ray-train" / name, ignore_errors=True)
+    return {stage.kind: store.manifest(stage.address)["facts"] for stage in stages}
+
+
+def training_dataset(stage: Stage, config: Any, store: Store) -> ray.data.Dataset:
+    """The training table as a stream of shards, in stored order."""
+    folders, columns = training_folders(stage, store), table_columns(config)
+    shards = ExampleTable(folders, "train", columns).shards
+    ray.data.DataContext.get_current().execution_options.preserve_order = True
+    return ray.data.range(shards, override_num_blocks=shards).map_batches(
+        _ReadShard(folders, columns), batch_size=1, batch_format="pyarrow", num_cpus=READ_CPUS
+    )
+
+
+class _ReadShard:
+    def __init__(self, folders: list[Path], columns: list[str]) -> None:
+        self.folders, self.columns = folders, columns
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        table = ExampleTable(self.folders, "train", self.columns)
+        for shard in batch["id"].to_pylist():
+            yield table.read(shard)
+
+
+def _worker(arguments: dict[str, Any]) -> None:
+    import torch
+
+    torch.set_num_threads(arguments["threads"])
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    context = ray.train.get_context()
+    run = chain(RunConfig.model_validate(arguments["config"]))
+    store = Store(arguments["root"])
+    by_address = {str(stage.address): stage for stage in run}
+    around = Surroundings(
+        store=store,
+        rank=context.get_world_rank(),
+        world=context.get_world_size(),
+        stream=_stream,
+        report=ray.train.report,
+    )
+    try:
+        facts = run_stages(run, [by_address[a] for a in arguments["stages"]], around)
+    except UserError as error:  # Ray passes exceptions on as text; this one must reach the user as it is
+        scratch = store.scratch(by_address[arguments["stages"][0]].address)
+        scratch.mkdir(parents=True, exist_ok=True)
+        (scratch / "fault.json").write_text(json.dumps([error.what, error.where, error.mend]))
+        raise
+    ray.train.report({f"{kind}_{k}": v for kind, f in facts.items() for k, v in _flat(f)})
+
+
+def _stream() -> Callable[[], Iterator[pa.Table]]:
+    dataset = ray.train.get_dataset_shard("train")
+    return lambda: dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+
+
+def _user_fault(store: Store, stages: list[Stage]) -> UserError | None:
+    path = store.scratch(stages[0].address) / "fault.json"
+    if not path.is_file():
+        return None
+    what, where, mend = json.loads(path.read_text())
+    path.unlink()
+    return UserError(what, where=where, mend=mend)
+
+
+def _flat(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}_{k}", v) for k, v in value.items() if isinstance(v, int | float))
+        elif isinstance(value, int | float):
+            yield key, value
+
+
+def _prepare_task(config: dict[str, Any], root: str) -> None:
+    run, store = chain(RunConfig.model_validate(config)), Store(root)
+    with store.writing(run.prepare.address, run.prepare.config, {}) as (folder, facts):
+        facts |= bodies.prepare(run.config, folder)
+
+
+def _addresses(stage: Stage) -> dict[str, str]:
+    return {name: str(parent.address) for name, parent in stage.inputs.items()}
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1

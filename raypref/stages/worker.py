@@ -1,0 +1,154 @@
+"""What a training worker does: the stages it is given, one after the other, in a group of one or more.
+
+The same code runs under Ray Train and alone; `Surroundings` is all that differs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import torch.distributed as dist
+
+from raypref.config.training import AlignConfig, TrainingConfig
+from raypref.data.columns import ExampleTable
+from raypref.evaluation.metrics import means
+from raypref.evaluation.rows import evaluated
+from raypref.models import backbone
+from raypref.stages import bodies
+from raypref.stages.chain import Chain, Stage
+from raypref.store import Store
+from raypref.training.batches import Collator, ReadTables
+from raypref.training.engine import make_engine
+from raypref.training.loop import train
+from raypref.training.tasks import table_columns, task_of
+from raypref.training.validation import Validator
+
+
+@dataclass
+class Surroundings:
+    """Where a worker stands: its group, its data, whom it reports to."""
+
+    store: Store
+    rank: int = 0
+    world: int = 1
+    stream: Callable[[], ReadTables] | None = None
+    """Gives the training table's reader; None reads the shards from the store."""
+    report: Callable[[dict[str, Any]], None] = lambda metrics: None
+    """Called on every worker alike."""
+
+
+def run_stages(chain: Chain, stages: list[Stage], around: Surroundings) -> dict[str, Any]:
+    """Run those of `stages` (sft, align, evaluate) that are not done; their metrics by stage kind."""
+    results: dict[str, Any] = {}
+    for stage in stages:
+        if not around.store.done(stage.address):
+            _BODIES[stage.kind](chain, stage, around)
+            _barrier(around)
+        results[stage.kind] = around.store.manifest(stage.address)["facts"]
+    return results
+
+
+def training_config(chain: Chain, stage: Stage) -> TrainingConfig:
+    return chain.config.align if stage.kind == "align" else chain.config.sft
+
+
+def training_folders(stage: Stage, store: Store) -> list[Path]:
+    """Folders whose columns make this stage's training table."""
+    paths = stage.input_paths(store)
+    return [paths[name] for name in ("tokenize", "prepare", "reference") if name in paths]
+
+
+def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
+    """SFT or alignment: train from the inputs' model, publish the kept weights and the logs."""
+    store, config, resources = around.store, training_config(chain, stage), chain.config.resources
+    paths = stage.input_paths(store)
+    if isinstance(config, AlignConfig):
+        model, tokenizer = bodies.load_policy(chain.config, paths["tokenize"], paths["sft"])
+    else:
+        tokenizer = backbone.load_tokenizer(paths["tokenize"] / "tokenizer")
+        model = backbone.build(chain.config.model, tokenizer)
+    folders, columns = training_folders(stage, store), table_columns(config)
+    table = ExampleTable(folders, "train", columns)
+    task = task_of(config)
+    collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id)
+    validation = list(bodies.head(ExampleTable(folders, "validation", columns), config.validation_examples))
+    micro = min(resources.micro_batch, config.global_batch // around.world)
+    scratch = store.scratch(stage.address)
+    facts = train(
+        engine=make_engine(model, config, resources),
+        task=task,
+        config=config,
+        read=around.stream() if around.stream else lambda: iter(table),
+        examples=table.rows,
+        collator=collator,
+        validator=Validator(validation, collator, micro),
+        micro_batch=micro,
+        scratch=scratch,
+        checkpoint_every=resources.checkpoint_every,
+        report=around.report,
+    )
+    if around.rank == 0:
+        with store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
+            shutil.copytree(scratch / "kept", folder / "model")
+            for name in ("metrics", "validation"):
+                if (scratch / f"{name}.jsonl").is_file():
+                    shutil.copy(scratch / f"{name}.jsonl", folder)
+            manifest_facts |= facts | {"peak_memory_gb": peak_memory_gb(), "workers": around.world}
+
+
+def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
+    """Rows of every evaluated example; each worker does its share of the batches."""
+    store, config = around.store, chain.config.evaluation
+    paths = stage.input_paths(store)
+    started = time.perf_counter()
+    model, tokenizer = bodies.load_policy(chain.config, paths["tokenize"], paths["model"])
+    titles = bodies.titles_of(paths["prepare"])
+    scratch = store.scratch(stage.address)
+    scratch.mkdir(parents=True, exist_ok=True)
+    parts: list[pa.Table] = []
+    for split in config.splits:
+        tables = bodies.head(ExampleTable([paths["prepare"], paths["tokenize"]], split), config.max_examples)
+        own = (t.slice(i, config.batch) for t in tables for i in range(0, t.num_rows, config.batch))
+        own = (t for n, t in enumerate(own) if n % around.world == around.rank)
+        parts += evaluated(model, tokenizer, titles, own, split, config.batch, config.generate)
+    if parts:
+        pq.write_table(pa.concat_tables(parts), scratch / f"rows-{around.rank}.parquet")
+    _barrier(around)
+    if around.rank == 0:
+        found = [pq.read_table(p) for p in sorted(scratch.glob("rows-*.parquet"))]
+        rows = pa.concat_tables(found).sort_by([("split", "ascending"), ("example", "ascending")])
+        with store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
+            pq.write_table(rows, folder / "rows.parquet", compression="zstd")
+            for split in config.splits:
+                of_split = rows.filter(pa.compute.equal(rows["split"], split))
+                facts[split] = means(of_split) | {"examples": of_split.num_rows}
+            facts["evaluate_seconds"] = round(time.perf_counter() - started, 2)
+
+
+_BODIES = {"sft": train_stage, "align": train_stage, "evaluate": evaluate_stage}
+
+
+def peak_memory_gb() -> float:
+    """Most memory this process has held: of its GPU if it has one, else resident."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 1e9, 3)
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3)
+
+
+def _addresses(stage: Stage) -> dict[str, str]:
+    return {name: str(parent.address) for name, parent in stage.inputs.items()}
+
+
+def _barrier(around: Surroundings) -> None:
+    if around.world > 1:
+        dist.barrier()
