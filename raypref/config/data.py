@@ -86,7 +86,7 @@ class SteamSource(FileSource):
 
     kind: Literal["steam"] = "steam"
     path: Path = Path("steam")
-    """The folder with steam_reviews.json.gz and steam_games.json.gz; relative paths are tried under $RAYPREF_DATA too."""
+    """The folder with steam_reviews.json.gz and steam_games.json.gz; tried under $RAYPREF_DATA too."""
     max_bad_lines: Share = 0.05
     """Share of a file's lines that may be broken; some games have no name."""
 
@@ -118,7 +118,7 @@ class HetrecLastFMSource(FileSource):
 
 
 class GoodreadsSource(FileSource):
-    """Goodreads (UCSD book graph): gzipped JSON lines of interactions and of books. A rating of 0 means none was given."""
+    """Goodreads (UCSD book graph): gzipped JSON lines of interactions and of books; a rating of 0 means none."""
 
     kind: Literal["goodreads"] = "goodreads"
     path: Path = Path("goodreads")
@@ -160,7 +160,7 @@ class SDPOJsonSource(FileSource):
 
 
 class LLaRASource(FileSource):
-    """LLaRA's data frames (train_data.df, Val_data.df, Test_data.df) with id2name.txt or u.item; candidates are drawn."""
+    """LLaRA's data frames (train_data.df, Val_data.df, Test_data.df), id2name.txt or u.item; candidates are drawn."""
 
     kind: Literal["llara"] = "llara"
     path: Path = Path("llara-lastfm")

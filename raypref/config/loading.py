@@ -59,8 +59,13 @@ def validated(section: type[Section], content: dict[str, Any], where: str) -> Se
     try:
         return section.model_validate(content)
     except ValidationError as error:
-        faults = [f"  {_dotted(e['loc']) or '(top level)'}: {_plain(e)}" for e in error.errors()]
-        raise UserError("the config has faults:\n" + "\n".join(faults), where=where, mend="see --help for all keys") from None
+        raise UserError(plain_faults(error), where=where, mend="see --help for all keys") from None
+
+
+def plain_faults(error: ValidationError) -> str:
+    """Every fault of a config, a line each, with its dotted key."""
+    faults = [f"  {_dotted(e['loc']) or '(top level)'}: {_plain(e)}" for e in error.errors()]
+    return "the config has faults:\n" + "\n".join(faults)
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import exp
 from typing import Annotated, Any, ClassVar, Literal
 
+import tyro
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
@@ -78,7 +79,7 @@ class Margin(Objective):
 
     margin: Literal["none", "ratio", "log_ratio", "log_diff"] = "none"
     """Margin of a pair of utilities (RecPO eq. 4 and table 2), subtracted from the pair's logit."""
-    lambda_: NonNegative = Field(2.0, alias="lambda")
+    lambda_: Annotated[NonNegative, tyro.conf.arg(name="lambda")] = Field(2.0, alias="lambda")
     """Weight of the margin (RecPO eq. 4); 0 is no margin."""
     alpha: Positive = 0.5
     """Temporal decay of an item's utility, score / latency^alpha."""

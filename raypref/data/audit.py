@@ -1,10 +1,10 @@
 """What a guesser gets who never reads a title: leaks show as more than chance.
 
-Four guessers learn from training examples alone. Two of them know only places in the list, so on honest data they are at
-chance: the place that targets stand at most often, and, per item, the places that it stood at when it was the target. The
-published S-DPO data fail the second, as their lists were shuffled with a seed made from the target. The others (how
-often an item was a target; the length of its title) may rightly be above chance, as random items are seldom popular;
-they tell how far an item's fame alone goes.
+The guessers learn from training examples alone. Two of them know only places in the list, so on honest data they are at
+chance: the place that targets stand at most often, and, per item, the place that it stood at most often when it was the
+target. The published S-DPO data fail the second, as their lists were shuffled with a seed made from the target. The
+others (how often an item was a target; the length of its title; fame and place together) may rightly be above chance,
+as random items are seldom popular; they tell how far an item's fame alone goes.
 """
 
 from __future__ import annotations
@@ -84,12 +84,20 @@ class Guessers:
         by_place = np.pad(self._at.sum(axis=0), (0, max(0, int(lists.place.max(initial=0)) + 1 - self._at.shape[1])))
         score = {
             "position": by_place[lists.place],
-            "remembered position": times / np.maximum(as_target[lists.item], 1),
+            "remembered position": (lists.place == self._remembered(as_target)[lists.item]).astype(np.int8),
             "popularity": as_target[lists.item],
             "title length": self._length[lists.item] * np.sign(self._longer),
             "remembered position and popularity": times,
         }
         return {name: _rightness(values, lists) for name, values in score.items()}
+
+    def _remembered(self, as_target: np.ndarray) -> np.ndarray:
+        """(items,) the place that each item stood at most often as a target, any for one that never was.
+
+        Every item has just one, so that neither fame nor rarity tells anything: on honest data this is exactly chance.
+        """
+        any_place = np.arange(len(as_target)) % self._at.shape[1]
+        return np.where(as_target > 0, self._at.argmax(axis=1), any_place)
 
 
 def _widths(lists: _Lists) -> np.ndarray:
@@ -103,7 +111,7 @@ def _rightness(score: np.ndarray, lists: _Lists) -> np.ndarray:
 
 
 def audit(train: Iterable[pa.Table], held_out: Iterable[pa.Table], titles: pa.ChunkedArray | pa.Array) -> list[Guess]:
-    """What each guesser gets on `held_out` after learning from `train` (both `schema.EXAMPLES`), with 99 % intervals."""
+    """What each guesser gets on `held_out` after learning from `train` (both `schema.EXAMPLES`); intervals of 99 %."""
     guessers = Guessers(titles)
     for table in train:
         if table.num_rows:

@@ -39,7 +39,7 @@ class NeverInteracted:
     """Samples items that a user never interacted with, without repeats within a row."""
 
     def __init__(self, user: np.ndarray, item: np.ndarray, pool: np.ndarray | None = None) -> None:
-        """`user`, `item`: the whole log's columns; `pool`: the items to sample from, by default all that occur in it."""
+        """`user`, `item`: the whole log's columns; `pool`: the items to sample from, by default all in it."""
         self.items = np.unique(item) if pool is None else np.unique(pool)
         self._width = int(item.max()) + 1
         self._seen = np.sort(user.astype(np.int64) * self._width + item)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from raypref.config.data import CutConfig, DataConfig
+from raypref.config.data import CutConfig
 from raypref.data.candidates import NeverInteracted, draws, keys
 from raypref.data.filtering import first_meetings, k_core, ratings
 from raypref.data.schema import EXAMPLES, Log, PublishedLog
@@ -58,8 +58,9 @@ class ExampleBuilder:
         self.timestamp = self.interactions["timestamp"].to_numpy() if log.has_times else None
         cut: Split = split(config, self.user, self.position, self.rating, self.timestamp)
         assert self.timestamp is not None  # split refuses a log without times
-        cold_user, cold_item = self._withheld(self.user, config.cold_users, 1), self._withheld(
-            self.item, config.cold_items, 2
+        cold_user, cold_item = (
+            self._withheld(self.user, config.cold_users, 1),
+            self._withheld(self.item, config.cold_items, 2),
         )
         warm = ~(cold_user | cold_item)
         trains = (np.arange(len(self.user)) < cut.horizon) & warm
@@ -188,6 +189,7 @@ class PublishedExamples:
         train = log.examples.get("train", EXAMPLES.empty_table())
         if train.num_rows == 0:
             raise UserError("the published data hold no training examples", where=log.name, mend="add the train file")
+        self.unseen = NeverInteracted(self.user, self.item)
         self._examples = {name: self._with_candidates(table) for name, table in log.examples.items()}
         trains = np.isin(self.user, train["user"].to_numpy())
         self.train_counts = np.bincount(self.item[trains], minlength=log.items.num_rows)
@@ -212,10 +214,9 @@ class PublishedExamples:
         if len(lists.values) > len(lists):
             return table
         user, width = table["user"].to_numpy(), self.config.candidates.eval_random + 1
-        unseen = NeverInteracted(self.user, self.item)
-        unseen.check(width, "data.candidates")
+        self.unseen.check(width, "data.candidates")
         key = keys(self.config.seed, user, table["position"].to_numpy())
-        item = unseen.sample(key, user, width)
+        item = self.unseen.sample(key, user, width)
         item[:, 0] = lists.values
         order = np.argsort(draws(key, ORDER_COUNTER + np.arange(width)), axis=1)
         columns = {name: table[name] for name in EXAMPLES.names}
@@ -227,7 +228,10 @@ class PublishedExamples:
         return pa.table(columns, schema=EXAMPLES)
 
 
-def examples_of(log: Log, config: DataConfig) -> ExampleBuilder | PublishedExamples:
+Examples = ExampleBuilder | PublishedExamples
+
+
+def examples_of(log: Log, config: CutConfig) -> Examples:
     """The examples of a log: cut by `config`, or as they were published."""
     return PublishedExamples(log, config) if isinstance(log, PublishedLog) else ExampleBuilder(log, config)
 

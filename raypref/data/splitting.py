@@ -33,7 +33,7 @@ class Probe:
     cut: np.ndarray
     """(n,) the history of each example ends before this row."""
     own: np.ndarray
-    """(n, m) rows of the user's own among the candidates, -1 for none. The first is the one that the question is about."""
+    """(n, m) rows of the user's own among the candidates, -1 for none; the first is what the question is about."""
 
 
 def split(
@@ -98,7 +98,9 @@ def check_not_empty(targets: dict[str, np.ndarray], config: CutConfig) -> None:
         )
 
 
-def probes(config: CutConfig, cut: Split, user: np.ndarray, position: np.ndarray, rating: np.ndarray) -> dict[str, Probe]:
+def probes(
+    config: CutConfig, cut: Split, user: np.ndarray, position: np.ndarray, rating: np.ndarray
+) -> dict[str, Probe]:
     """The lists of RecPO section 5.3, cut from what no training example has seen.
 
     adherence: a liked item that lies ahead, and liked items that come later still; the nearest is right. The cut is

@@ -139,6 +139,10 @@ class DeepSpeedEngine(_Base):
         os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
         import deepspeed
 
+        os.environ.setdefault("LOCAL_RANK", "0")
+        if not dist.is_initialized():  # DeepSpeed wants a group even where it is one process
+            backend = "nccl" if self.device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         micro = min(resources.micro_batch, training.global_batch // self.world)
         config: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": micro,
@@ -162,7 +166,7 @@ class DeepSpeedEngine(_Base):
             model=self.scorer,
             model_parameters=list(self.trained().values()),
             config=config,
-            dist_init_required=not dist.is_initialized(),
+            dist_init_required=False,
         )
 
     def score(self, batch: TitleBatch) -> Tensor:

@@ -83,4 +83,6 @@ def _unescaped(titles: pa.Array) -> pa.Array:
     if not entity.any():
         return titles
     bare = pc.replace_substring_regex(titles.filter(pa.array(entity)), r"</?[a-zA-Z][^>]*>", "")
-    return pc.replace_with_mask(titles, pa.array(entity), pa.array([html.unescape(t) for t in bare.to_pylist()], pa.string()))
+    return pc.replace_with_mask(
+        titles, pa.array(entity), pa.array([html.unescape(t) for t in bare.to_pylist()], pa.string())
+    )

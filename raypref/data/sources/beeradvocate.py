@@ -1,4 +1,4 @@
-"""BeerAdvocate's multi-aspect reviews (McAuley et al., 2012): records of `key: value` lines with a blank line between."""
+"""BeerAdvocate's multi-aspect reviews (McAuley et al., 2012): records of `key: value` lines, blank lines between."""
 
 from __future__ import annotations
 
@@ -67,5 +67,7 @@ def _values(text: pa.Array, key: str, record: np.ndarray, records: int) -> pa.Ar
     place = np.full(records, -1)
     place[record[at]] = np.arange(len(at))
     place[times != 1] = -1
-    values = pc.utf8_trim_whitespace(pc.binary_slice(text.take(pa.array(at)).cast(pa.binary()), len(key)).cast(pa.string()))
+    values = pc.utf8_trim_whitespace(
+        pc.binary_slice(text.take(pa.array(at)).cast(pa.binary()), len(key)).cast(pa.string())
+    )
     return values.take(pa.array(place, mask=place < 0))

@@ -23,7 +23,7 @@ from raypref.errors import UserError
 OPTIONAL = ("rating", "count", "timestamp")
 DATE_FORMS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
 # 2020-01-31T10:00:00.5+02:00: a fraction of a second is cut off, an offset is taken into account
-DATE = r"^(?P<local>\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}:\d{2})?)(\.\d+)?(?P<offset>Z|[+-]\d{2}:?\d{2})?$"
+DATE = r"^(?P<local>\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}:\d{2})?)(?:\.\d+)?(?P<offset>Z|[+-]\d{2}:?\d{2})?$"
 
 
 def read_csv(config: CsvSource) -> Log:
@@ -76,7 +76,10 @@ def _parquet_rows(file: Path, columns: dict[str, str]) -> Iterator[Rows]:
             for batch in table.iter_batches(columns=list(columns.values())):
                 arrays = {name: _text_or_number(batch[name], file, name) for name in columns.values()}
                 text = pc.binary_join_element_wise(
-                    *(array.cast(pa.string()) for array in arrays.values()), ",", null_handling="replace", null_replacement=""
+                    *(array.cast(pa.string()) for array in arrays.values()),
+                    ",",
+                    null_handling="replace",
+                    null_replacement="",
                 )
                 yield Rows(np.arange(seen + 1, seen + 1 + len(batch)), text, arrays | _ids_as_text(arrays, columns))
                 seen += len(batch)
@@ -107,7 +110,9 @@ def _seconds(rows: Rows, name: str) -> np.ndarray:
     value = np.floor(to_numbers(column))
     if pa.types.is_string(column.type) and np.isnan(value).any():
         parts = pc.extract_regex(pc.utf8_trim_whitespace(column), DATE)
-        value = np.where(np.isnan(value), _dates(pc.struct_field(parts, "local"), pc.struct_field(parts, "offset")), value)
+        value = np.where(
+            np.isnan(value), _dates(pc.struct_field(parts, "local"), pc.struct_field(parts, "offset")), value
+        )
     rows.refuse(~((value >= 0) & (value <= LATEST)), "time is neither Unix seconds nor an ISO date from 1970 on")
     return np.where(rows.good, value, 0).astype(np.int64)
 

@@ -76,7 +76,9 @@ class DelimitedFile:
         if self.layout.quoted:
             has_quotes = np.asarray(pc.match_substring(block.text, '"'))
         plain = np.flatnonzero(~has_quotes)
-        parts = pc.split_pattern(block.text.take(pa.array(plain)) if has_quotes.any() else block.text, self.layout.delimiter)
+        parts = pc.split_pattern(
+            block.text.take(pa.array(plain)) if has_quotes.any() else block.text, self.layout.delimiter
+        )
         right = np.asarray(pc.list_value_length(parts)) == width
         flat = pc.list_flatten(parts.filter(pa.array(right)))
         row = [plain[right]]

@@ -62,7 +62,8 @@ def tolerate(rejected: pa.Table, total: int, limit: float, file: Path) -> None:
         f"    line {row['line']}: {row['reason']}: {row['text'][:80]!r}" for row in rejected.slice(0, 5).to_pylist()
     )
     raise UserError(
-        f"{rejected.num_rows:,} of {total:,} lines are broken ({rejected.num_rows / total:.1%}; limit {limit:.1%}):\n{shown}",
+        f"{rejected.num_rows:,} of {total:,} lines are broken "
+        f"({rejected.num_rows / total:.1%}; limit {limit:.1%}):\n{shown}",
         where=str(file),
         mend="mend the lines, or allow more by --data.source.max-bad-lines",
     )

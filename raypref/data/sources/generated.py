@@ -1,6 +1,6 @@
 """A made-up movie catalog and its viewers, so that every command runs without a file.
 
-Structure worth learning: a title's noun tells its genre and its adjective its mood, so titles that never met in training
+Structure worth learning: a title's noun tells its genre, its adjective its mood, so titles that never met in training
 still carry meaning. A user likes few genres and moods; the taste drifts; what was liked lately pulls the next choice
 towards its genre, what was disliked pushes away from it; exposure follows popularity, so users also meet films they
 rate 1 or 2. That gives ratings, order and recency each something to say about the next item.

@@ -50,9 +50,7 @@ def _seconds(rows: Rows, name: str) -> np.ndarray:
     part = {key: pc.struct_field(parts, key) for key in ("month", "day", "clock", "sign", "hours", "minutes", "year")}
     text = pc.binary_join_element_wise(part["day"], part["month"], part["year"], part["clock"], " ")
     local = pc.strptime(text, format="%d %b %Y %H:%M:%S", unit="s", error_is_null=True).cast(pa.int64())
-    shift = pc.add(
-        pc.multiply(part["hours"].cast(pa.int64()), 3600), pc.multiply(part["minutes"].cast(pa.int64()), 60)
-    )
+    shift = pc.add(pc.multiply(part["hours"].cast(pa.int64()), 3600), pc.multiply(part["minutes"].cast(pa.int64()), 60))
     value = pc.if_else(pc.equal(part["sign"], "-"), pc.add(local, shift), pc.subtract(local, shift))
     seconds = np.asarray(value.fill_null(-1))
     rows.refuse((seconds < 0) | (seconds > LATEST), f"{name} is not a date like Thu Aug 17 00:00:17 -0700 2017")

@@ -1,5 +1,6 @@
 """The words of generated titles: the noun tells the genre, the adjective the mood."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 GENRES: dict[str, tuple[str, ...]] = {

@@ -71,7 +71,9 @@ def _raw_blocks(file: Path, until: bytes, block_bytes: int) -> Iterator[bytes]:
         if end < 0:
             if len(rest) > LONGEST_LINE:
                 raise UserError(
-                    f"a line is longer than {LONGEST_LINE >> 20} MiB", where=str(file), mend="is it a text file of this format?"
+                    f"a line is longer than {LONGEST_LINE >> 20} MiB",
+                    where=str(file),
+                    mend="is it a text file of this format?",
                 )
             continue
         end += len(until)
@@ -88,10 +90,14 @@ def _pieces(file: Path, size: int) -> Iterator[bytes]:
                 yield piece
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(
-            f"the gzip file is cut off or damaged: {error}", where=str(file), mend="download it again; its end is missing"
+            f"the gzip file is cut off or damaged: {error}",
+            where=str(file),
+            mend="download it again; its end is missing",
         ) from None
     except OSError as error:
-        raise UserError(f"the file can't be read: {error.strerror or error}", where=str(file), mend="check it") from None
+        raise UserError(
+            f"the file can't be read: {error.strerror or error}", where=str(file), mend="check it"
+        ) from None
 
 
 def open_binary(file: Path) -> IO[bytes]:

@@ -1,4 +1,4 @@
-"""LLaRA's data frames: pickled pandas frames with a padded `seq`, its length `len_seq`, and the item that came `next`."""
+"""LLaRA's data frames: pickled frames with a padded `seq`, its length `len_seq`, and the item that came `next`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_llara(config: LLaRASource) -> PublishedLog:
 
 
 def _titles(folder: Path, limit: float) -> tuple[FileTable, int]:
-    """Titles by raw id, and what to add to a frame's item number to get it: MovieLens counts from 1, the frames from 0."""
+    """Titles by raw id, and what to add to a frame's item number to get it: MovieLens counts from 1, frames from 0."""
     file = first_there(folder, ["id2name.txt", "u.item"])
     movies = file.name == "u.item"
     layout = MOVIES if movies else Layout("::", ("item", "title"))

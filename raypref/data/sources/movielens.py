@@ -50,9 +50,7 @@ def read_movielens(config: MovieLensSource) -> Log:
     for rows in DelimitedFile(file, _in_its_encoding(file, movies)).rows(MOVIE_FIELDS):
         title = rows.text_of("title", "title")
         items.add(rows, item_id=rows.text_of("movieId", "movie"), title=title, metadata=_genres(rows.columns["genres"]))
-    return log_of_files(
-        folder.name, "movie", config.max_bad_lines, interactions.finish(), clean_titles(items.finish())
-    )
+    return log_of_files(folder.name, "movie", config.max_bad_lines, interactions.finish(), clean_titles(items.finish()))
 
 
 def _in_its_encoding(file: Path, layout: Layout) -> Layout:

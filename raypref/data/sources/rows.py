@@ -27,7 +27,9 @@ INTERACTION_ROWS = pa.schema(
         ("line", pa.int32()),
     ]
 )
-ITEM_ROWS = pa.schema([("item_id", pa.string()), ("title", pa.string()), ("metadata", pa.string()), ("line", pa.int32())])
+ITEM_ROWS = pa.schema(
+    [("item_id", pa.string()), ("title", pa.string()), ("metadata", pa.string()), ("line", pa.int32())]
+)
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 LATEST = 253_402_300_799  # the end of the year 9999: a time in milliseconds is past it
 RATINGS = (0.5, 5.0)

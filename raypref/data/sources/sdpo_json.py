@@ -38,7 +38,9 @@ def read_sdpo_json(config: SDPOJsonSource) -> PublishedLog:
         raise UserError("no file ends in -train.json", where=str(folder.absolute()), mend="put the train file there")
     titles = {title for ready in splits.values() for r in ready for title in (*r.history, *r.candidates)}
     name = folder.name
-    log = published_log(name, config.domain, splits, {t: t for t in titles}, pa.concat_tables(rejected), tuple(accounts))
+    log = published_log(
+        name, config.domain, splits, {t: t for t in titles}, pa.concat_tables(rejected), tuple(accounts)
+    )
     held_out = log.examples.get("test", log.examples.get("validation"))
     if held_out is not None:
         warning = leak_warning(audit([log.examples["train"]], [held_out], log.items["title"]), name)
@@ -52,7 +54,9 @@ def _read(file: Path, limit: float) -> tuple[list[Ready], pa.Table, FileAccount]
     try:
         content = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"not valid JSON: {error}", where=str(file), mend="download it again; its end may be missing") from None
+        raise UserError(
+            f"not valid JSON: {error}", where=str(file), mend="download it again; its end may be missing"
+        ) from None
     if not isinstance(content, list):
         raise UserError("the file is no JSON array of examples", where=str(file), mend="is it S-DPO's?")
     ready, numbers, reasons, texts = [], [], [], []

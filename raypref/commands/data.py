@@ -1,0 +1,246 @@
+"""The functions behind `raypref data ...`: list, download, show, audit, export."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from raypref.config.base import pick
+from raypref.config.data import CutConfig, DataConfig, GeneratedSource, PromptConfig, SourceConfig
+from raypref.data import download as catalog
+from raypref.data.audit import LEAKS, audit, leak_warning
+from raypref.data.download import CATALOG
+from raypref.data.examples import Examples, examples_of
+from raypref.data.export import export_recbole, export_sdpo, export_trl
+from raypref.data.prompts import PromptRenderer
+from raypref.data.schema import Log, PublishedLog
+from raypref.data.sources import SOURCES
+from raypref.data.splitting import SPLITS
+from raypref.data.statistics import PUBLISHED, Statistics, length_histogram, rating_histogram, statistics
+from raypref.errors import UserError
+from raypref.store import digest
+
+Name = Annotated[str, tyro.conf.Positional]
+BAR = 40
+DEFAULT_CUT, DEFAULT_PROMPT = CutConfig(), PromptConfig()
+
+
+def data_config(name: str, path: Path | None = None, cut: CutConfig | None = None) -> DataConfig:
+    """The config that reads a data set of the catalog, or `generated`, and cuts it as `cut` says."""
+    source: Any = GeneratedSource() if name == "generated" else pick(name, CATALOG, "data set").source
+    if path is not None:
+        if name == "generated":
+            raise UserError("generated data have no files", where="--path", mend="leave --path out")
+        source = source.model_copy(update={"path": path})
+    return DataConfig(source=source, **dict(cut or CutConfig()))
+
+
+def list_sets(console: Console | None = None) -> None:
+    """List the public data sets that raypref reads, and which of them are here."""
+    table = Table("name", "data set", "paper", "here")
+    for name, data in CATALOG.items():
+        here = any((root / data.source.path).exists() for root in _roots())
+        table.add_row(name, data.title, data.paper, "yes" if here else "")
+    table.add_row("generated", "a made-up movie catalog and its viewers", "", "yes")
+    _console(console).print(table)
+    _console(console).print("Your own CSV, Parquet or RecBole files: source kinds csv and recbole (docs/data.md).")
+
+
+def download(name: Name, to: Path | None = None, console: Console | None = None) -> Path:
+    """Fetch a public data set; an interrupted download goes on where it stopped.
+
+    Args:
+        name: its name in `raypref data list`.
+        to: the folder for data sets; by default $RAYPREF_DATA, else ./data.
+    """
+    console = _console(console)
+    root = to or Path(os.environ.get("RAYPREF_DATA") or "data")
+    parts = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*parts, console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(file: str, have: int, total: int) -> None:
+            if file not in tasks:
+                tasks[file] = bars.add_task(file)
+            bars.update(tasks[file], completed=have, total=total or None)
+
+        place = catalog.download(name, root, lambda line: console.print(escape(line), soft_wrap=True), progress)
+    console.print(f"ready: {place}", soft_wrap=True)
+    return place
+
+
+def show(
+    name: Name,
+    path: Path | None = None,
+    cut: CutConfig = DEFAULT_CUT,
+    console: Console | None = None,
+) -> None:
+    """Show a data set: its size beside the papers' tables, its ratings and lengths, three prompts.
+
+    Args:
+        name: its name in `raypref data list`, or `generated`.
+        path: where its files are; by default where `download` puts them.
+        cut: how it is cut into examples.
+    """
+    show_config(data_config(name, path, cut), name, _console(console))
+
+
+def show_config(config: DataConfig, name: str, console: Console, prompt: PromptConfig | None = None) -> None:
+    """`show` for any config."""
+    log = _read(config.source)
+    whole = statistics(log.interactions, log.items.num_rows)
+    console.print(_sizes(log, whole, name))
+    for account in log.files:
+        refused = f", {account.rejected:,} refused" if account.rejected else ""
+        console.print(f"{account.file}: {account.lines:,} lines, {account.accepted:,} accepted{refused}")
+    for row in log.rejected.slice(0, 5).to_pylist():
+        console.print(escape(f"  {row['file']}:{row['line']}: {row['reason']}: {row['text'][:80]!r}"))
+    console.print(_bars("rating", rating_histogram(log)))
+    console.print(_bars("interactions of a user", length_histogram(log.interactions)))
+    console.print(f"config {digest(config.model_dump(mode='json'))}")
+    if not log.has_times and not isinstance(log, PublishedLog):
+        console.print("no times: there is no next item, so no sequential split (data.split) will take these data")
+        return
+    examples = examples_of(log, config)
+    if not isinstance(log, PublishedLog):
+        kept = statistics(examples.interactions, log.items.num_rows)
+        sizes = f"{kept.users:,} users, {kept.items:,} items, {kept.interactions:,} interactions"
+        console.print(f"first meetings, {config.k_core}-core: {sizes}")
+    console.print(", ".join(f"{examples.rows(split):,} {split}" for split in SPLITS) + " examples")
+    for text in _prompts(log, examples, config, prompt or DEFAULT_PROMPT):
+        console.rule("a prompt and its answer")
+        console.print(escape(text), soft_wrap=True)
+
+
+def audit_leaks(
+    name: Name,
+    path: Path | None = None,
+    cut: CutConfig = DEFAULT_CUT,
+    split: Literal["validation", "test"] | None = None,
+    console: Console | None = None,
+) -> bool:
+    """Measure what a guesser gets who never reads a title; more than chance by position alone is a leak.
+
+    Args:
+        name: its name in `raypref data list`, or `generated`.
+        path: where its files are; by default where `download` puts them.
+        cut: how it is cut into examples.
+        split: what to guess on; by default test, or validation where test was not published.
+
+    Returns:
+        Whether the data leak.
+    """
+    console, config = _console(console), data_config(name, path, cut)
+    log = _read(config.source)
+    examples = examples_of(log, config)
+    split = split or ("test" if examples.rows("test") else "validation")
+    guesses = audit(examples.shards("train"), examples.shards(split), log.items["title"])
+    table = Table("guessing by", "right", "99 % interval", "chance", "", title=f"{log.name}, {split}")
+    for g in guesses:
+        verdict = "[red]LEAK[/red]" if g.leaks else ("no leak" if g.name in LEAKS else "")
+        table.add_row(g.name, f"{g.share:.4f}", f"{g.low:.4f} to {g.high:.4f}", f"{g.chance:.4f}", verdict)
+    console.print(table)
+    warning = leak_warning(guesses, log.name)
+    console.print(
+        f"[red]{escape(warning)}[/red]" if warning else "no place in the list tells the target", soft_wrap=True
+    )
+    return warning is not None
+
+
+def export(
+    name: Name,
+    to: Path,
+    format: Literal["trl", "recbole", "sdpo-json"] = "trl",
+    path: Path | None = None,
+    cut: CutConfig = DEFAULT_CUT,
+    prompt: PromptConfig = DEFAULT_PROMPT,
+    negatives: int | None = None,
+    console: Console | None = None,
+) -> list[Path]:
+    """Write a data set for other tools.
+
+    Args:
+        name: its name in `raypref data list`, or `generated`.
+        to: the folder to write to.
+        format: trl: prompt, chosen, rejected. recbole: atomic files. sdpo-json: S-DPO's examples.
+        path: where its files are; by default where `download` puts them.
+        cut: how it is cut into examples.
+        prompt: how an example becomes text (trl).
+        negatives: rejected titles of each example (trl); by default all candidates beside the target.
+    """
+    config = data_config(name, path, cut)
+    log = _read(config.source)
+    examples = examples_of(log, config)
+    if format == "trl":
+        files = export_trl(examples, log, to, _renderer(log, config, prompt), negatives)
+    else:
+        files = (export_recbole if format == "recbole" else export_sdpo)(examples, log, to, log.name)
+    for file in files:
+        _console(console).print(f"{file}: {file.stat().st_size:,} bytes", soft_wrap=True)
+    return files
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "list": list_sets,
+    "download": download,
+    "show": show,
+    "audit": audit_leaks,
+    "export": export,
+}
+
+
+def _console(console: Console | None) -> Console:
+    return console or Console()
+
+
+def _roots() -> list[Path]:
+    return [Path("."), Path("data"), *([Path(os.environ["RAYPREF_DATA"])] if os.environ.get("RAYPREF_DATA") else [])]
+
+
+def _read(source: SourceConfig) -> Log:
+    return SOURCES[source.kind](source)
+
+
+def _renderer(log: Log, config: DataConfig, prompt: PromptConfig) -> PromptRenderer:
+    liked = config.target == "recpo" and not isinstance(log, PublishedLog)
+    return PromptRenderer(prompt, log.domain, liked_targets=liked)
+
+
+def _prompts(log: Log, examples: Examples, config: DataConfig, prompt: PromptConfig, most: int = 3) -> list[str]:
+    render, titles = _renderer(log, config, prompt), log.items["title"]
+    texts = []
+    for row in next(iter(examples.shards("train"))).slice(0, most).to_pylist():
+        history, listed = ([titles[i].as_py() for i in row[key]] for key in ("history", "candidates"))
+        texts.append(render(row["example"], history, row["history_rating"], listed) + listed[row["target"]])
+    return texts
+
+
+def _sizes(log: Log, whole: Statistics, name: str) -> Table:
+    table = Table("", "users", "items", "interactions", "mean length", "density", "days", title=log.name)
+    row = (whole.users, whole.items, whole.interactions)
+    days = f"{whole.first} to {whole.last}" if whole.first else "no times"
+    table.add_row("here", *(f"{n:,}" for n in row), f"{whole.mean_length:.1f}", f"{whole.density:.3%}", days)
+    for paper in PUBLISHED.get(name, ()):
+        numbers = (paper.sequences, paper.items, paper.interactions)
+        density = paper.interactions / (paper.sequences * paper.items)
+        mean = paper.interactions / paper.sequences
+        table.add_row(paper.paper, *(f"{n:,}" for n in numbers), f"{mean:.1f}", f"{density:.3%}", "")
+    if whole.catalog != whole.items:
+        table.caption = f"{whole.catalog:,} items have a title"
+    return table
+
+
+def _bars(title: str, histogram: list[tuple[str, int]]) -> Table:
+    table = Table(title, "", "", box=None)
+    most = max((count for _, count in histogram), default=1)
+    for label, count in histogram:
+        table.add_row(label, "█" * max(round(BAR * count / most), int(count > 0)), f"{count:,}")
+    return table

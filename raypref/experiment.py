@@ -1,0 +1,77 @@
+"""From a config to its chain of stages: what is planned, what is done, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+from raypref.config import RunConfig
+from raypref.config.loading import dump, leaves
+from raypref.stages.chain import Chain, Stage
+from raypref.store import Store
+
+DISK_PER_RUN = 200 << 20  # a tiny run writes some tens of MB; a check against a full disk, not an estimate
+
+
+class Runner(Protocol):
+    def __call__(self, run: Chain, stage: Stage) -> None: ...
+
+
+def run_chain(run: Chain, stages: Sequence[Stage], store: Store, runner: Runner, say: Callable[[str], None]) -> None:
+    """Run stages in order, a line for each; those that are done are only named."""
+    for stage in stages:
+        was_done = store.done(stage.address)
+        if not was_done:
+            runner(run, stage)
+        manifest = store.manifest(stage.address)
+        how = "done before" if was_done else f"{manifest['seconds']:.1f} s" if stage.kind != "sft" else _training_time(manifest)
+        say(f"{stage.kind:<9} {how:>12}  {stage.address}{_headline(stage, manifest['facts'])}")
+
+
+def _training_time(manifest: dict) -> str:
+    return f"{manifest['facts'].get('train_seconds', manifest['seconds']):.1f} s"
+
+
+def _headline(stage: Stage, facts: dict) -> str:
+    if stage.kind == "prepare":
+        return (
+            f"  {facts['users']:,} users, {facts['items']:,} items, {facts['interactions']:,} interactions; examples "
+            + "/".join(f"{facts[f'{split}_examples']:,}" for split in ("train", "validation", "test"))
+        )
+    if stage.kind in ("sft", "align"):
+        validation = facts.get("validation", {})
+        return f"  {facts['steps']} steps" + (f", validation loss {validation['loss']:.3f}" if "loss" in validation else "")
+    if stage.kind == "evaluate" and "test" in facts:
+        test = facts["test"]
+        generated = f", generated {test['generated_hr@1']:.3f}, valid {test['valid_ratio']:.3f}" if "valid_ratio" in test else ""
+        return f"  test HR@1 exact {test['exact_hr@1']:.3f}{generated}"
+    return ""
+
+
+def print_plan(console: Console, run: Chain, store: Store, origins: dict[str, str], stages: Sequence[Stage]) -> None:
+    """The stages with their addresses and whether each is done, and every override with its origin."""
+    table = Table(title=f"stages under {store.root}", title_justify="left")
+    for heading in ("stage", "address", "state"):
+        table.add_column(heading, overflow="fold")
+    for stage in stages:
+        table.add_row(stage.kind, str(stage.address), "done" if store.done(stage.address) else "to do")
+    console.print(table)
+    content = dict(leaves(dump(run.config)))
+    changed = Table(title="settings that differ from the defaults", title_justify="left")
+    for heading in ("key", "value", "from"):
+        changed.add_column(heading, overflow="fold")
+    for key, origin in sorted(origins.items()):
+        changed.add_row(key, str(content.get(key)), origin)
+    console.print(changed)
+
+
+def resources_line(config: RunConfig) -> str:
+    """What one training stage of the run asks of the cluster."""
+    r = config.resources
+    gpus = f", {r.gpus_per_worker:g} GPU" if r.gpus_per_worker else ""
+    return f"{r.workers} worker(s) of {r.cpus_per_worker:g} CPU{gpus}, engine {r.engine}" + (
+        f" ZeRO-{r.zero_stage}" if r.engine == "deepspeed" else ""
+    )

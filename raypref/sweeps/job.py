@@ -1,0 +1,70 @@
+"""The body of every script in jobs/: options, the sweep, the collector, the answer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from raypref.config.loading import plain_faults
+from raypref.errors import UserError
+from raypref.sweeps.options import SweepOptions, parse
+from raypref.sweeps.space import SweepConfig, load_sweep
+from raypref.sweeps.sweep import run_sweep
+
+EXIT_USER_ERROR = 2
+EXIT_TRIALS_FAILED = 3
+EXAMPLES = """
+
+Examples:
+  python jobs/{name}.py --dry-run
+  python jobs/{name}.py --dataset ml-100k --data.source.path ml-100k
+  ray job submit --working-dir . -- python jobs/{name}.py --preset llama3-8b-lora --root s3-or-shared-folder
+"""
+
+
+def main(sweep_file: Path, arguments: list[str] | None = None) -> None:
+    """Run a sweep from the command line; exits with 0, 2 (a mistake that can be mended) or 3 (trials failed)."""
+    sys.exit(run(sweep_file, sys.argv[1:] if arguments is None else arguments))
+
+
+def run(sweep_file: Path, arguments: list[str]) -> int:
+    """The exit code of a sweep."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    try:
+        sweep = load_sweep(sweep_file)
+        description = sweep.question + EXAMPLES.format(name=sweep.name)
+        options, config, origins = parse(SweepOptions, arguments, description, sweep.objective)
+        sweep = _with_options(sweep, options)
+        folder = run_sweep(sweep, config, options, origins, console)
+        return EXIT_TRIALS_FAILED if folder is not None and not _conclude(folder, options.root, console) else 0
+    except UserError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False, soft_wrap=True)
+        return EXIT_USER_ERROR
+
+
+def _with_options(sweep: SweepConfig, options: SweepOptions) -> SweepConfig:
+    changes: dict[str, object] = {}
+    if options.seeds is not None:
+        changes["seeds"] = options.seeds
+    if options.values is not None:
+        if len(sweep.space) != 1:
+            raise UserError("--values is for sweeps over one key", where=", ".join(sweep.space), mend="edit the YAML file")
+        changes["space"] = {next(iter(sweep.space)): options.values}
+    try:
+        return SweepConfig.model_validate(sweep.model_dump() | changes)
+    except ValidationError as error:
+        raise UserError(plain_faults(error), where="--values, --seeds") from None
+
+
+def _conclude(folder: Path, root: Path, console: Console) -> bool:
+    """Collect, draw, say the answer; did every trial end well?"""
+    from raypref.results.conclusion import conclude
+
+    return conclude(folder, root.expanduser().absolute(), console)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,101 @@
+"""The command line of a job: its own options, and every key of the config."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+from pydantic import ValidationError
+
+from raypref.config import RunConfig
+from raypref.config.base import pick
+from raypref.config.loading import dump, leaves, load, merge, plain_faults, validated
+from raypref.data.sources import SOURCES
+from raypref.errors import UserError
+from raypref.objectives import OBJECTIVES
+
+DEFAULT_ROOT = "~/raypref-results"
+Options = TypeVar("Options", bound="RunOptions")
+
+
+@dataclasses.dataclass
+class RunOptions:
+    """Options that every command with a config has."""
+
+    preset: str = "tiny"
+    """Settings to start from: tiny, llama3-8b-lora or qwen2.5-7b-lora."""
+    config: Path | None = None
+    """A YAML file over the preset."""
+    dataset: str | None = None
+    """Kind of data source (generated, ml-100k, csv ...); its options are --data.source.*"""
+    objective: str | None = None
+    """Name of the objective (recpo, sdpo, dpo ...); its options are --align.objective.*"""
+    root: Path = dataclasses.field(default_factory=lambda: Path(os.environ.get("RAYPREF_ROOT", DEFAULT_ROOT)))
+    """Folder of all results, shared by all nodes of a cluster; default: $RAYPREF_ROOT, else ~/raypref-results."""
+    dry_run: bool = False
+    """Say what would be done, and what is missing, then stop."""
+    verbose: bool = False
+    """Show the messages of Ray, Tune and Optuna too."""
+
+
+@dataclasses.dataclass
+class SweepOptions(RunOptions):
+    """Options of a sweep."""
+
+    values: tuple[float, ...] | None = None
+    """Values of the swept key instead of those of the YAML file (for sweeps over one key)."""
+    seeds: int | None = None
+    """Repetitions of each setting instead of those of the YAML file."""
+
+
+def parse(
+    options: type[Options], arguments: list[str], description: str, objective: str | None = None
+) -> tuple[Options, RunConfig, dict[str, str]]:
+    """Options, config, and the origin of each key that differs from the defaults.
+
+    Preset, file, data source and objective are read first, as they decide which further options there are.
+
+    Raises:
+        UserError: a name or value that is refused; a misspelt option ends in tyro's own message and exit code 2.
+    """
+    first, _ = _prescan(options, arguments)
+    config, origins = load(first.preset, first.config)
+    content = dump(config)
+    if first.dataset is not None:
+        pick(first.dataset, SOURCES, "data source")
+        content = merge(content, {"data": {"source": {"kind": first.dataset}}})
+        origins["data.source.kind"] = "command line"
+    name = first.objective or objective
+    if name is not None and name != content["align"]["objective"]["name"]:
+        pick(name, OBJECTIVES, "objective")
+        content = merge(content, {"align": {"objective": {"name": name}}})
+        origins["align.objective.name"] = "command line" if first.objective else "the sweep"
+    config = validated(RunConfig, content, first.preset)
+
+    @dataclasses.dataclass
+    class Whole(options):  # type: ignore[valid-type, misc]
+        run: Annotated[RunConfig, tyro.conf.arg(name="")] = config
+
+    Whole.__doc__ = description
+    try:
+        parsed = tyro.cli(Whole, args=arguments, config=(tyro.conf.AvoidSubcommands,), prog=Path(sys.argv[0]).name)
+    except ValidationError as error:
+        raise UserError(plain_faults(error), where="command line", mend="see --help for all options") from None
+    before = dict(leaves(content))
+    origins |= {k: "command line" for k, v in leaves(dump(parsed.run)) if before.get(k) != v}
+    return parsed, parsed.run, origins
+
+
+def _prescan(options: type[Options], arguments: list[str]) -> tuple[Any, list[str]]:
+    wanted = ("--preset", "--config", "--dataset", "--objective")
+    kept: list[str] = []
+    for i, argument in enumerate(arguments):
+        if argument in wanted:
+            kept += arguments[i : i + 2]
+        elif argument.startswith(tuple(f"{w}=" for w in wanted)):
+            kept.append(argument)
+    return tyro.cli(options, args=kept, return_unknown_args=True)

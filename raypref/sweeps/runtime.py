@@ -1,0 +1,66 @@
+"""The Ray cluster: joined if there is one, started on this machine if there is none; quiet unless asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import warnings
+
+import ray
+
+from raypref.errors import UserError
+
+MIN_LOGICAL_CPUS = 4  # Train's and Data's own processes need slots beside one or two workers
+
+
+def quiet() -> None:
+    """Ray's, Tune's and Optuna's own chatter off; must precede their start."""
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # prints would come twice
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in ("ray", "ray.tune", "ray.train", "ray.data", "optuna"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def connect(verbose: bool = False) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start one on this machine with its dashboard on 127.0.0.1."""
+    if ray.is_initialized():
+        return
+    if not verbose:
+        quiet()
+    # Tune can clean up a stopped trial's workers only if it reaches the State API, which the dashboard serves.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
+    options: dict[str, object] = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
+    if os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(**options)
+        except ConnectionError as error:
+            raise UserError(
+                "no Ray cluster answers", where=f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}",
+                mend="start it (`ray start --head`), or unset RAY_ADDRESS to use this machine",
+            ) from error  # fmt: skip
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    port = free_port()
+    os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
+    ray.init(
+        num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        dashboard_port=port,
+        **options,
+    )
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
