@@ -27,12 +27,10 @@ def run_chain(run: Chain, stages: Sequence[Stage], store: Store, runner: Runner,
         if not was_done:
             runner(run, stage)
         manifest = store.manifest(stage.address)
-        how = "done before" if was_done else f"{manifest['seconds']:.1f} s" if stage.kind != "sft" else _training_time(manifest)
-        say(f"{stage.kind:<9} {how:>12}  {stage.address}{_headline(stage, manifest['facts'])}")
-
-
-def _training_time(manifest: dict) -> str:
-    return f"{manifest['facts'].get('train_seconds', manifest['seconds']):.1f} s"
+        facts = manifest["facts"]
+        seconds = facts.get("train_seconds", facts.get("evaluate_seconds", manifest["seconds"]))
+        how = "done before" if was_done else f"{seconds:.1f} s"
+        say(f"{stage.kind:<9} {how:>12}  {stage.address}{_headline(stage, facts)}")
 
 
 def _headline(stage: Stage, facts: dict) -> str:

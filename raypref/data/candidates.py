@@ -12,20 +12,22 @@ from raypref.errors import UserError
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 SPARE_DRAWS = 8
-BITS_PER_PAIR = 8  # of the bitmap: one question in eight or so goes on to the search
+BITS_PER_PAIR = 8  # of the bitmap, at least; with two hashes, one wrong guess in twenty goes on to the search
+FACTORS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))  # odd, of irrational numbers
 
 
 def mix(x: np.ndarray) -> np.ndarray:
     """splitmix64's finalizer (Steele et al., 2014): uint64 to well-spread uint64."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    mixed: np.ndarray = x ^ (x >> np.uint64(31))
+    return mixed
 
 
 def keys(seed: int, user: np.ndarray, position: np.ndarray) -> np.ndarray:
     """(n,) uint64 random keys of examples, a function of (seed, user, position) alone."""
     with np.errstate(over="ignore"):
-        base = mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF) + _GOLDEN)
+        base = mix(np.array(seed & 0xFFFFFFFFFFFFFFFF, dtype=np.uint64) + _GOLDEN)
         return mix(mix(base ^ (user.astype(np.uint64) + _GOLDEN)) ^ position.astype(np.uint64))
 
 
@@ -47,7 +49,8 @@ class NeverInteracted:
         # A search among millions of pairs costs many cache misses: a bitmap of hashes answers most questions first.
         self._bits = max(3, int(np.ceil(np.log2(max(len(self._seen), 1) * BITS_PER_PAIR))))
         flags = np.zeros(1 << self._bits, dtype=bool)
-        flags[self._hash(self._seen)] = True
+        for factor in FACTORS:
+            flags[self._hash(self._seen, factor)] = True
         self._filter = np.packbits(flags, bitorder="little")
 
     def check(self, wanted: int, where: str) -> None:
@@ -78,14 +81,22 @@ class NeverInteracted:
             width *= 2
         return chosen
 
-    def _hash(self, code: np.ndarray) -> np.ndarray:
+    def _hash(self, code: np.ndarray, factor: np.uint64) -> np.ndarray:
         with np.errstate(over="ignore"):
-            return (code.astype(np.uint64) * _GOLDEN) >> np.uint64(64 - self._bits)
+            place: np.ndarray = (code.astype(np.uint64) * factor) >> np.uint64(64 - self._bits)
+        return place
+
+    def _is_flagged(self, code: np.ndarray, factor: np.uint64) -> np.ndarray:
+        place = self._hash(code, factor)
+        byte = self._filter[place >> np.uint64(3)]
+        flagged: np.ndarray = ((byte >> (place & np.uint64(7)).astype(np.uint8)) & 1).astype(bool)
+        return flagged
 
     def _is_seen(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         code = user.astype(np.int64)[:, None] * self._width + item
-        place = self._hash(code)
-        seen = ((self._filter[place >> np.uint64(3)] >> (place & np.uint64(7)).astype(np.uint8)) & 1).astype(bool)
+        seen = self._is_flagged(code, FACTORS[0])
+        for factor in FACTORS[1:]:
+            seen[seen] = self._is_flagged(code[seen], factor)
         maybe = code[seen]
         at = np.searchsorted(self._seen, maybe)
         seen[seen] = self._seen[np.minimum(at, len(self._seen) - 1)] == maybe

@@ -175,7 +175,7 @@ def download(name: str, root: Path, say: Callable[[str], None], progress: Callab
         UserError: it can't be fetched; the error says what to get by hand and where to put it.
     """
     data = pick(name, CATALOG, "data set")
-    place = root / data.source.path
+    place: Path = root / data.source.path
     say(f"{data.title} ({data.paper})\nterms: {data.licence}")
     folder = root / data.folder
     if not data.addresses:

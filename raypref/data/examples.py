@@ -119,7 +119,8 @@ class ExampleBuilder:
         if share == 0:
             return np.zeros(len(code), dtype=bool)
         chosen = np.random.default_rng([self.config.seed, stream]).random(int(code.max()) + 1) < share
-        return chosen[code]
+        withheld: np.ndarray = chosen[code]
+        return withheld
 
     def _without_cold(
         self, targets: dict[str, np.ndarray], warm: np.ndarray, horizon: np.ndarray

@@ -64,7 +64,7 @@ def ratings(interactions: pa.Table) -> np.ndarray:
     A count becomes the percentile of the user among that item's users, in fifths: the top 20 % is 5 (RecPO E.1). Equal
     counts share the better place.
     """
-    rating = interactions["rating"].to_numpy(zero_copy_only=False).astype(np.float32)
+    rating: np.ndarray = interactions["rating"].to_numpy(zero_copy_only=False).astype(np.float32)
     count = interactions["count"].to_numpy(zero_copy_only=False).astype(np.float32)
     implicit = np.isnan(rating) & ~np.isnan(count)
     if not implicit.any():

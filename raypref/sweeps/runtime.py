@@ -7,6 +7,9 @@ import os
 import socket
 import warnings
 
+if not os.environ.get("RAY_ADDRESS"):
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported, not when it starts
+
 import ray
 
 from raypref.errors import UserError
@@ -46,7 +49,6 @@ def connect(verbose: bool = False) -> None:
                 mend="start it (`ray start --head`), or unset RAY_ADDRESS to use this machine",
             ) from error  # fmt: skip
         return
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     port = free_port()
     os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
     ray.init(

@@ -21,11 +21,10 @@ from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.errors import UserError
 from raypref.stages.chain import chain
-from raypref.stages.on_ray import fit
+from raypref.stages.on_ray import METRIC, fit
 from raypref.store import Store, write_json
 from raypref.sweeps.space import Trial
 
-METRIC = "objective_value"  # validation HR@1 by exact ranking, of the weights a trial keeps
 Listener = Callable[[Trial, dict[str, Any]], None]
 
 
@@ -53,6 +52,7 @@ def run_trials(
         for number, trial in by_number.items()
     }
     trainable = tune.with_resources(tune.with_parameters(_trial, arguments=arguments), {"CPU": 0, "memory": 1 << 20})
+    names = {number: _file_name(trial) for number, trial in by_number.items()}
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -60,8 +60,8 @@ def run_trials(
             num_samples=len(numbers),
             max_concurrent_trials=concurrent,
             reuse_actors=True,
-            trial_name_creator=lambda t: _file_name(by_number[t.config["trial"]]),
-            trial_dirname_creator=lambda t: _file_name(by_number[t.config["trial"]]),
+            trial_name_creator=lambda t: names[t.config["trial"]],
+            trial_dirname_creator=lambda t: names[t.config["trial"]],
         ),
         run_config=tune.RunConfig(
             name=name,
@@ -105,6 +105,10 @@ class _OnEnd(tune.Callback):
 
     def __init__(self, trials: dict[int, Trial], folder: Path, listener: Listener) -> None:
         self.trials, self.folder, self.listener = trials, folder, listener
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves its callbacks; a listener may hold a terminal, which can't be saved."""
+        return self.__dict__ | {"listener": lambda trial, record: None}
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._tell(trial)

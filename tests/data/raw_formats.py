@@ -61,7 +61,9 @@ def ml_csv(folder: Path) -> FileSource:
     rows = [f"{u},{i},{r - 0.5 if u % 2 else float(r)},{t}" for u, i, r, t in events()]
     _write(folder / "ratings.csv", ["userId,movieId,rating,timestamp", *rows], end="\r\n")
     movies = [
-        f'{i},"{title(i)} ({1900 + i})",Comedy' if "," in title(i) else f"{i},{title(i)} ({1900 + i}),(no genres listed)"
+        f'{i},"{title(i)} ({1900 + i})",Comedy'
+        if "," in title(i)
+        else f"{i},{title(i)} ({1900 + i}),(no genres listed)"
         for i in range(1, ITEMS + 1)
     ]
     _write(folder / "movies.csv", ["movieId,title,genres", *movies, '77,"The ""Great"" One (1999)",Drama'], end="\r\n")
@@ -154,7 +156,9 @@ def lastfm_1k(folder: Path) -> FileSource:
 
 
 def hetrec(folder: Path) -> FileSource:
-    _write(folder / "user_artists.dat", ["userID\tartistID\tweight", *(f"{u}\t{i}\t{r * 100}" for u, i, r, _ in events())])
+    _write(
+        folder / "user_artists.dat", ["userID\tartistID\tweight", *(f"{u}\t{i}\t{r * 100}" for u, i, r, _ in events())]
+    )
     artists = [f"{i}\t{title(i)}\thttp://www.last.fm/{i}\thttp://pic/{i}" for i in range(1, ITEMS + 1)]
     _write(folder / "artists.dat", ["id\tname\turl\tpictureURL", *artists], end="\r\n")
     return config.HetrecLastFMSource(path=folder)
@@ -182,7 +186,9 @@ def recbole(folder: Path) -> FileSource:
 
 
 def csv_file(folder: Path) -> FileSource:
-    rows = [f'{u},"{i}",{r},"{title(i)}",{datetime.fromtimestamp(t, timezone.utc).isoformat()}' for u, i, r, t in events()]
+    rows = [
+        f'{u},"{i}",{r},"{title(i)}",{datetime.fromtimestamp(t, timezone.utc).isoformat()}' for u, i, r, t in events()
+    ]
     _write(folder / "mine.csv", ["user,item,rating,title,timestamp", *rows])
     return config.CsvSource(path=folder / "mine.csv")
 
@@ -227,7 +233,9 @@ def llara(folder: Path) -> FileSource:
             items = [i - 1 for i in sequences()[user]]
             for cut in range(3, len(items)):
                 rows.append((items[:cut] + [ITEMS] * (10 - cut), cut, items[cut]))
-        frame = pd.DataFrame({"seq": [r[0] for r in rows], "len_seq": [r[1] for r in rows], "next": [r[2] for r in rows]})
+        frame = pd.DataFrame(
+            {"seq": [r[0] for r in rows], "len_seq": [r[1] for r in rows], "next": [r[2] for r in rows]}
+        )
         frame.columns = pd.Index(frame.columns, dtype=object)  # as pandas wrote it when these frames were made
         frame.to_pickle(folder / f"{name}.df", protocol=4)
     _write(folder / "id2name.txt", [f"{i - 1}::{title(i)} {i}" for i in range(1, ITEMS + 1)])

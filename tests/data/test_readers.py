@@ -130,7 +130,11 @@ def test_bom_and_windows_line_ends(tmp_path):
 def test_published_examples_keep_histories_and_targets(name, tmp_path):
     log = read(name, tmp_path)
     assert isinstance(log, PublishedLog)
-    assert {split: table.num_rows for split, table in log.examples.items()} == {"train": 56, "validation": 14, "test": 14}
+    assert {split: table.num_rows for split, table in log.examples.items()} == {
+        "train": 56,
+        "validation": 14,
+        "test": 14,
+    }
     assert all(table.schema == EXAMPLES for table in log.examples.values())
     assert log.users.num_rows == USERS  # the chains are the users
     assert log.interactions.num_rows == USERS * LENGTH

@@ -15,12 +15,12 @@ from raypref.data.schema import Log
 from raypref.data.sources.delimited import DelimitedFile, Layout
 from raypref.data.sources.files import find, first_there
 from raypref.data.sources.join import log_of_files
-from raypref.data.sources.records import json_lines
+from raypref.data.sources.records import Kind, json_lines
 from raypref.data.sources.rows import INTERACTION_ROWS, ITEM_ROWS, FileTable, Rows, Sink
 
 JUNK_TITLE = "getTime"  # of some pages of 2018, script text was taken for the title
 CSV_2023 = Layout(",", ("user_id", "parent_asin", "rating", "timestamp"), "expected")
-FIELDS_2023 = {"user_id": "text", "parent_asin": "text", "rating": "number", "timestamp": "number"}
+FIELDS_2023: dict[str, Kind] = {"user_id": "text", "parent_asin": "text", "rating": "number", "timestamp": "number"}
 PER_SECOND_2023 = 1000  # its times are in milliseconds
 
 
@@ -30,7 +30,7 @@ def read_amazon_2018(config: Amazon2018Source) -> Log:
     reviews = first_there(folder, [f"{name}_5.json.gz", f"{name}_5.json", f"{name}.json.gz", f"{name}.json"])
     metadata = first_there(folder, [f"meta_{name}.json.gz", f"meta_{name}.json"])
     interactions = Sink(reviews, config.max_bad_lines, INTERACTION_ROWS)
-    fields = {"reviewerID": "text", "asin": "text", "overall": "number", "unixReviewTime": "number"}
+    fields: dict[str, Kind] = {"reviewerID": "text", "asin": "text", "overall": "number", "unixReviewTime": "number"}
     for rows in json_lines(reviews, fields):
         interactions.add(
             rows,
@@ -69,7 +69,8 @@ def _reviews_2023(file: Path) -> Iterator[Rows]:
 
 def _products(file: Path, key: str, limit: float) -> FileTable:
     sink = Sink(file, limit, ITEM_ROWS)
-    for rows in json_lines(file, {key: "text", "title": "text"}):
+    fields: dict[str, Kind] = {key: "text", "title": "text"}
+    for rows in json_lines(file, fields):
         rows.columns["title"] = _unescaped(rows.columns["title"])
         title = rows.text_of("title", "title")
         rows.refuse(pc.fill_null(pc.match_substring(title, JUNK_TITLE), False), "title is script text")

@@ -67,7 +67,5 @@ def _values(text: pa.Array, key: str, record: np.ndarray, records: int) -> pa.Ar
     place = np.full(records, -1)
     place[record[at]] = np.arange(len(at))
     place[times != 1] = -1
-    values = pc.utf8_trim_whitespace(
-        pc.binary_slice(text.take(pa.array(at)).cast(pa.binary()), len(key)).cast(pa.string())
-    )
+    values = pc.utf8_trim_whitespace(pc.utf8_slice_codeunits(text.take(pa.array(at)), len(key)))  # keys are ASCII
     return values.take(pa.array(place, mask=place < 0))

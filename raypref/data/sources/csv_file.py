@@ -83,7 +83,7 @@ def _parquet_rows(file: Path, columns: dict[str, str]) -> Iterator[Rows]:
                 )
                 yield Rows(np.arange(seen + 1, seen + 1 + len(batch)), text, arrays | _ids_as_text(arrays, columns))
                 seen += len(batch)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"not a readable Parquet file: {error}", where=str(file), mend="write it again") from None
 
 
@@ -96,6 +96,7 @@ def _text_or_number(array: pa.Array, file: Path, name: str) -> pa.Array:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind):
         return array
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        array.validate(full=True)  # a damaged file may hold text that is none
         return array.cast(pa.string())
     raise UserError(f"column {name} holds {kind}, neither text nor numbers", where=str(file), mend="convert it")
 
@@ -125,4 +126,5 @@ def _dates(local: pa.Array, offset: pa.Array) -> np.ndarray:
     ahead = pc.if_else(pc.is_in(digits, value_set=pa.array(["", "Z"])), "+0000", digits)
     hours, minutes = (np.asarray(pc.utf8_slice_codeunits(ahead, a, b).cast(pa.float64())) for a, b in ((1, 3), (3, 5)))
     sign = np.where(np.asarray(pc.starts_with(ahead, "-")), -1, 1)
-    return seconds - sign * (hours * 3600 + minutes * 60)
+    utc: np.ndarray = seconds - sign * (hours * 3600 + minutes * 60)
+    return utc

@@ -106,6 +106,8 @@ class DelimitedFile:
         """The fields of one line; None where its quotes are ill."""
         if not self.layout.quoted or '"' not in line:
             return line.split(self.layout.delimiter)
+        if line.count('"') % 2:  # csv would take a lone quote within a field for part of it
+            return None
         try:
             return next(csv.reader([line], delimiter=self.layout.delimiter, strict=True))
         except (csv.Error, StopIteration):

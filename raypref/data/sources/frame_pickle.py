@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ import numpy as np
 
 from raypref.errors import UserError
 
-DTYPES = {"i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "b1", "O8"}
-FRAME = "pandas.core.frame.DataFrame"
+DTYPES = {"i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "b1"}
+PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # as protocols 0 to 2 spell them
+FRAMES = {"pandas.core.frame.DataFrame", "pandas.DataFrame"}
 ALLOWED = ("pandas.", "numpy.", "builtins.slice", "copyreg._reconstructor", "_codecs.encode", "functools.partial")
 
 
@@ -48,11 +51,17 @@ class _Reader(pickle._Unpickler):  # the one in Python: its memo can't be blown 
     dispatch = {  # noqa: RUF012 - as its parent has it
         code: method
         for code, method in pickle._Unpickler.dispatch.items()
-        if code not in (pickle.BYTEARRAY8[0], pickle.NEXT_BUFFER[0], pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0])
+        if code not in (pickle.NEXT_BUFFER[0], pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0])
     }
 
+    def load_bytearray8(self: Any) -> None:  # its parent would set aside as many bytes as the pickle claims to hold
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(self.read(min(size, sys.maxsize)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
     def find_class(self, module: str, name: str) -> Any:
-        full = f"{module}.{name}"
+        full = f"{PYTHON_2.get(module, module)}.{name}"
         if not full.startswith(ALLOWED):
             raise _Refused(f"it names {full}")
         return type("Record", (_Record,), {"name": full})
@@ -81,7 +90,8 @@ def read_frame(file: Path) -> dict[str, list[Any]]:
 
 
 def _columns(frame: Any) -> dict[str, list[Any]]:
-    if not isinstance(frame, _Record) or FRAME not in (frame.name, *(getattr(a, "name", "") for a in _classes(frame))):
+    made_by = {frame.name, *(getattr(a, "name", "") for a in frame.args)} if isinstance(frame, _Record) else set()
+    if not made_by & FRAMES:
         raise _Refused("it is no DataFrame")
     state = frame.state if isinstance(frame.state, dict) else {}
     manager = state.get("_mgr", state.get("_data"))
@@ -100,10 +110,6 @@ def _columns(frame: Any) -> dict[str, list[Any]]:
         for row, place in enumerate(_places(where)):
             columns[str(names[place])] = [_value(v) for v in array[row].tolist()]
     return columns
-
-
-def _classes(frame: _Record) -> list[Any]:
-    return [a for a in frame.args if isinstance(a, type)]
 
 
 def _places(where: Any) -> list[int]:
@@ -125,23 +131,31 @@ def _index(index: Any) -> list[Any]:
 
 def _array(record: Any) -> np.ndarray:
     """An array of plain values, from its shape, type and bytes or list."""
+    if isinstance(record, _Record) and record.name.endswith("._frombuffer") and len(record.args) == 4:  # protocol 5
+        data, dtype, shape, order = record.args
+        return np.frombuffer(_bytes(data), dtype=_plain_type(dtype)).reshape(shape, order=order)
     if isinstance(record, _Record) and "ndarray" not in str(record.name) and record.args and not record.state:
         return _array(record.args[0])  # a wrapper, such as StringArray
     if not isinstance(record, _Record) or not isinstance(record.state, tuple) or len(record.state) != 5:
         raise _Refused("a block is no plain array")
     _, shape, dtype, fortran, data = record.state
-    kind = dtype.args[0] if isinstance(dtype, _Record) and dtype.args else ""
-    if kind == "O":
-        kind = "O8"
-    if kind not in DTYPES:
-        raise _Refused(f"a block holds values of type {kind!r}")
-    if kind == "O8":
+    kind = _plain_type(dtype)
+    if kind.hasobject:
         flat = np.empty(len(data), dtype=object)
         flat[:] = list(data)
     else:
-        order = dtype.state[1] if isinstance(dtype.state, tuple) and dtype.state[1] in ("<", ">") else "<"
-        flat = np.frombuffer(_bytes(data), dtype=order + kind)
+        flat = np.frombuffer(_bytes(data), dtype=kind)
     return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _plain_type(dtype: Any) -> np.dtype:
+    kind = dtype.args[0] if isinstance(dtype, _Record) and dtype.args else ""
+    if kind in ("O", "O8"):
+        return np.dtype(object)
+    if kind not in DTYPES:
+        raise _Refused(f"a block holds values of type {kind!r}")
+    order = dtype.state[1] if isinstance(dtype.state, tuple) and dtype.state[1] in ("<", ">") else "<"
+    return np.dtype(order + kind)
 
 
 def _bytes(data: Any) -> bytes:
@@ -160,7 +174,5 @@ def _value(value: Any) -> Any:
         return type(value)(_value(v) for v in value)
     if isinstance(value, _Record) and value.name.endswith("multiarray.scalar"):
         dtype, data = value.args
-        kind = dtype.args[0]
-        if kind in DTYPES - {"O8"}:
-            return np.frombuffer(_bytes(data), dtype="<" + kind)[0].item()
+        return np.frombuffer(_bytes(data), dtype=_plain_type(dtype))[0].item()
     raise _Refused(f"a cell holds {getattr(value, 'name', '') or type(value).__name__}")

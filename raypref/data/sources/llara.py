@@ -57,7 +57,7 @@ def _read(file: Path, titles: dict[str, str], shift: int, limit: float) -> tuple
         raise UserError(f"the frame lacks {', '.join(missing)}", where=str(file), mend="is it LLaRA's?")
     ready, numbers, reasons, texts = [], [], [], []
     for number, row in enumerate(zip(*(frame[name] for name in COLUMNS)), 1):
-        made = _example(*row, titles=titles, shift=shift)
+        made = _example(row[0], row[1], row[2], titles, shift)
         if isinstance(made, str):
             numbers.append(number)
             reasons.append(made)

@@ -49,7 +49,8 @@ class Rows:
 
     @property
     def good(self) -> np.ndarray:
-        return self._reason == 0
+        good: np.ndarray = self._reason == 0
+        return good
 
     def refuse(self, bad: np.ndarray | pa.Array, reason: str) -> None:
         """Refuse the rows in which `bad` is true, unless they are already."""

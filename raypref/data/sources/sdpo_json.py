@@ -77,7 +77,9 @@ def _example(record: Any) -> Ready | str:
     """The example, or why there is none."""
     if not isinstance(record, dict):
         return "not a JSON object"
-    history, items, target = (record.get(key) for key in ("historyList", "itemList", "trueSelection"))
+    history: Any = record.get("historyList")
+    items: Any = record.get("itemList")
+    target: Any = record.get("trueSelection")
     if isinstance(history, str):
         history = history.split(BETWEEN)
     for name, titles in (("historyList", history), ("itemList", items)):

@@ -1,0 +1,1 @@
+"""What finished trials say: collected, tested, drawn, reported. Reads results; computes no model."""

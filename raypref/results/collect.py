@@ -1,0 +1,212 @@
+"""One sweep's trials as tables: what was tried, what it scored, and every user's row behind the scores."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raypref.errors import UserError
+from raypref.evaluation.metrics import per_user
+from raypref.results.records import NUMBERS, TEXTS, Unusable, complete, read_records, read_rows, read_sweep
+
+SFT = "sft"
+HEAVY = ("candidates", "logps")  # lists, nine tenths of an evaluation's size: they stay with the evaluation
+RESULTS, USERS = "results.parquet", "users.parquet"
+SCORES = ["trial", "split", "metric", "value", "users", "examples"]
+_SWEEP_KEY = b"raypref.sweep"
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A sweep, as far as it has come."""
+
+    sweep: dict[str, Any]
+    """sweep.json: question, space, default, config, command, provenance."""
+    trials: pd.DataFrame
+    """A row a trial, of any status; a column for each swept key. The SFT model is the trial `sft`."""
+    metrics: pd.DataFrame
+    """A row a usable trial, split and metric: trial, label, swept keys, seed, split, metric, value, users, examples."""
+    users: pa.Table
+    """A row a usable trial and evaluated example: the evaluation's row without its lists, and its value of each
+    metric.
+    """
+    root: Path | None = None
+    """The folder that the trials' addresses are relative to, if it is known."""
+
+    @property
+    def parameters(self) -> list[str]:
+        """The swept keys."""
+        return list(self.sweep["space"])
+
+    @property
+    def done(self) -> pd.DataFrame:
+        """The trials that the numbers come from, without SFT."""
+        return self.trials[(self.trials["status"] == "done") & (self.trials["trial"] != SFT)]
+
+    def has(self, metric: str, split: str) -> bool:
+        return bool(((self.metrics["metric"] == metric) & (self.metrics["split"] == split)).any())
+
+
+def collect(folder: Path, root: Path | None = None) -> Collection:
+    """Read a sweep's folder and the evaluations that it names, however far they are.
+
+    Args:
+        folder: `<root>/sweeps/<name>-<hash>`.
+        root: where addresses start; by default two folders up.
+
+    Raises:
+        UserError: no sweep lies there.
+    """
+    folder = Path(folder)
+    root = folder.absolute().parent.parent if root is None else Path(root)
+    sweep = read_sweep(folder)
+    parameters = list(sweep["space"])
+    records = read_records(folder, parameters)
+    if sweep.get("sft"):
+        baseline = {"trial": SFT, "label": "SFT", "status": "done", "evaluate": sweep["sft"]}
+        records.insert(0, complete(baseline, parameters))
+    tables, scores = [], []
+    for record in records:
+        if record["status"] != "done":
+            continue
+        try:
+            table, values = _scored(read_rows(root, record["evaluate"]))
+        except Unusable as error:
+            record |= {"status": "incomplete", "error": str(error)}
+            continue
+        tables.append((record["trial"], table))
+        scores += [{"trial": record["trial"], **value} for value in values]
+    trials = _trials(records, parameters)
+    return Collection(
+        sweep, trials, _metrics(trials, pd.DataFrame(scores, columns=SCORES), parameters), _users(tables), root
+    )
+
+
+def _scored(rows: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
+    """An evaluation's rows with a column for each metric, and the metrics' means over each split."""
+    try:
+        values = per_user(rows)
+        splits, users = rows["split"].to_numpy(), rows["user"].to_numpy()
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise Unusable(f"its rows are not those of an evaluation: {error}") from error
+    scores = []
+    for split in sorted(set(splits.tolist())):
+        chosen = splits == split
+        count = {"users": len(np.unique(users[chosen])), "examples": int(chosen.sum())}
+        scores += [{"split": split, "metric": m, "value": float(v[chosen].mean()), **count} for m, v in values.items()]
+    table = rows.drop_columns([name for name in HEAVY if name in rows.column_names])
+    for metric, value in values.items():
+        table = table.append_column(metric, pa.array(value.astype(np.float32)))
+    return table, scores
+
+
+def _trials(records: list[dict[str, Any]], parameters: list[str]) -> pd.DataFrame:
+    """In the order of the settings, then of the seeds; SFT first."""
+    columns = [
+        "trial",
+        "label",
+        "status",
+        *parameters,
+        "seed",
+        "align",
+        "evaluate",
+        "error",
+        *NUMBERS,
+        "started",
+        "ended",
+    ]
+    frame = pd.DataFrame(records, columns=columns)
+    for name in NUMBERS:
+        frame[name] = frame[name].astype("float64")
+    frame["seed"] = frame["seed"].astype("Int64")
+    for name in ("trial", *TEXTS):
+        frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
+    for key in parameters:
+        frame[key] = _parameter(frame[key])
+    frame["_first"] = frame["trial"] != SFT
+    frame = frame.sort_values(["_first", *parameters, "seed"], kind="stable")
+    return frame.drop(columns="_first").reset_index(drop=True)
+
+
+def _metrics(trials: pd.DataFrame, scores: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
+    """The scores with what their trials varied."""
+    types = dict.fromkeys(("trial", "split", "metric"), "object") | {"users": "int64", "examples": "int64"}
+    described = trials[["trial", "label", *parameters, "seed"]]
+    return described.merge(scores.astype({**types, "value": "float64"}), on="trial", how="inner")
+
+
+def _parameter(column: pd.Series) -> pd.Series:
+    """Numbers where all are numbers, else their text, so that the column has one type."""
+    given = column.dropna()
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in given):
+        return column.astype("float64")
+    text = column.map(lambda value: str(value).lower() if isinstance(value, bool) else str(value), na_action="ignore")
+    return text.astype(object).where(column.notna(), None)
+
+
+def _users(tables: list[tuple[str, pa.Table]]) -> pa.Table:
+    """All rows in one table, with the trial's id; a metric that a trial lacks is null there."""
+    if not tables:
+        return pa.table({"trial": pa.array([], pa.dictionary(pa.int32(), pa.string()))})
+    names = pa.array([trial for trial, _ in tables], pa.string())
+    index = pa.array(np.repeat(np.arange(len(tables), dtype=np.int32), [table.num_rows for _, table in tables]))
+    whole = pa.concat_tables([table for _, table in tables], promote_options="permissive")
+    return whole.add_column(0, "trial", pa.DictionaryArray.from_arrays(index, names))
+
+
+def write(collection: Collection, folder: Path) -> list[Path]:
+    """`results.parquet` (a row a trial and metric; one without metric where a trial has none) and `users.parquet`.
+
+    The sweep's account is in the first one's metadata, so the two files are all that tables and figures need.
+    """
+    keep = ["trial", "status", "align", "evaluate", "error", *NUMBERS, "started", "ended"]
+    scores = collection.metrics[SCORES]
+    described = collection.trials[["trial", "label", *collection.parameters, "seed", *keep[1:]]]
+    table = pa.Table.from_pandas(described.merge(scores, on="trial", how="left"), preserve_index=False)
+    account = json.dumps(collection.sweep, default=str).encode()
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _SWEEP_KEY: account})
+    paths = [Path(folder) / RESULTS, Path(folder) / USERS]
+    _whole(paths[0], lambda path: pq.write_table(table, path, compression="zstd"))
+    _whole(paths[1], lambda path: pq.write_table(collection.users, path, compression="zstd"))
+    return paths
+
+
+def load(folder: Path) -> Collection:
+    """What `write` left, without the trials' own folders.
+
+    Raises:
+        UserError: nothing was collected there.
+    """
+    try:
+        table, users = pq.read_table(Path(folder) / RESULTS), pq.read_table(Path(folder) / USERS)
+        sweep = json.loads((table.schema.metadata or {})[_SWEEP_KEY])
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise UserError(
+            f"no collected results can be read: {error}", where=str(folder), mend="collect the sweep's folder first"
+        ) from error
+    parameters = list(sweep["space"])
+    frame = table.to_pandas()
+    trials = _trials(frame.drop_duplicates("trial").to_dict("records"), parameters)
+    scores = frame.loc[frame["metric"].notna(), SCORES]
+    return Collection(sweep, trials, _metrics(trials, scores, parameters), users)
+
+
+def _whole(path: Path, write_to: Callable[[Path], None]) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        write_to(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,2 @@
+def conclude(folder, root, console):
+    return True

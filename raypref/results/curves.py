@@ -1,0 +1,175 @@
+"""Sensitivity curves: the table of what is drawn, and the drawing of that table."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from raypref.errors import UserError
+from raypref.results.collect import Collection
+from raypref.results.labels import math_symbol, metric_label, symbol
+from raypref.results.settings import same, summary
+
+METRICS = ("generated_hr@1", "valid_ratio")
+COLUMNS = ["parameter", "symbol", "value", "metric", "split", "mean", "low", "high", "over", "low_users", "high_users"]
+COLUMNS += ["seeds", "points", "default", "sft"]
+BLUE, GREY, TEXT = "#2f6db5", "#8a8a8a", "#1f2328"
+_STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": TEXT,
+    "axes.labelcolor": TEXT,
+    "axes.edgecolor": TEXT,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "raypref",
+}
+
+
+def curve_table(
+    collection: Collection, parameter: str, metrics: Sequence[str] = METRICS, split: str = "test"
+) -> pd.DataFrame:
+    """What a curve over `parameter` shows: a row for each metric and value, and one for the SFT model.
+
+    In a sweep over several keys the others stay at their default; trials elsewhere are not part of the curve.
+
+    Columns: parameter, symbol, value (NaN or None for SFT), metric, split, mean (over seeds), low, high (95 %), over
+    (what low and high are of: "seeds", "users" where there is one model, "" for none), low_users, high_users, seeds,
+    points (each seed's value), default, sft.
+
+    Raises:
+        UserError: the sweep does not vary this key.
+    """
+    if parameter not in collection.parameters:
+        known = ", ".join(collection.parameters)
+        raise UserError(f"the sweep does not vary {parameter}", where="parameter", mend=f"choose one of: {known}")
+    others = {key: value for key, value in _default(collection).items() if key != parameter}
+    rows: list[dict[str, Any]] = []
+    for metric in metrics:
+        if not collection.has(metric, split):
+            continue
+        for found in summary(collection, metric, split).to_dict("records"):
+            if not found["sft"] and not all(same(found[key], value) for key, value in others.items()):
+                continue
+            over = "seeds" if found["seeds"] > 1 else "users"
+            low, high = (found["low"], found["high"]) if over == "seeds" else (found["low_users"], found["high_users"])
+            bounds = {"low": low, "high": high, "over": over if np.isfinite(low) else ""}
+            described = {
+                "parameter": parameter,
+                "symbol": symbol(parameter, collection.sweep),
+                "value": found[parameter],
+            }
+            rows.append(found | described | bounds | {"metric": metric, "split": split})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _default(collection: Collection) -> dict[str, Any]:
+    default = collection.sweep.get("default")
+    return {key: default[key] for key in collection.parameters if key in default} if isinstance(default, dict) else {}
+
+
+def draw_curve(
+    table: pd.DataFrame,
+    path_stem: Path,
+    title: str = "",
+    formats: Sequence[str] = ("png", "svg", "pdf"),
+    dpi: int = 160,
+) -> list[Path]:
+    """Draw a curve table, a panel for each metric, as `<path_stem>.png`, `.svg` and so on."""
+    path_stem = Path(path_stem)
+    path_stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [path_stem.with_name(f"{path_stem.name}.{kind}") for kind in formats]
+    with mpl.rc_context(_STYLE):
+        figure = curve_figure(table, title)
+        for path, kind in zip(paths, formats):
+            figure.savefig(path, format=kind, dpi=dpi, bbox_inches="tight", metadata=_undated(kind))
+    return paths
+
+
+def curve_svg(table: pd.DataFrame, title: str = "") -> str:
+    """The same as SVG text with a transparent ground."""
+    buffer = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        figure = curve_figure(table, title)
+        figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata=_undated("svg"))
+    return buffer.getvalue()
+
+
+def curve_figure(table: pd.DataFrame, title: str = "") -> Figure:
+    """A panel for each metric, side by side, as RecPO's figure 6.
+
+    Raises:
+        UserError: the table is empty.
+    """
+    metrics = list(dict.fromkeys(table["metric"]))
+    if not metrics:
+        raise UserError("there is nothing to draw: no finished trial has these metrics", where="curve")
+    figure = Figure(figsize=(4.3 * len(metrics), 3.5), layout="constrained")
+    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for ax, metric in zip(axes, metrics):
+        _panel(ax, table[table["metric"] == metric])
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), frameon=False, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _panel(ax: Axes, table: pd.DataFrame) -> None:
+    points, sft = table[~table["sft"]], table[table["sft"]]
+    numeric = pd.api.types.is_numeric_dtype(table["value"]) or all(isinstance(v, (int, float)) for v in points["value"])
+    values = points["value"].tolist()
+    x = np.array(values, dtype=float) if numeric else np.arange(len(values), dtype=float)
+    if numeric:
+        order = np.argsort(x)
+        x, points = x[order], points.iloc[order]
+    _baseline(ax, sft)
+    mean, low, high = (points[name].to_numpy(dtype=float) for name in ("mean", "low", "high"))
+    over = "/".join(sorted(set(points["over"]) - {""}))
+    errors = np.nan_to_num(np.stack([mean - low, high - mean]))
+    aside = 0.018 * (float(np.ptp(x)) or 1.0)  # beside the error bar, which would hide them
+    for i, (at, raw) in enumerate(zip(x, points["points"])):
+        label = "each seed" if i == 0 else None
+        ax.plot(
+            [at + aside] * len(raw), raw, "o", ms=3.5, mfc="none", mec=GREY, mew=0.9, ls="none", label=label, zorder=2
+        )
+    label = f"mean, 95 % over {over}" if over else "mean"
+    style = "-" if numeric else "none"
+    ax.errorbar(x, mean, yerr=errors, color=BLUE, ls=style, marker="o", ms=5, capsize=3, lw=1.6, label=label, zorder=3)
+    chosen = points["default"].to_numpy(dtype=bool)
+    if chosen.any():
+        ax.plot(
+            x[chosen], mean[chosen], "D", ms=10, mfc="none", mec=TEXT, mew=1.2, ls="none", label="default", zorder=4
+        )
+    name = metric_label(str(table["metric"].iloc[0]))
+    ax.set_xlabel(math_symbol(str(table["symbol"].iloc[0])))
+    ax.set_ylabel(name if table["split"].iloc[0] == "test" else f"{name} ({table['split'].iloc[0]})")
+    if numeric and len(x) <= 10:
+        ax.set_xticks(x, [f"{value:g}" for value in x])
+    elif not numeric:
+        ax.set_xticks(x, [str(value) for value in values], rotation=30 if len(x) > 4 else 0)
+        ax.margins(x=0.12)
+    ax.grid(axis="y", lw=0.4, alpha=0.5)
+
+
+def _baseline(ax: Axes, sft: pd.DataFrame) -> None:
+    """The SFT model: a line, and its interval as a band."""
+    for row in sft.itertuples():
+        ax.axhline(row.mean, color=GREY, ls="--", lw=1.2, label="SFT, 95 % over users", zorder=1)
+        if np.isfinite(row.low):
+            ax.axhspan(row.low, row.high, color=GREY, alpha=0.15, lw=0, zorder=0)
+
+
+def _undated(kind: str) -> dict[str, Any]:
+    """Metadata without the time of day, so that the same table gives the same file."""
+    return {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})

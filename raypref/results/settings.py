@@ -1,0 +1,180 @@
+"""Trials grouped by setting (their seeds are repetitions): means, intervals, and comparisons of settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raypref.results.collect import SFT, Collection
+from raypref.results.labels import confined, setting_text
+from raypref.results.statistics import (
+    Test,
+    crossed_test,
+    holm,
+    mcnemar,
+    seed_interval,
+    user_intervals,
+    wilcoxon,
+)
+
+LEVEL = 0.05
+EXAMPLE = ["example", "user", "target_item"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of the space."""
+
+    params: dict[str, Any]
+    trials: dict[int, str]
+    """Trial id by seed; empty for SFT, which has one model and no seeds."""
+    default: bool
+    text: str
+
+    @property
+    def sft(self) -> bool:
+        return not self.params
+
+    @property
+    def ids(self) -> list[str]:
+        return [SFT] if self.sft else list(self.trials.values())
+
+
+def settings(collection: Collection) -> list[Setting]:
+    """The settings with a usable trial, in the order of their values."""
+    keys, made = collection.parameters, []
+    for values, group in collection.done.groupby(keys, sort=False, dropna=False):
+        params = dict(zip(keys, values))
+        ids = dict(sorted(zip(group["seed"].tolist(), group["trial"].tolist())))
+        made.append(Setting(params, ids, is_default(collection, params), setting_text(params, collection.sweep)))
+    return made
+
+
+def sft_setting(collection: Collection) -> Setting | None:
+    """The SFT model as a setting, None if it has no results."""
+    found = collection.trials[(collection.trials["trial"] == SFT) & (collection.trials["status"] == "done")]
+    return Setting({}, {}, False, "SFT") if len(found) else None
+
+
+def is_default(collection: Collection, params: Mapping[str, Any]) -> bool:
+    default = collection.sweep.get("default")
+    return isinstance(default, dict) and all(k in default and same(v, default[k]) for k, v in params.items())
+
+
+def same(value: Any, other: Any) -> bool:
+    """Values of a swept key, whether read from JSON or from a column of text."""
+    if isinstance(value, str) or isinstance(other, str):
+        return str(value).lower() == str(other).lower()
+    if value is None or other is None:
+        return value is other
+    return bool(math.isclose(float(value), float(other), rel_tol=1e-12))
+
+
+def matrix(collection: Collection, metric: str, split: str) -> pd.DataFrame:
+    """Every user's value under every trial: trials down, examples (example, user, target_item) across.
+
+    NaN where a trial has no such example, or no such metric.
+    """
+    users = collection.users
+    if metric not in users.column_names:
+        return pd.DataFrame()
+    frame = users.select(["trial", "split", *EXAMPLE, metric]).to_pandas()
+    frame = frame[(frame["split"] == split).to_numpy()]
+    if frame.empty:
+        return pd.DataFrame()
+    groups = frame.groupby(EXAMPLE, sort=True)
+    column, keys = groups.ngroup().to_numpy(), pd.MultiIndex.from_tuples(list(groups.groups), names=EXAMPLE)
+    row, trials = pd.factorize(frame["trial"].astype(str))
+    values = np.full((len(trials), len(keys)), np.nan)
+    values[row, column] = frame[metric].to_numpy()
+    return pd.DataFrame(values, index=trials, columns=keys)
+
+
+def summary(collection: Collection, metric: str, split: str) -> pd.DataFrame:
+    """A row a setting, SFT last: mean over seeds, 95 % intervals over seeds and over users, each seed's value.
+
+    Columns: setting (text), a column for each swept key, default, sft, seeds, mean, low, high (over seeds; NaN with
+    one), low_users, high_users (of the mean over these seeds' models), points, point_seeds, note.
+    """
+    by_user = matrix(collection, metric, split)
+    rows, averages = [], []
+    for setting in [*settings(collection), *filter(None, [sft_setting(collection)])]:
+        kept = [trial for trial in setting.ids if trial in by_user.index and by_user.loc[trial].notna().any()]
+        if not kept:
+            continue
+        values = by_user.loc[kept]
+        points = values.mean(axis=1).to_numpy()
+        seeds = seed_interval(points)
+        low, high = confined(metric, seeds.low, seeds.high)
+        note = "one model: its interval is over users" if setting.sft else seeds.note
+        described = {"setting": setting.text, **{key: setting.params.get(key) for key in collection.parameters}}
+        described |= {"default": setting.default, "sft": setting.sft, "seeds": len(kept), "mean": seeds.mean}
+        point_seeds = [seed for seed, trial in setting.trials.items() if trial in kept]
+        rows.append(
+            described | {"low": low, "high": high, "points": points.tolist(), "point_seeds": point_seeds, "note": note}
+        )
+        averages.append(values.mean(axis=0).to_numpy())
+    owners = by_user.columns.get_level_values("user") if rows else pd.Index([])
+    intervals = user_intervals(np.array(averages), None if owners.is_unique else owners.to_numpy()) if rows else []
+    for row, users in zip(rows, intervals):
+        row |= {"low_users": users.low, "high_users": users.high}
+    columns = ["setting", *collection.parameters, "default", "sft", "seeds", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=[*columns, "low_users", "high_users", "points", "point_seeds", "note"])
+
+
+def comparisons(collection: Collection, metric: str, split: str, reference: Setting) -> pd.DataFrame:
+    """A row for each other setting: its difference to `reference`, tested, Holm-corrected over the rows.
+
+    Seeds that both have are paired, and so are users. With several seeds `p` is of the crossed test, which holds for
+    other seeds and other users; with one, it is McNemar's for hits and Wilcoxon's for graded values, of those two
+    models.
+
+    Columns: setting, difference, low, high, p, p_holm, significant, effect, seeds, users, test, note.
+    """
+    by_user = matrix(collection, metric, split)
+    rows = []
+    for setting in settings(collection):
+        if setting.params == reference.params:
+            continue
+        test, name, seeds = _compared(by_user, setting, reference)
+        found = {"difference": test.difference, "low": test.low, "high": test.high, "p": test.p, "effect": test.effect}
+        rows.append(
+            {"setting": setting.text, **found, "seeds": seeds, "users": test.n, "test": name, "note": test.note}
+        )
+    columns = ["setting", "difference", "low", "high", "p", "effect", "seeds", "users", "test", "note"]
+    table = pd.DataFrame(rows, columns=columns)
+    table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
+    table["significant"] = table["p_holm"] < LEVEL
+    return table
+
+
+def _compared(by_user: pd.DataFrame, setting: Setting, reference: Setting) -> tuple[Test, str, int]:
+    """The test of a setting against the reference, its name, and the seeds it rests on."""
+    nothing = Test(math.nan, math.nan, math.nan, math.nan, math.nan, 0, "no seed that both have")
+    if reference.sft:  # one model, against which each seed is compared
+        shared = [seed for seed, trial in setting.trials.items() if trial in by_user.index and SFT in by_user.index]
+        others = [SFT] * len(shared)
+    else:
+        shared = [
+            s for s, t in setting.trials.items() if t in by_user.index and reference.trials.get(s) in by_user.index
+        ]
+        others = [reference.trials[seed] for seed in shared]
+    if not shared:
+        return nothing, "none", 0
+    first = by_user.loc[[setting.trials[seed] for seed in shared]].to_numpy()
+    second = by_user.loc[others].to_numpy()
+    both = np.isfinite(first).all(axis=0) & np.isfinite(second).all(axis=0)
+    first, second = first[:, both], second[:, both]
+    users = by_user.columns.get_level_values("user")[both]
+    if not users.is_unique:  # several examples of a user count as one: their mean
+        first, second = (pd.DataFrame(x.T).groupby(users.to_numpy()).mean().to_numpy().T for x in (first, second))
+    if len(shared) > 1:
+        return crossed_test(first - second), "crossed", len(shared)
+    if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
+        return mcnemar(first[0], second[0]), "McNemar", 1
+    return wilcoxon(first[0], second[0]), "Wilcoxon", 1

@@ -1,0 +1,301 @@
+"""Intervals, tests and effect sizes of per-user metrics. One function each: formula, source, edge cases.
+
+Two sources of chance are kept apart. Over SEEDS: would another training run say the same? Over USERS: would other users
+say the same of these very models? `crossed_test` is the one that answers for both at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+RESAMPLES = 2000
+_CHUNK = 4_000_000  # drawn indices held at once
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its confidence interval; NaN bounds where none can be given, and `note` says why."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Test:
+    """A two-sided test of "no difference" between two systems, first minus second."""
+
+    __test__ = False  # no pytest class
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    effect: float
+    n: int
+    note: str = ""
+
+
+def seed_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Student's t over seeds: `mean ± t_{n-1} s / sqrt(n)`, s with n - 1 (Student 1908).
+
+    Edge cases: one seed has no spread, so the bounds are NaN and the note says so; equal values give a width of 0;
+    NaN values are left out; no values give NaN.
+    """
+    seen = _finite(values)
+    n = len(seen)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0, "no finished seed")
+    if n == 1:
+        return Interval(float(seen[0]), math.nan, math.nan, 1, "one seed: no interval over seeds")
+    half = stats.t.ppf(0.5 + confidence / 2, n - 1) * seen.std(ddof=1) / math.sqrt(n)
+    return Interval(float(seen.mean()), float(seen.mean() - half), float(seen.mean() + half), n)
+
+
+def bootstrap_means(
+    values: ArrayLike, users: ArrayLike | None = None, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """(resamples, k) means of `values` (k, n) over users drawn with replacement, the same draws for all k.
+
+    Args:
+        users: (n,) whose each value is; a user's values are drawn together (cluster bootstrap, Davison & Hinkley
+            1997, 3.8). None: one value a user.
+    """
+    array = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if users is None:
+        sums, counts = array, np.ones(array.shape[1])
+    else:
+        _, index = np.unique(np.asarray(users), return_inverse=True)
+        counts = np.bincount(index).astype(np.float64)
+        sums = np.stack([np.bincount(index, weights=row) for row in array])
+    n = len(counts)
+    rng = np.random.default_rng(seed)
+    means = []
+    step = max(1, _CHUNK // n)
+    for first in range(0, resamples, step):
+        size = min(step, resamples - first)
+        drawn = rng.integers(n, size=(size, n)) + np.arange(size)[:, None] * n
+        weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+        means.append(weights @ sums.T / (weights @ counts)[:, None])
+    return np.concatenate(means)
+
+
+def user_interval(
+    values: ArrayLike,
+    users: ArrayLike | None = None,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap over users (Efron 1979) of the mean of `values` (n,).
+
+    Edge cases: NaN values are left out; one user gives NaN bounds; equal values give a width of 0, which for a share
+    of 0 or 1 is too sure of itself, and the note says so.
+    """
+    return user_intervals(np.asarray(values, dtype=np.float64).reshape(1, -1), users, confidence, resamples, seed)[0]
+
+
+def user_intervals(
+    values: ArrayLike,
+    users: ArrayLike | None = None,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Interval]:
+    """`user_interval` of each row of `values` (k, n), from the same draws where the same users have values."""
+    array = np.asarray(values, dtype=np.float64)
+    owners = np.arange(array.shape[1]) if users is None else np.asarray(users)
+    patterns, group = np.unique(np.isfinite(array), axis=0, return_inverse=True)
+    found: dict[int, Interval] = {}
+    for number, keep in enumerate(patterns):
+        rows = np.flatnonzero(group.ravel() == number)
+        seen, n = array[np.ix_(rows, keep)], len(np.unique(owners[keep]))
+        if n < 2:
+            note = "one user: no interval" if n else "no users"
+            found |= {int(i): Interval(_mean(row), math.nan, math.nan, n, note) for i, row in zip(rows, seen)}
+            continue
+        means = bootstrap_means(seen, None if users is None else owners[keep], resamples, seed)
+        bounds = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
+        for i, row, low, high in zip(rows, seen, *bounds):
+            note = "all users alike: the interval is too narrow" if np.ptp(row) == 0 else ""
+            found[int(i)] = Interval(_mean(row), float(low), float(high), n, note)
+    return [found[i] for i in range(len(array))]
+
+
+def paired_bootstrap(
+    first: ArrayLike,
+    second: ArrayLike,
+    users: ArrayLike | None = None,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Test:
+    """Bootstrap over users of the mean of `first - second`, user by user (Efron & Tibshirani 1993, ch. 16).
+
+    `p = 2 min(P(mean* <= 0), P(mean* >= 0))`, each share with 1 added to its count, so that p is never 0; the
+    interval is the percentile one. Effect: Cohen's d of the differences, `mean / s`.
+
+    Edge cases: no user differs: p = 1, effect 0; fewer than 2 users: NaN.
+    """
+    difference = _paired(first, second)
+    d, n = _mean(difference), len(difference)
+    if n < 2:
+        return Test(d, math.nan, math.nan, math.nan, math.nan, n, "fewer than 2 users: no test")
+    if not difference.any():
+        return Test(0.0, 0.0, 0.0, 1.0, 0.0, n, "no user differs")
+    means = bootstrap_means(difference, users, resamples, seed)[:, 0]
+    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
+    return Test(d, float(low), float(high), min(1.0, 2 * (tail + 1) / (resamples + 1)), cohens_d(difference), n)
+
+
+def mcnemar(first: ArrayLike, second: ArrayLike) -> Test:
+    """McNemar's exact test of two systems' hits (0 or 1) on the same users (McNemar 1947, Edwards' exact form).
+
+    With b users that only `first` hits and c that only `second` hits, b is binomial(b + c, 1/2) under no difference:
+    `p = min(1, 2 P(X <= min(b, c)))`. The interval of the difference is Wald's, `(b - c)/n ± z sqrt(b + c - (b -
+    c)^2/n)/n` (Fleiss 1981). Effect: `(b - c)/(b + c)`, -1 to 1.
+
+    Edge cases: b + c = 0: p = 1, effect 0. Values other than 0 and 1 are refused.
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    _paired(a, b)
+    if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
+        raise ValueError("McNemar's test is for hits of 0 and 1")
+    n, only_first, only_second = len(a), int((a > b).sum()), int((b > a).sum())
+    differ = only_first + only_second
+    if n == 0:
+        return Test(math.nan, math.nan, math.nan, math.nan, math.nan, 0, "no users: no test")
+    p = min(1.0, 2 * float(stats.binom.cdf(min(only_first, only_second), differ, 0.5))) if differ else 1.0
+    d = (only_first - only_second) / n
+    half = stats.norm.ppf(0.975) * math.sqrt(differ - (only_first - only_second) ** 2 / n) / n
+    effect = (only_first - only_second) / differ if differ else 0.0
+    return Test(d, d - half, d + half, p, effect, n, f"{only_first} users to {only_second}")
+
+
+def wilcoxon(first: ArrayLike, second: ArrayLike) -> Test:
+    """Wilcoxon's signed-rank test of per-user values such as NDCG (Wilcoxon 1945), ties dropped; exact for small
+    samples.
+
+    Effect: the matched-pairs rank-biserial correlation, `(W+ - W-)/(W+ + W-)` (Kerby 2014), -1 to 1. No interval: NaN.
+
+    Edge cases: no user differs: p = 1, effect 0.
+    """
+    difference = _paired(first, second)
+    n = len(difference)
+    if n == 0:
+        return Test(math.nan, math.nan, math.nan, math.nan, math.nan, 0, "no users: no test")
+    d, differ = float(difference.mean()), difference[difference != 0]
+    if not len(differ):
+        return Test(0.0, math.nan, math.nan, 1.0, 0.0, n, "no user differs")
+    ranks = stats.rankdata(np.abs(differ))
+    effect = float((ranks * np.sign(differ)).sum() / ranks.sum())
+    p = float(stats.wilcoxon(differ, zero_method="wilcox").pvalue)
+    return Test(d, math.nan, math.nan, p, effect, n)
+
+
+def crossed_test(difference: ArrayLike, confidence: float = 0.95) -> Test:
+    """Is the mean difference of two systems other than 0, for other seeds AND other users?
+
+    `difference` (S, U): seed by user, first minus second, each seed's two models paired. Seeds and users are crossed
+    random effects; with their mean squares and that of the rest,
+        `var(mean) = max(MS_s + MS_u - MS_e, MS_s, MS_u) / (S U)`,
+    the maximum because no variance component is below 0. t has Satterthwaite's degrees of freedom (Satterthwaite
+    1946; it is the analysis of readers by cases: Dorfman, Berbaum & Metz 1992). Effect: Cohen's d of the users'
+    differences averaged over seeds.
+
+    Edge cases: one seed is a paired t-test over users and speaks for those two models alone (the note says so); no
+    difference anywhere: p = 1; users with NaN under any seed are left out; fewer than 2 users: NaN.
+    """
+    d = np.atleast_2d(np.asarray(difference, dtype=np.float64))
+    d = d[:, np.isfinite(d).all(axis=0)]
+    seeds, users = d.shape
+    mean = float(d.mean()) if d.size else math.nan
+    note = "one seed: says nothing of other training runs" if seeds == 1 else ""
+    if users < 2 or seeds < 1:
+        return Test(mean, math.nan, math.nan, math.nan, math.nan, users, "fewer than 2 users: no test")
+    by_user = d.mean(axis=0)
+    if not d.any():
+        return Test(0.0, 0.0, 0.0, 1.0, 0.0, users, note or "no user differs")
+    variance, freedom = _crossed_variance(d)
+    effect = cohens_d(by_user)
+    if variance == 0:
+        return Test(mean, mean, mean, 0.0 if mean else 1.0, effect, users, note or "every user differs alike")
+    half = stats.t.ppf(0.5 + confidence / 2, freedom) * math.sqrt(variance)
+    p = float(2 * stats.t.sf(abs(mean) / math.sqrt(variance), freedom))
+    return Test(mean, mean - half, mean + half, p, effect, users, note)
+
+
+def _crossed_variance(d: np.ndarray) -> tuple[float, float]:
+    """Variance of the mean of (S, U) values, and its degrees of freedom."""
+    seeds, users = d.shape
+    ms_users = seeds * float(d.mean(axis=0).var(ddof=1))
+    if seeds == 1:
+        return ms_users / users, users - 1
+    ms_seeds = users * float(d.mean(axis=1).var(ddof=1))
+    rest = d - d.mean(axis=0) - d.mean(axis=1)[:, None] + d.mean()
+    ms_rest = float((rest**2).sum()) / ((seeds - 1) * (users - 1))
+    candidates = [(ms_users, users - 1.0), (ms_seeds, seeds - 1.0)]
+    if ms_users > ms_rest and ms_seeds > ms_rest:
+        total = ms_users + ms_seeds - ms_rest
+        parts = ms_users**2 / (users - 1) + ms_seeds**2 / (seeds - 1) + ms_rest**2 / ((seeds - 1) * (users - 1))
+        candidates = [(total, total**2 / parts)]
+    mean_square, freedom = max(candidates)
+    return mean_square / (seeds * users), freedom
+
+
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Holm's step-down adjusted p-values (Holm 1979): `max_{j <= i} min(1, (m - j + 1) p_(j))` for the i-th smallest
+    of m.
+
+    Edge cases: NaN (no test was possible) stays NaN and counts for nothing; none gives none.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    adjusted = np.full(values.shape, math.nan)
+    tested = np.flatnonzero(np.isfinite(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    steps = np.minimum(1.0, values[order] * np.arange(len(order), 0, -1))
+    adjusted[order] = np.maximum.accumulate(steps) if len(order) else steps
+    return adjusted
+
+
+def cohens_d(differences: ArrayLike) -> float:
+    """Cohen's d of paired differences, `mean / s` (Cohen 1988, d_z). 0 if none differs, infinite if all differ
+    alike.
+    """
+    d = _finite(differences)
+    if len(d) < 2:
+        return math.nan
+    spread, mean = float(d.std(ddof=1)), float(d.mean())
+    if spread > 0:
+        return mean / spread
+    return math.copysign(math.inf, mean) if mean else 0.0
+
+
+def cohens_h(first: float, second: float) -> float:
+    """Cohen's h of two shares, `2 asin sqrt(p1) - 2 asin sqrt(p2)` (Cohen 1988): 0.2 small, 0.5 medium, 0.8 large."""
+    return 2 * math.asin(math.sqrt(first)) - 2 * math.asin(math.sqrt(second))
+
+
+def _finite(values: ArrayLike) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64).ravel()
+    return array[np.isfinite(array)]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _paired(first: ArrayLike, second: ArrayLike) -> np.ndarray:
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"paired values must be of one length: {a.shape} and {b.shape}")
+    return a - b

@@ -1,0 +1,137 @@
+"""The comparison table of a sweep: a frame of numbers, and its cells as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raypref.results.collect import Collection
+from raypref.results.labels import metric_label, symbol, value_text
+from raypref.results.settings import LEVEL, comparisons, settings, summary
+
+HEADLINE = ("generated_hr@1", "exact_hr@1")
+SHOWN = ("generated_hr@1", "valid_ratio", "exact_hr@1", "exact_ndcg@5")
+MARK = "*"
+
+
+def headline_metric(collection: Collection, split: str = "test") -> str:
+    """HR@1 by generation, as the papers report it; by exact ranking where nothing was generated."""
+    return next((metric for metric in HEADLINE if collection.has(metric, split)), HEADLINE[0])
+
+
+def comparison_table(collection: Collection, split: str = "test", metrics: Sequence[str] = SHOWN) -> pd.DataFrame:
+    """A row a setting, SFT first.
+
+    Columns: setting, the swept keys, default, sft, seeds; for each metric `<metric>` (mean), `<metric>_low` and `_high`
+    (95 % over seeds; over users where there is one model) and `<metric>_over`; `difference` of the headline metric to
+    the default setting with its `p_holm`, `significant` and `test`; `best` (significantly better than each other setting,
+    after Holm's correction); `seconds` a trial.
+    """
+    headline = headline_metric(collection, split)
+    frame: pd.DataFrame | None = None
+    for metric in (metric for metric in metrics if collection.has(metric, split)):
+        found = summary(collection, metric, split)
+        one = found["seeds"] < 2
+        part = found[["setting"]].assign(
+            **{
+                metric: found["mean"],
+                f"{metric}_low": found["low"].where(~one, found["low_users"]),
+                f"{metric}_high": found["high"].where(~one, found["high_users"]),
+                f"{metric}_over": np.where(one, "users", "seeds"),
+            }
+        )
+        described = found[["setting", *collection.parameters, "default", "sft", "seeds"]]
+        part = described.merge(part, on="setting")
+        frame = (
+            part if frame is None else frame.merge(part[["setting", *part.columns[len(described.columns) :]]], "outer")
+        )
+    if frame is None:
+        return pd.DataFrame(columns=["setting", *collection.parameters, "default", "sft", "seeds"])
+    order = ["SFT", *(setting.text for setting in settings(collection))]
+    frame = frame.set_index("setting").reindex([text for text in order if text in set(frame["setting"])]).reset_index()
+    compared = _to_default(collection, headline, split)
+    frame = frame.merge(compared, on="setting", how="left")
+    frame["significant"] = frame["significant"].eq(True)
+    frame["best"] = frame["setting"] == _beats_all(collection, headline, split)
+    return frame.merge(_seconds(collection), on="setting", how="left")
+
+
+def _to_default(collection: Collection, metric: str, split: str) -> pd.DataFrame:
+    columns = ["setting", "difference", "p_holm", "significant", "test"]
+    default = next((setting for setting in settings(collection) if setting.default), None)
+    return (
+        pd.DataFrame(columns=columns) if default is None else comparisons(collection, metric, split, default)[columns]
+    )
+
+
+def _beats_all(collection: Collection, metric: str, split: str) -> str | None:
+    """The setting that is significantly better than each other one, if there is one."""
+    found = summary(collection, metric, split)
+    found = found[~found["sft"]]
+    if len(found) < 2:
+        return None
+    top = found.loc[found["mean"].idxmax(), "setting"]
+    reference = next(setting for setting in settings(collection) if setting.text == top)
+    others = comparisons(collection, metric, split, reference)
+    return str(top) if len(others) and (others["significant"] & (others["difference"] < 0)).all() else None
+
+
+def _seconds(collection: Collection) -> pd.DataFrame:
+    """Mean time a trial took, those that ran in this sweep."""
+    taken = collection.trials.set_index("trial")["seconds"]
+    rows = [{"setting": s.text, "seconds": taken.reindex(s.ids).mean()} for s in settings(collection)]
+    return pd.DataFrame(rows, columns=["setting", "seconds"])
+
+
+def cells(collection: Collection, table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Header and rows as text, the same for every format."""
+    metrics = [metric for metric in SHOWN if metric in table]
+    header = [symbol(key, collection.sweep) for key in collection.parameters]
+    header += ["seeds", *(metric_label(m) for m in metrics), "vs default", "s/trial"]
+    rows = []
+    for row in table.to_dict("records"):
+        values = ["SFT", *[""] * (len(collection.parameters) - 1)] if row["sft"] else []
+        values = values or [value_text(row[key]) for key in collection.parameters]
+        values.append("-" if row["sft"] else str(row["seeds"]))
+        values += [_interval(row, metric) for metric in metrics]
+        values += [_difference(row), value_text(round(row["seconds"], 1)) if row["seconds"] == row["seconds"] else "-"]
+        rows.append(values)
+    return header, rows
+
+
+def _interval(row: dict[str, Any], metric: str) -> str:
+    mean, low, high = row[metric], row[f"{metric}_low"], row[f"{metric}_high"]
+    if mean != mean:
+        return "-"
+    text = f"{mean:.3f}" if low != low else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    return text + ("ᵘ" if row[f"{metric}_over"] == "users" and low == low else "")
+
+
+def _difference(row: dict[str, Any]) -> str:
+    if row["default"]:
+        return "default"
+    if row["sft"] or pd.isna(row["difference"]):
+        return "-"
+    return f"{row['difference']:+.3f}{MARK if row['significant'] else ''}"
+
+
+def footnotes(collection: Collection, table: pd.DataFrame, split: str = "test") -> list[str]:
+    """What the marks of a table mean; only those that it uses."""
+    users = any((table[c] == "users").any() for c in table if str(c).endswith("_over"))
+    one = "; ᵘ over users (bootstrap), as there is one model" if users else ""
+    notes = [f"Split: {split}. Intervals: 95 % over seeds (Student's t){one}."]
+    if "test" in table and table["test"].notna().any():
+        tests = ", ".join(sorted(set(table["test"].dropna()) - {"none"}))
+        notes.append(
+            f"vs default: difference of {metric_label(headline_metric(collection, split))}; {MARK} p < {LEVEL:g} after "
+            f"Holm's correction over the rows ({tests or 'no'} test)."
+        )
+    if "best" in table and table["best"].any():
+        notes.append("Bold: better than each other setting, p < 0.05 after Holm's correction.")
+    left = collection.trials[collection.trials["status"] != "done"]["status"].value_counts()
+    if len(left):
+        notes.append("Not in the table: " + ", ".join(f"{count} {status}" for status, count in left.items()) + ".")
+    return notes
