@@ -41,10 +41,16 @@ def _headline(stage: Stage, facts: dict) -> str:
         )
     if stage.kind in ("sft", "align"):
         validation = facts.get("validation", {})
-        return f"  {facts['steps']} steps" + (f", validation loss {validation['loss']:.3f}" if "loss" in validation else "")
+        return f"  {facts['steps']} steps" + (
+            f", validation loss {validation['loss']:.3f}" if "loss" in validation else ""
+        )
     if stage.kind == "evaluate" and "test" in facts:
         test = facts["test"]
-        generated = f", generated {test['generated_hr@1']:.3f}, valid {test['valid_ratio']:.3f}" if "valid_ratio" in test else ""
+        generated = (
+            f", generated {test['generated_hr@1']:.3f}, valid {test['valid_ratio']:.3f}"
+            if "valid_ratio" in test
+            else ""
+        )
         return f"  test HR@1 exact {test['exact_hr@1']:.3f}{generated}"
     return ""
 

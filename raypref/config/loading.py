@@ -28,13 +28,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"the config can't be read: {error.strerror}", where=str(path), mend="check the path") from error
+        raise UserError(
+            f"the config can't be read: {error.strerror}", where=str(path), mend="check the path"
+        ) from error
     except yaml.YAMLError as error:
         raise UserError(f"not valid YAML: {error}", where=str(path), mend="mend that line") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError("the config is no mapping of keys to values", where=str(path), mend="write lines of `key: value`")
+        raise UserError(
+            "the config is no mapping of keys to values", where=str(path), mend="write lines of `key: value`"
+        )
     return content
 
 

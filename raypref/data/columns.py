@@ -34,7 +34,9 @@ class ExampleTable:
         self.columns = None if columns is None else {"example", *columns}
         self.shards = len(list((self.folders[0] / split).glob("part-*.parquet")))
         if self.shards == 0:
-            raise UserError(f"no examples of split '{split}'", where=str(self.folders[0]), mend="prepare the data again")
+            raise UserError(
+                f"no examples of split '{split}'", where=str(self.folders[0]), mend="prepare the data again"
+            )
 
     def read(self, shard: int) -> pa.Table:
         """One shard with the columns of all folders."""
@@ -59,7 +61,9 @@ class ExampleTable:
                 names = file.schema_arrow.names
                 return file.read(names if self.columns is None else [n for n in names if n in self.columns])
         except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"a shard can't be read: {error}", where=str(path), mend="delete that stage's folder") from error
+            raise UserError(
+                f"a shard can't be read: {error}", where=str(path), mend="delete that stage's folder"
+            ) from error
 
     def __iter__(self) -> Iterator[pa.Table]:
         """The shards in stored order."""

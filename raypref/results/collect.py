@@ -26,7 +26,7 @@ SCORES = ["trial", "split", "metric", "value", "users", "examples"]
 _SWEEP_KEY = b"raypref.sweep"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is the same as itself alone: what is computed from it can be cached
 class Collection:
     """A sweep, as far as it has come."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from matplotlib.figure import Figure
 
 from raypref.errors import UserError
 from raypref.results.collect import Collection
-from raypref.results.labels import math_symbol, metric_label, symbol
+from raypref.results.labels import math_symbol, metric_label, symbol, value_text
 from raypref.results.settings import same, summary
+from raypref.store import digest
 
 METRICS = ("generated_hr@1", "valid_ratio")
 COLUMNS = ["parameter", "symbol", "value", "metric", "split", "mean", "low", "high", "over", "low_users", "high_users"]
@@ -97,12 +100,33 @@ def draw_curve(
 
 
 def curve_svg(table: pd.DataFrame, title: str = "") -> str:
-    """The same as SVG text with a transparent ground."""
+    """The same as an `<svg>` element to put into a page: transparent, its text in the page's colour, with an alt text."""
     buffer = io.StringIO()
     with mpl.rc_context(_STYLE):
         figure = curve_figure(table, title)
         figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata=_undated("svg"))
-    return buffer.getvalue()
+    drawn = buffer.getvalue()
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
+    drawn = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", drawn).replace(TEXT, "currentColor")
+    names = digest([title, table.to_dict("list")])  # ids must differ from those of the page's other figures
+    drawn = re.sub(r'\bid="([^"]+)"', rf'id="{names}-\1"', drawn)
+    drawn = re.sub(r'(url\(|href=")#', rf"\1#{names}-", drawn)
+    return drawn.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt_text(table))}"', 1)
+
+
+def alt_text(table: pd.DataFrame) -> str:
+    """The curve in words: `HR@1 against λ: 0.253 at 0, 0.287 at 0.5 (default); SFT 0.220.`"""
+    sentences = []
+    for metric, part in table.groupby("metric", sort=False):
+        points = part[~part["sft"]]
+        said = [
+            f"{mean:.3f} at {value_text(value)}{' (default)' if default else ''}"
+            for value, mean, default in zip(points["value"], points["mean"], points["default"])
+        ]
+        said = [*said[:20], f"{len(said) - 20} more"] if len(said) > 20 else said
+        sft = "".join(f"; SFT {mean:.3f}" for mean in part[part["sft"]]["mean"])
+        sentences.append(f"{metric_label(str(metric))} against {part['symbol'].iloc[0]}: {', '.join(said)}{sft}.")
+    return " ".join(sentences)
 
 
 def curve_figure(table: pd.DataFrame, title: str = "") -> Figure:
@@ -164,10 +188,10 @@ def _panel(ax: Axes, table: pd.DataFrame) -> None:
 
 def _baseline(ax: Axes, sft: pd.DataFrame) -> None:
     """The SFT model: a line, and its interval as a band."""
-    for row in sft.itertuples():
-        ax.axhline(row.mean, color=GREY, ls="--", lw=1.2, label="SFT, 95 % over users", zorder=1)
-        if np.isfinite(row.low):
-            ax.axhspan(row.low, row.high, color=GREY, alpha=0.15, lw=0, zorder=0)
+    for mean, low, high in sft[["mean", "low", "high"]].to_numpy(dtype=float):
+        ax.axhline(mean, color=GREY, ls="--", lw=1.2, label="SFT, 95 % over users", zorder=1)
+        if np.isfinite(low):
+            ax.axhspan(low, high, color=GREY, alpha=0.15, lw=0, zorder=0)
 
 
 def _undated(kind: str) -> dict[str, Any]:

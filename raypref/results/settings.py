@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ def same(value: Any, other: Any) -> bool:
     return bool(math.isclose(float(value), float(other), rel_tol=1e-12))
 
 
+@functools.lru_cache(maxsize=16)
 def matrix(collection: Collection, metric: str, split: str) -> pd.DataFrame:
     """Every user's value under every trial: trials down, examples (example, user, target_item) across.
 
@@ -95,6 +97,7 @@ def matrix(collection: Collection, metric: str, split: str) -> pd.DataFrame:
     return pd.DataFrame(values, index=trials, columns=keys)
 
 
+@functools.lru_cache(maxsize=32)
 def summary(collection: Collection, metric: str, split: str) -> pd.DataFrame:
     """A row a setting, SFT last: mean over seeds, 95 % intervals over seeds and over users, each seed's value.
 

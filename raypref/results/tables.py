@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,14 @@ def headline_metric(collection: Collection, split: str = "test") -> str:
     return next((metric for metric in HEADLINE if collection.has(metric, split)), HEADLINE[0])
 
 
-def comparison_table(collection: Collection, split: str = "test", metrics: Sequence[str] = SHOWN) -> pd.DataFrame:
+@functools.lru_cache(maxsize=4)
+def comparison_table(collection: Collection, split: str = "test", metrics: tuple[str, ...] = SHOWN) -> pd.DataFrame:
     """A row a setting, SFT first.
 
     Columns: setting, the swept keys, default, sft, seeds; for each metric `<metric>` (mean), `<metric>_low` and `_high`
     (95 % over seeds; over users where there is one model) and `<metric>_over`; `difference` of the headline metric to
-    the default setting with its `p_holm`, `significant` and `test`; `best` (significantly better than each other setting,
-    after Holm's correction); `seconds` a trial.
+    the default setting with its `p_holm`, `significant` and `test`; `best` (significantly better than each other
+    setting, after Holm's correction); `seconds` a trial.
     """
     headline = headline_metric(collection, split)
     frame: pd.DataFrame | None = None

@@ -34,7 +34,10 @@ class InProcess:
             worker: Any
             if stage.kind == "tokenize":
                 bodies.make_tokenizer(run.config, paths["prepare"]).save_pretrained(folder / "tokenizer")
-                worker, splits = bodies.ShardTokenizer(run.config, paths["prepare"], folder / "tokenizer", folder), SPLITS
+                worker, splits = (
+                    bodies.ShardTokenizer(run.config, paths["prepare"], folder / "tokenizer", folder),
+                    SPLITS,
+                )
             else:
                 worker, splits = bodies.ShardScorer(run.config, paths, folder), stage.config["splits"]
             for split in splits:

@@ -51,7 +51,9 @@ def _with_options(sweep: SweepConfig, options: SweepOptions) -> SweepConfig:
         changes["seeds"] = options.seeds
     if options.values is not None:
         if len(sweep.space) != 1:
-            raise UserError("--values is for sweeps over one key", where=", ".join(sweep.space), mend="edit the YAML file")
+            raise UserError(
+                "--values is for sweeps over one key", where=", ".join(sweep.space), mend="edit the YAML file"
+            )
         changes["space"] = {next(iter(sweep.space)): options.values}
     try:
         return SweepConfig.model_validate(sweep.model_dump() | changes)

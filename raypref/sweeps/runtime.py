@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import warnings
 
 if not os.environ.get("RAY_ADDRESS"):
@@ -12,9 +11,8 @@ if not os.environ.get("RAY_ADDRESS"):
 
 import ray
 
+from raypref.commands.submit import MIN_LOGICAL_CPUS, free_port
 from raypref.errors import UserError
-
-MIN_LOGICAL_CPUS = 4  # Train's and Data's own processes need slots beside one or two workers
 
 
 def quiet() -> None:
@@ -58,11 +56,3 @@ def connect(verbose: bool = False) -> None:
         dashboard_port=port,
         **options,
     )
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

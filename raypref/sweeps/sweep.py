@@ -98,4 +98,6 @@ def _print_dry_run(
         state = "done" if done else "to do"
         console.print(f"  {trial.label:<40} {state:<6} {trial.chain.evaluate.address}", highlight=False, soft_wrap=True)
     stages = sum(not store.done(stage.address) for stage in shared.shared)
-    console.print(f"\nmissing: {stages} shared stage(s), {missing} of {len(planned)} trials; results: {folder}", highlight=False)
+    console.print(
+        f"\nmissing: {stages} shared stage(s), {missing} of {len(planned)} trials; results: {folder}", highlight=False
+    )

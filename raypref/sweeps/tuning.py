@@ -164,7 +164,10 @@ def finished_before(trial: Trial, store: Store, folder: Path) -> dict[str, Any] 
     record = read_record(folder, trial)
     if record.get("status") == "done":
         return record
-    facts = {"align": store.manifest(run.align.address)["facts"], "evaluate": store.manifest(run.evaluate.address)["facts"]}
+    facts = {
+        "align": store.manifest(run.align.address)["facts"],
+        "evaluate": store.manifest(run.evaluate.address)["facts"],
+    }
     record = _record(trial) | done_fields(facts) | {"seconds": None, "started": None, "ended": _now()}
     write_json(record_path(folder, trial), record)
     return record

@@ -24,7 +24,9 @@ VALIDATION_EPOCH = 1_000_003  # the "epoch" whose negatives validation uses, the
 ReadTables = Callable[[], Iterable[pa.Table]]
 
 
-def global_batches(read: ReadTables, size: int, seed: int, first_step: int, steps_per_epoch: int) -> Iterator[tuple[int, pa.Table]]:
+def global_batches(
+    read: ReadTables, size: int, seed: int, first_step: int, steps_per_epoch: int
+) -> Iterator[tuple[int, pa.Table]]:
     """Endless (epoch, table of `size` rows) from step `first_step` on.
 
     Stored order is already random; each epoch shuffles it again within windows of 65,536 rows, which is all of a small
@@ -157,7 +159,9 @@ def concatenated(batches: Sequence[PreferenceBatch]) -> PreferenceBatch:
     def joined(tensors: list[Tensor | None]) -> Tensor | None:
         return None if tensors[0] is None else torch.cat([t for t in tensors if t is not None])
 
-    whole = {f.name: joined([getattr(b, f.name) for b in batches]) for f in fields(PreferenceBatch) if f.name != "columns"}
+    whole = {
+        f.name: joined([getattr(b, f.name) for b in batches]) for f in fields(PreferenceBatch) if f.name != "columns"
+    }
     columns = {name: torch.cat([b.columns[name] for b in batches]) for name in batches[0].columns}
     return PreferenceBatch(**whole, columns=columns)  # type: ignore[arg-type]
 

@@ -63,7 +63,9 @@ class _Base:
     def __init__(self, model: nn.Module, resources: ResourceConfig) -> None:
         distributed = dist.is_available() and dist.is_initialized()
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
-        self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        self.device = (
+            torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        )
         self.scorer = TitleScorer(model).to(self.device)
         use_bf16 = {
             "auto": self.device.type == "cuda" and torch.cuda.is_bf16_supported(),

@@ -22,9 +22,7 @@ def task_of(config: TrainingConfig) -> Task:
     if not isinstance(config, AlignConfig):
         return Task(sft, None, negatives=0, by_token=True)
     function, _ = OBJECTIVES[config.objective.name]
-    return Task(
-        function, config.objective, negatives=config.negatives, whole_batch=config.objective.scope == "batch"
-    )
+    return Task(function, config.objective, negatives=config.negatives, whole_batch=config.objective.scope == "batch")
 
 
 def needs_reference(config: TrainingConfig) -> bool:

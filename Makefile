@@ -1,0 +1,36 @@
+# Everything a newcomer needs: `make sweep` runs the main job, `make test` the tests. Both install into .venv first.
+PYTHON ?= python3
+VENV := .venv
+RAYPREF_ROOT ?= $(CURDIR)/results
+export RAYPREF_ROOT
+ARGS ?=
+
+.PHONY: sweep test lint install clean
+sweep: $(VENV)/installed
+	$(VENV)/bin/raypref submit jobs/sweep_lambda.py $(ARGS)
+
+test: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy raypref
+
+install: $(VENV)/installed
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first, as deepspeed's build looks for it.
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install -q -c constraints.txt torch setuptools wheel
+	$(VENV)/bin/python -m pip install -q --no-build-isolation -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(VENV)/bin/python -m pip install -q --no-build-isolation -c constraints.txt -e ".[test,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) results

@@ -1,0 +1,47 @@
+"""`raypref run`: one run, on Ray or in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from rich.console import Console
+
+from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line, run_chain
+from raypref.stages.chain import chain
+from raypref.stages.in_process import InProcess
+from raypref.store import Store
+from raypref.sweeps.options import RunOptions, parse
+
+
+@dataclasses.dataclass
+class SingleRunOptions(RunOptions):
+    """Options of a single run."""
+
+    ray: bool = True
+    """Run on Ray; --no-ray: in this process, as on a GPU machine without Ray."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run all stages of one config; the exit code."""
+    options, config, origins = parse(SingleRunOptions, arguments, "One run: prepare, fine-tune, align, evaluate.")
+    console = Console()
+    store, planned = Store(options.root), chain(config)
+    stages = list(planned)
+    if options.dry_run:
+        print_plan(console, planned, store, origins, stages)
+        console.print(f"each training stage asks for {resources_line(config)}", highlight=False)
+        return 0
+    store.check_space(DISK_PER_RUN)
+    runner: Runner = InProcess(store)
+    if options.ray and not all(store.done(stage.address) for stage in stages):
+        from raypref.sweeps import runtime
+
+        runtime.connect(options.verbose)
+        from raypref.stages.on_ray import OnRay
+
+        runner = OnRay(store)
+    run_chain(planned, stages, store, runner, lambda line: console.print(line, highlight=False, soft_wrap=True))
+    console.print_json(json.dumps(store.manifest(planned.evaluate.address)["facts"]))
+    console.print(f"results: {store.path(planned.evaluate.address)}", highlight=False, soft_wrap=True)
+    return 0

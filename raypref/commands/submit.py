@@ -1,0 +1,151 @@
+"""`raypref submit`: a job on the cluster that RAY_ADDRESS names, or on a Ray head of this machine for as long as it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from raypref.errors import UserError
+from raypref.provenance import provenance
+
+DASHBOARD_PORT = 8265
+START_SECONDS = 90
+MIN_LOGICAL_CPUS = 4  # Train's and Data's own processes need slots beside one or two workers
+PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH")
+
+
+@dataclass
+class Submit:
+    """Submit a job and follow its log; starts a Ray head on 127.0.0.1 first if RAY_ADDRESS names no cluster."""
+
+    script: Path
+    """The job, e.g. jobs/sweep_lambda.py."""
+    dashboard_port: int | None = None
+    """Port of the dashboard of the head that is started; none: 8265, or another if that is in use."""
+
+
+def submit(options: Submit, arguments: list[str]) -> int:
+    """Exit code of `ray job submit`; the head that was started is stopped, by process, whatever happens."""
+    if not options.script.is_file():
+        raise UserError(
+            f"there is no job {options.script}", where=str(Path.cwd()), mend="run this in raypref's checkout"
+        )
+    address = os.environ.get("RAY_ADDRESS")
+    with contextlib.nullcontext(address) if address else local_head(options.dashboard_port) as address:
+        variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        if state := provenance()["git"]:
+            variables["RAYPREF_GIT"] = str(state)
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", str(address)),
+            *("--working-dir", ".", "--runtime-env-json", json.dumps({"env_vars": variables})),
+            *("--metadata-json", json.dumps({"job": options.script.stem, "git": str(provenance()["git"])})),
+            *("--", "python", str(options.script), *arguments),
+        ]
+        return subprocess.run(command, env=_environment(), check=False).returncode
+
+
+@contextlib.contextmanager
+def local_head(dashboard_port: int | None) -> Iterator[str]:
+    """A Ray head on this machine: gives the address of its dashboard."""
+    port = _dashboard_port(dashboard_port)
+    address = f"http://127.0.0.1:{port}"
+    environment = _environment() | {"RAY_API_SERVER_ADDRESS": address, "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    subprocess.run([*ray, "get-auth-token", "--generate"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    folder = Path(tempfile.mkdtemp(prefix="raypref-"))
+    log = (folder / "head.log").open("w")
+    ports = {"port": free_port(), "ray-client-server-port": free_port(), "dashboard-agent-listen-port": free_port()}
+    head = subprocess.Popen(
+        [
+            *(*ray, "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={folder}"),
+            *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"),
+            *(f"--{name}={number}" for name, number in ports.items()),
+            f"--num-cpus={max(os.cpu_count() or 1, MIN_LOGICAL_CPUS)}",
+        ],
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # a group of its own, so that all of it can be stopped and nothing else
+    )
+    try:
+        _wait_for(address, head, folder / "head.log")
+        print(f"Ray head started; dashboard at {address} while the job runs", flush=True)
+        yield address
+    finally:
+        _stop(head)
+        log.close()
+
+
+def _environment() -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
+
+
+def _dashboard_port(wanted: int | None) -> int:
+    if wanted is None:
+        return DASHBOARD_PORT if _is_free(DASHBOARD_PORT) else free_port()
+    if not _is_free(wanted):
+        raise UserError(
+            f"port {wanted} is in use", where="--dashboard-port",
+            mend="choose another, leave the option out, or set RAY_ADDRESS to the cluster that uses it",
+        )  # fmt: skip
+    return wanted
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if head.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{address}/api/version", timeout=2):
+                return
+        except urllib.error.HTTPError:  # it answers, if only to ask for the token
+            return
+        except OSError:
+            time.sleep(0.5)
+    lines = "\n    ".join(log.read_text(errors="replace").strip().splitlines()[-8:])
+    raise UserError(
+        f"the Ray head did not start:\n    {lines}", where=str(log), mend="see that log; try `ray start --head`"
+    )
+
+
+def _stop(head: subprocess.Popen[bytes]) -> None:
+    """End the head's process group: asked first, then forced."""
+    for sent, patience in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(head.pid, sent)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            head.wait(patience)
+            if sent == signal.SIGTERM:
+                time.sleep(1)  # its children end a moment later; what is left of the group is then killed

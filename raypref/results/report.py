@@ -1,0 +1,245 @@
+"""The report of a sweep: one HTML page that needs nothing else, and the same in Markdown."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from raypref.results.answer import answer, best_setting
+from raypref.results.collect import SFT, Collection
+from raypref.results.curves import alt_text, curve_svg, curve_table
+from raypref.results.labels import metric_label, symbol, value_text
+from raypref.results.rendering import markdown
+from raypref.results.settings import comparisons, settings, summary
+from raypref.results.tables import SHOWN, cells, comparison_table, footnotes, headline_metric
+from raypref.results.training_curves import SHOWN as TRAINING
+from raypref.results.training_curves import setting_colours, training_svg, training_table
+
+CURVES = ("generated_hr@1", "valid_ratio", "exact_hr@1")
+ERROR_LENGTH, ERROR_GROUPS, LEGEND = 3000, 30, 16
+
+
+def write_report(collection: Collection, folder: Path) -> list[Path]:
+    """Write `report.html`, which holds its curves, and `report.md`, which shows the `curve-<key>.png` beside it."""
+    folder, curves = Path(folder), curve_tables(collection)
+    paths = [folder / "report.html", folder / "report.md"]
+    _write(paths[0], report_html(collection, curves))
+    _write(paths[1], report_markdown(collection, curves))
+    return paths
+
+
+def curve_tables(collection: Collection) -> dict[str, pd.DataFrame]:
+    """The curve of each swept key that has at least two values to compare, on test if there is such a split."""
+    split, found = _split(collection), {}
+    for key in collection.parameters:
+        table = curve_table(collection, key, CURVES, split)
+        if table.loc[~table["sft"].astype(bool), "value"].nunique() > 1:
+            found[key] = table
+    return found
+
+
+def report_html(collection: Collection, curves: Mapping[str, pd.DataFrame] | None = None) -> str:
+    """The page as text."""
+    split = _split(collection)
+    table = comparison_table(collection, split)
+    header, rows = cells(collection, table)
+    training = training_table(collection)
+    environment = Environment(
+        loader=PackageLoader("raypref.results"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    colours = setting_colours(training[training["setting"] != ""]) if len(training) else {}
+    return environment.get_template("report.html.j2").render(
+        sweep=collection.sweep,
+        title=_title(collection),
+        answer=answer(collection),
+        now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        counts=_counts(collection),
+        curves=[
+            _figures(collection, *item) for item in (curve_tables(collection) if curves is None else curves).items()
+        ],
+        header=header,
+        rows=[{"cells": row, "best": best} for row, best in zip(rows, table["best"] if rows else [])],
+        notes=footnotes(collection, table, split),
+        details=_details(collection, split),
+        comparisons=_comparisons(collection, split),
+        trial_header=_trial_header(collection),
+        trials=_trials(collection, split),
+        states=sorted(set(collection.trials["status"])),
+        failures=_failures(collection),
+        training=[Markup(svg) for metric in TRAINING if (svg := training_svg(training, metric))],
+        legend=list(colours.items()) if len(colours) <= LEGEND else [],
+        config=json.dumps(collection.sweep.get("config"), indent=2, ensure_ascii=False, default=str),
+        space=[(key, symbol(key, collection.sweep), value_list(v)) for key, v in collection.sweep["space"].items()],
+        default=[(k, value_text(v)) for k, v in _mapping(collection.sweep.get("default")).items()],
+        provenance=_provenance(collection),
+        versions=_mapping(_mapping(collection.sweep.get("provenance")).get("versions")),
+    )
+
+
+def report_markdown(collection: Collection, curves: Mapping[str, pd.DataFrame] | None = None) -> str:
+    """The same without the list of trials: question, answer, table, curves, failures, how to run it again."""
+    lines = [f"# {collection.sweep.get('question') or collection.sweep.get('name')}", "", answer(collection), ""]
+    lines += [markdown(collection, _split(collection))]
+    for key, table in (curve_tables(collection) if curves is None else curves).items():
+        lines += [f"![{alt_text(table)}](curve-{key.rsplit('.', 1)[-1]}.png)", ""]
+    failures = _failures(collection)
+    if failures:
+        lines += ["## Trials without results", ""]
+        for failure in failures:
+            lines += [f"{', '.join(failure['labels'])} ({failure['status']}):", "", _fenced(failure["error"]), ""]
+    lines += ["## Run it again", "", _fenced(str(collection.sweep.get("command", ""))), ""]
+    lines += [f"- {name}: {value}" for name, value in _provenance(collection)]
+    versions = _mapping(_mapping(collection.sweep.get("provenance")).get("versions"))
+    lines += ["- versions: " + ", ".join(f"{name} {version}" for name, version in versions.items() if version), ""]
+    return "\n".join(lines)
+
+
+def value_list(values: Any) -> str:
+    return ", ".join(value_text(value) for value in values) if isinstance(values, list) else str(values)
+
+
+def _title(collection: Collection) -> str:
+    named = [collection.sweep.get("method"), collection.sweep.get("dataset")]
+    return " on ".join(str(name) for name in named if name) or str(collection.sweep.get("name", "sweep"))
+
+
+def _split(collection: Collection) -> str:
+    """Test, unless no trial was evaluated on it."""
+    splits = set(collection.metrics["split"])
+    return "test" if "test" in splits or not splits else sorted(splits)[0]
+
+
+def _counts(collection: Collection) -> str:
+    counts = collection.trials.loc[collection.trials["trial"] != SFT, "status"].value_counts()
+    return ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials"
+
+
+def _figures(collection: Collection, key: str, table: pd.DataFrame) -> dict[str, Any]:
+    """A curve, a picture for each metric so that they stand below each other on a phone, and the table behind it."""
+    parts = [table[table["metric"] == metric] for metric in dict.fromkeys(table["metric"])]
+    header = [symbol(key, collection.sweep), "metric", "mean", "low", "high", "95 % over", "seeds"]
+    rows = [
+        ["SFT" if row["sft"] else value_text(row["value"]), metric_label(row["metric"])]
+        + [f"{row[name]:.4f}" if row[name] == row[name] else "-" for name in ("mean", "low", "high")]
+        + [row["over"] or "-", str(row["seeds"])]
+        for row in table.to_dict("records")
+    ]
+    svgs = [Markup(curve_svg(part)) for part in parts]
+    return {"key": key, "symbol": symbol(key, collection.sweep), "svgs": svgs, "header": header, "rows": rows}
+
+
+def _details(collection: Collection, split: str) -> list[list[str]]:
+    """Setting, metric, mean, interval over seeds, interval over users: the two kept apart."""
+    rows = []
+    for metric in (metric for metric in SHOWN if collection.has(metric, split)):
+        for row in summary(collection, metric, split).to_dict("records"):
+            bounds = [f"[{row[a]:.3f}, {row[b]:.3f}]" if row[a] == row[a] else "-" for a, b in _BOUNDS]
+            points = ", ".join(f"{point:.3f}" for point in row["points"])
+            rows.append([metric_label(metric), row["setting"], f"{row['mean']:.3f}", *bounds, points])
+    return rows
+
+
+_BOUNDS = (("low", "high"), ("low_users", "high_users"))
+
+
+def _comparisons(collection: Collection, split: str) -> dict[str, Any]:
+    """The headline metric's differences to the default, and to the best on validation, with their tests."""
+    metric = headline_metric(collection, split)
+    default = next((setting for setting in settings(collection) if setting.default), None)
+    best = best_setting(collection, metric)
+    found = {}
+    for name, reference in (("the default", default), ("the best on validation", best[0] if best else None)):
+        if reference is None or (name != "the default" and default is not None and reference.text == default.text):
+            continue
+        rows = [
+            [row["setting"], f"{row['difference']:+.4f}", f"[{row['low']:+.4f}, {row['high']:+.4f}]"]
+            + [f"{row['p']:.4f}", f"{row['p_holm']:.4f}", f"{row['effect']:+.2f}", row["test"], str(row["seeds"])]
+            for row in comparisons(collection, metric, split, reference).to_dict("records")
+        ]
+        found[f"{metric_label(metric)}: difference to {name}, {reference.text}"] = rows
+    return found
+
+
+def _trial_header(collection: Collection) -> list[str]:
+    metrics = [metric_label(metric) for metric in _trial_metrics(collection)]
+    return [
+        "trial",
+        *(symbol(k, collection.sweep) for k in collection.parameters),
+        "seed",
+        "state",
+        *metrics,
+        "s",
+        "GB",
+    ]
+
+
+def _trial_metrics(collection: Collection) -> list[str]:
+    return [metric for metric in SHOWN if (collection.metrics["metric"] == metric).any()]
+
+
+def _trials(collection: Collection, split: str) -> list[dict[str, Any]]:
+    """A row a trial; numbers are shown rounded and sorted by in full."""
+    metrics, keys = _trial_metrics(collection), collection.parameters
+    scores = collection.metrics[collection.metrics["split"] == split]
+    wide = scores.pivot(index="trial", columns="metric", values="value").reindex(columns=metrics)
+    rows = []
+    for trial in collection.trials.to_dict("records"):
+        values = wide.loc[trial["trial"]].tolist() if trial["trial"] in wide.index else [None] * len(metrics)
+        seed = "" if pd.isna(trial["seed"]) else int(trial["seed"])
+        row = [trial["label"], *(trial[key] for key in keys), seed, trial["status"]]
+        shown = [*map(_shown, row), *(f"{v:.3f}" if v == v and v is not None else "" for v in values)]
+        shown += [_shown(trial["seconds"]), _shown(trial["peak_memory_gb"])]
+        error = (trial["error"] or "").strip().splitlines()
+        rows.append(
+            {
+                "trial": trial["trial"],
+                "status": trial["status"],
+                "cells": shown,
+                "error": error[-1][:160] if error else "",
+            }
+        )
+    return rows
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None or value != value else value_text(value)
+
+
+def _failures(collection: Collection) -> list[dict[str, Any]]:
+    """Trials with an error, those with the same one together."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for trial in collection.trials.to_dict("records"):
+        if trial["status"] not in ("done", "superseded") and trial["error"]:
+            groups.setdefault((trial["status"], trial["error"].strip()[-ERROR_LENGTH:]), []).append(trial["label"])
+    made = [{"status": status, "error": error, "labels": labels} for (status, error), labels in groups.items()]
+    return made[:ERROR_GROUPS]
+
+
+def _provenance(collection: Collection) -> list[tuple[str, str]]:
+    known = _mapping(collection.sweep.get("provenance"))
+    return [(name, str(known[name])) for name in ("git", "python", "machine", "time") if known.get(name)]
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _fenced(text: str) -> str:
+    fence = "````" if "```" in text else "```"
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,112 @@
+"""How each trial's training went, from its alignment's log: read, thinned, drawn as one small SVG."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from raypref.results.collect import SFT, Collection
+from raypref.results.settings import settings
+
+SHOWN = {"loss": "loss", "reward_margin": "reward margin"}
+COLUMNS = ["trial", "label", "setting", "metric", "step", "value"]
+MOST_LINES = 500  # parsed of one log
+MOST_POINTS, FEWEST_POINTS, ALL_POINTS = 80, 12, 24_000
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 620, 250, 58, 34, 10
+Place = Callable[[Any], np.ndarray]
+
+
+def training_table(collection: Collection) -> pd.DataFrame:
+    """Thinned training curves: trial, label, setting, metric, step, value (mean of the steps it stands for).
+
+    A trial without a log (failed, still running, its folder gone) has no rows; a last line cut short is left out.
+    """
+    if collection.root is None:
+        return pd.DataFrame(columns=COLUMNS)
+    texts = {trial: setting.text for setting in settings(collection) for trial in setting.ids}
+    trials = collection.trials[(collection.trials["trial"] != SFT) & (collection.trials["status"] != "superseded")]
+    most = min(MOST_POINTS, max(FEWEST_POINTS, ALL_POINTS // max(1, len(trials))))
+    rows: list[tuple[Any, ...]] = []
+    for trial, label, align in zip(trials["trial"], trials["label"], trials["align"]):
+        log = _read(collection.root / align / "metrics.jsonl") if align else []
+        for metric in SHOWN:
+            seen = [(line["step"], line[metric]) for line in log if _both_numbers(line, metric)]
+            for part in np.array_split(np.array(seen, dtype=float), min(most, len(seen))) if seen else []:
+                rows.append((trial, label, texts.get(trial, ""), metric, *part.mean(axis=0)))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Lines of a log, evenly chosen from a long one."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:  # no log, or not yet: nothing to draw
+        return []
+    found = []
+    for line in lines[:: math.ceil(len(lines) / MOST_LINES) or 1]:
+        with contextlib.suppress(ValueError):  # cut short, as it is being written
+            found.append(json.loads(line))
+    return [line for line in found if isinstance(line, dict)]
+
+
+def _both_numbers(line: dict[str, Any], metric: str) -> bool:
+    return all(isinstance(line.get(name), (int, float)) and math.isfinite(line[name]) for name in ("step", metric))
+
+
+def training_svg(table: pd.DataFrame, metric: str) -> str:
+    """All trials' curves of one metric as an `<svg>` element, coloured by setting; "" where there are none."""
+    part = table[table["metric"] == metric]
+    if part.empty:
+        return ""
+    x_ticks, x = _scale(part["step"], LEFT, WIDTH - 8)
+    y_ticks, y = _scale(part["value"], HEIGHT - BOTTOM, TOP)
+    colours = setting_colours(table)
+    shown = [_axes(x_ticks, x, y_ticks, y, SHOWN[metric])]
+    for (trial, label, setting), line in part.groupby(["trial", "label", "setting"], sort=False):
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x(line["step"]), y(line["value"])))
+        shown.append(
+            f'<polyline data-trial="{html.escape(str(trial))}" points="{points}" stroke="{colours[str(setting)]}">'
+            f"<title>{html.escape(str(label))}</title></polyline>"
+        )
+    name = f"{SHOWN[metric]} of {part['trial'].nunique()} trials over the steps of their training"
+    box = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+    return f'<svg class="training" role="img" aria-label="{html.escape(name)}" {box}>{"".join(shown)}</svg>'
+
+
+def setting_colours(table: pd.DataFrame) -> dict[str, str]:
+    """A colour for each setting, from blue to red in their order, of a lightness that light and dark pages bear."""
+    names = list(dict.fromkeys(table["setting"]))
+    return {name: f"hsl({215 + 165 * i // max(1, len(names) - 1)} 65% 52%)" for i, name in enumerate(names)}
+
+
+def _scale(values: pd.Series, start: float, end: float) -> tuple[list[float], Place]:
+    """Ticks, and the map from values to places."""
+    low, high = float(values.min()), float(values.max())
+    if math.isclose(low, high):
+        low, high = low - 0.5, high + 0.5
+    ticks = [tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
+    return ticks, lambda v: start + (np.asarray(v, dtype=float) - low) / (high - low) * (end - start)
+
+
+def _axes(x_ticks: list[float], x: Place, y_ticks: list[float], y: Place, name: str) -> str:
+    floor = HEIGHT - BOTTOM
+    parts = [f'<path class="axis" d="M{LEFT},{TOP}V{floor}H{WIDTH - 8}"/>']
+    for tick in y_ticks:
+        at = f"{float(y(tick)):.1f}"
+        parts.append(f'<path class="grid" d="M{LEFT},{at}H{WIDTH - 8}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{at}" text-anchor="end" dominant-baseline="middle">{tick:g}</text>')
+    for tick in x_ticks:
+        parts.append(f'<text x="{float(x(tick)):.1f}" y="{floor + 14}" text-anchor="middle">{tick:g}</text>')
+    parts.append(f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">step</text>')
+    middle = (TOP + floor) / 2
+    parts.append(f'<text x="12" y="{middle}" text-anchor="middle" transform="rotate(-90 12 {middle})">{name}</text>')
+    return "".join(parts)
