@@ -78,9 +78,10 @@ def _objectives(arguments: list[str]) -> int:
 
 
 def _data(arguments: list[str]) -> int:
-    from raypref.commands import data
+    from raypref.commands.data import COMMANDS as data_commands
 
-    return int(data.main(arguments) or 0)
+    tyro.extras.subcommand_cli_from_dict(data_commands, args=arguments, prog="raypref data")
+    return 0
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {

@@ -25,6 +25,11 @@ def write_shard(table: pa.Table, folder: Path, split: str, index: int) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
+def splits_in(folder: Path, wanted: Sequence[str]) -> list[str]:
+    """Those of `wanted` that the folder holds; a published data set may lack one."""
+    return [split for split in wanted if shard_path(folder, split, 0).is_file()]
+
+
 class ExampleTable:
     """A split of the example table, its columns spread over `folders`."""
 

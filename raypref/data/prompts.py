@@ -78,7 +78,7 @@ class PromptRenderer:
         if self.config.items == "filtered":
             shown = [(title, rating) for title, rating in shown if not rating < LIKED]
         lines = [
-            f"{title} | Rating: {rating:.0f}" if self.config.ratings and rating == rating else title
+            f"{title} | Rating: {rating:g}" if self.config.ratings and rating == rating else title
             for title, rating in shown[drop:]
         ]
         return "\n".join([before, *lines, task, *candidates, ANSWER])

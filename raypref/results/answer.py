@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from raypref.errors import UserError
 from raypref.results.collect import Collection
-from raypref.results.labels import metric_label
+from raypref.results.labels import metric_label, rows_of
 from raypref.results.settings import Setting, comparisons, settings, summary
 from raypref.results.tables import headline_metric
 
@@ -43,20 +45,19 @@ def answer(collection: Collection, parameter: str | None = None, metric: str | N
         return _nothing(collection)
     setting, chosen_by = best
     split = "test" if collection.has(metric, "test") else "validation"
-    scores = summary(collection, metric, split).set_index("setting")
-    if setting.text not in scores.index:
+    scores = {row["setting"]: row for row in rows_of(summary(collection, metric, split))}
+    if setting.text not in scores:
         return _nothing(collection)
-    name = metric_label(metric)
-    parts = [f"{setting.text} gives {name} {_score(scores.loc[setting.text])}"]
-    if "SFT" in scores.index:
-        parts[0] += f", the SFT model {scores.loc['SFT', 'mean']:.3f}"
+    parts = [f"{setting.text} gives {metric_label(metric)} {_score(scores[setting.text])}"]
+    if "SFT" in scores:
+        parts[0] += f", the SFT model {scores['SFT']['mean']:.3f}"
     compared = comparisons(collection, metric, split, setting)
     if len(compared):
         parts.append(_differences(compared))
     return "; ".join(parts) + ". " + _small_print(collection, chosen_by, split)
 
 
-def _score(row: pd.Series) -> str:
+def _score(row: dict[str, Any]) -> str:
     if row["seeds"] > 1:
         return f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
     return f"{row['mean']:.3f} [{row['low_users']:.3f}, {row['high_users']:.3f}] over users"

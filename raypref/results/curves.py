@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from raypref.errors import UserError
 from raypref.results.collect import Collection
-from raypref.results.labels import math_symbol, metric_label, symbol, value_text
+from raypref.results.labels import math_symbol, metric_label, rows_of, symbol, value_text
 from raypref.results.settings import same, summary
 from raypref.store import digest
 
@@ -61,7 +61,7 @@ def curve_table(
     for metric in metrics:
         if not collection.has(metric, split):
             continue
-        for found in summary(collection, metric, split).to_dict("records"):
+        for found in rows_of(summary(collection, metric, split)):
             if not found["sft"] and not all(same(found[key], value) for key, value in others.items()):
                 continue
             over = "seeds" if found["seeds"] > 1 else "users"
@@ -100,7 +100,7 @@ def draw_curve(
 
 
 def curve_svg(table: pd.DataFrame, title: str = "") -> str:
-    """The same as an `<svg>` element to put into a page: transparent, its text in the page's colour, with an alt text."""
+    """The same as an `<svg>` element for a page: transparent, its text in the page's colour, with an alt text."""
     buffer = io.StringIO()
     with mpl.rc_context(_STYLE):
         figure = curve_figure(table, title)
@@ -143,7 +143,9 @@ def curve_figure(table: pd.DataFrame, title: str = "") -> Figure:
     for ax, metric in zip(axes, metrics):
         _panel(ax, table[table["metric"] == metric])
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), frameon=False, fontsize=9)
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=2 if len(metrics) == 1 else 4, frameon=False, fontsize=9
+    )
     if title:
         figure.suptitle(title, fontsize=11)
     return figure

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
+
+import pandas as pd
 
 SYMBOLS = {"lambda": "λ", "alpha": "α", "rho": "ρ", "u_beta": "U_β", "beta": "β", "negatives": "K", "name": "method"}
 METRICS = {
@@ -63,6 +65,11 @@ def setting_text(params: Mapping[str, Any], sweep: Mapping[str, Any] | None = No
 
 def metric_label(metric: str) -> str:
     return METRICS.get(metric, metric)
+
+
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows as dicts by column."""
+    return cast("list[dict[str, Any]]", table.to_dict("records"))
 
 
 def confined(metric: str, low: float, high: float) -> tuple[float, float]:

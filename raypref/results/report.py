@@ -17,7 +17,7 @@ from markupsafe import Markup
 from raypref.results.answer import answer, best_setting
 from raypref.results.collect import SFT, Collection
 from raypref.results.curves import alt_text, curve_svg, curve_table
-from raypref.results.labels import metric_label, symbol, value_text
+from raypref.results.labels import metric_label, rows_of, symbol, value_text
 from raypref.results.rendering import markdown
 from raypref.results.settings import comparisons, settings, summary
 from raypref.results.tables import SHOWN, cells, comparison_table, footnotes, headline_metric
@@ -56,7 +56,7 @@ def report_html(collection: Collection, curves: Mapping[str, pd.DataFrame] | Non
     environment = Environment(
         loader=PackageLoader("raypref.results"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    colours = setting_colours(training[training["setting"] != ""]) if len(training) else {}
+    colours = setting_colours(training)
     return environment.get_template("report.html.j2").render(
         sweep=collection.sweep,
         title=_title(collection),
@@ -131,7 +131,7 @@ def _figures(collection: Collection, key: str, table: pd.DataFrame) -> dict[str,
         ["SFT" if row["sft"] else value_text(row["value"]), metric_label(row["metric"])]
         + [f"{row[name]:.4f}" if row[name] == row[name] else "-" for name in ("mean", "low", "high")]
         + [row["over"] or "-", str(row["seeds"])]
-        for row in table.to_dict("records")
+        for row in rows_of(table)
     ]
     svgs = [Markup(curve_svg(part)) for part in parts]
     return {"key": key, "symbol": symbol(key, collection.sweep), "svgs": svgs, "header": header, "rows": rows}
@@ -141,7 +141,7 @@ def _details(collection: Collection, split: str) -> list[list[str]]:
     """Setting, metric, mean, interval over seeds, interval over users: the two kept apart."""
     rows = []
     for metric in (metric for metric in SHOWN if collection.has(metric, split)):
-        for row in summary(collection, metric, split).to_dict("records"):
+        for row in rows_of(summary(collection, metric, split)):
             bounds = [f"[{row[a]:.3f}, {row[b]:.3f}]" if row[a] == row[a] else "-" for a, b in _BOUNDS]
             points = ", ".join(f"{point:.3f}" for point in row["points"])
             rows.append([metric_label(metric), row["setting"], f"{row['mean']:.3f}", *bounds, points])
@@ -163,7 +163,7 @@ def _comparisons(collection: Collection, split: str) -> dict[str, Any]:
         rows = [
             [row["setting"], f"{row['difference']:+.4f}", f"[{row['low']:+.4f}, {row['high']:+.4f}]"]
             + [f"{row['p']:.4f}", f"{row['p_holm']:.4f}", f"{row['effect']:+.2f}", row["test"], str(row["seeds"])]
-            for row in comparisons(collection, metric, split, reference).to_dict("records")
+            for row in rows_of(comparisons(collection, metric, split, reference))
         ]
         found[f"{metric_label(metric)}: difference to {name}, {reference.text}"] = rows
     return found
@@ -192,7 +192,7 @@ def _trials(collection: Collection, split: str) -> list[dict[str, Any]]:
     scores = collection.metrics[collection.metrics["split"] == split]
     wide = scores.pivot(index="trial", columns="metric", values="value").reindex(columns=metrics)
     rows = []
-    for trial in collection.trials.to_dict("records"):
+    for trial in rows_of(collection.trials):
         values = wide.loc[trial["trial"]].tolist() if trial["trial"] in wide.index else [None] * len(metrics)
         seed = "" if pd.isna(trial["seed"]) else int(trial["seed"])
         row = [trial["label"], *(trial[key] for key in keys), seed, trial["status"]]
@@ -217,7 +217,7 @@ def _shown(value: Any) -> str:
 def _failures(collection: Collection) -> list[dict[str, Any]]:
     """Trials with an error, those with the same one together."""
     groups: dict[tuple[str, str], list[str]] = {}
-    for trial in collection.trials.to_dict("records"):
+    for trial in rows_of(collection.trials):
         if trial["status"] not in ("done", "superseded") and trial["error"]:
             groups.setdefault((trial["status"], trial["error"].strip()[-ERROR_LENGTH:]), []).append(trial["label"])
     made = [{"status": status, "error": error, "labels": labels} for (status, error), labels in groups.items()]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from raypref.results.collect import Collection
-from raypref.results.labels import metric_label, symbol, value_text
+from raypref.results.labels import metric_label, rows_of, symbol, value_text
 from raypref.results.settings import LEVEL, comparisons, settings, summary
 
 HEADLINE = ("generated_hr@1", "exact_hr@1")
@@ -37,7 +37,7 @@ def comparison_table(collection: Collection, split: str = "test", metrics: tuple
         found = summary(collection, metric, split)
         one = found["seeds"] < 2
         part = found[["setting"]].assign(
-            **{
+            **{  # type: ignore[arg-type]
                 metric: found["mean"],
                 f"{metric}_low": found["low"].where(~one, found["low_users"]),
                 f"{metric}_high": found["high"].where(~one, found["high_users"]),
@@ -74,17 +74,17 @@ def _beats_all(collection: Collection, metric: str, split: str) -> str | None:
     found = found[~found["sft"]]
     if len(found) < 2:
         return None
-    top = found.loc[found["mean"].idxmax(), "setting"]
+    top = str(found.sort_values("mean")["setting"].iloc[-1])
     reference = next(setting for setting in settings(collection) if setting.text == top)
     others = comparisons(collection, metric, split, reference)
-    return str(top) if len(others) and (others["significant"] & (others["difference"] < 0)).all() else None
+    return top if len(others) and (others["significant"] & (others["difference"] < 0)).all() else None
 
 
 def _seconds(collection: Collection) -> pd.DataFrame:
     """Mean time a trial took, those that ran in this sweep."""
-    taken = collection.trials.set_index("trial")["seconds"]
-    rows = [{"setting": s.text, "seconds": taken.reindex(s.ids).mean()} for s in settings(collection)]
-    return pd.DataFrame(rows, columns=["setting", "seconds"])
+    taken = dict(zip(collection.trials["trial"], collection.trials["seconds"]))
+    found = [(s.text, pd.Series([taken[trial] for trial in s.ids], dtype=float).mean()) for s in settings(collection)]
+    return pd.DataFrame(found, columns=["setting", "seconds"])
 
 
 def cells(collection: Collection, table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -93,7 +93,7 @@ def cells(collection: Collection, table: pd.DataFrame) -> tuple[list[str], list[
     header = [symbol(key, collection.sweep) for key in collection.parameters]
     header += ["seeds", *(metric_label(m) for m in metrics), "vs default", "s/trial"]
     rows = []
-    for row in table.to_dict("records"):
+    for row in rows_of(table):
         values = ["SFT", *[""] * (len(collection.parameters) - 1)] if row["sft"] else []
         values = values or [value_text(row[key]) for key in collection.parameters]
         values.append("-" if row["sft"] else str(row["seeds"]))

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from raypref.results.collect import SFT, Collection
-from raypref.results.settings import settings
+from raypref.results.labels import rows_of, setting_text
 
 SHOWN = {"loss": "loss", "reward_margin": "reward margin"}
 COLUMNS = ["trial", "label", "setting", "metric", "step", "value"]
@@ -32,16 +32,16 @@ def training_table(collection: Collection) -> pd.DataFrame:
     """
     if collection.root is None:
         return pd.DataFrame(columns=COLUMNS)
-    texts = {trial: setting.text for setting in settings(collection) for trial in setting.ids}
     trials = collection.trials[(collection.trials["trial"] != SFT) & (collection.trials["status"] != "superseded")]
     most = min(MOST_POINTS, max(FEWEST_POINTS, ALL_POINTS // max(1, len(trials))))
     rows: list[tuple[Any, ...]] = []
-    for trial, label, align in zip(trials["trial"], trials["label"], trials["align"]):
-        log = _read(collection.root / align / "metrics.jsonl") if align else []
+    for trial in rows_of(trials):
+        log = _read(collection.root / trial["align"] / "metrics.jsonl") if trial["align"] else []
+        setting = setting_text({key: trial[key] for key in collection.parameters}, collection.sweep)
         for metric in SHOWN:
             seen = [(line["step"], line[metric]) for line in log if _both_numbers(line, metric)]
             for part in np.array_split(np.array(seen, dtype=float), min(most, len(seen))) if seen else []:
-                rows.append((trial, label, texts.get(trial, ""), metric, *part.mean(axis=0)))
+                rows.append((trial["trial"], trial["label"], setting, metric, *part.mean(axis=0)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -15,8 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from raypref.config import RunConfig
 from raypref.config.model import ScratchModel
 from raypref.data.columns import ExampleTable, write_shard
-from raypref.data.examples import ExampleBuilder
+from raypref.data.examples import examples_of
 from raypref.data.prompts import PromptRenderer
+from raypref.data.schema import PublishedLog
 from raypref.data.sources import SOURCES
 from raypref.data.splitting import SPLITS
 from raypref.data.tokens import ExampleTokenizer
@@ -31,19 +33,22 @@ SCORING_BATCH = 32
 def prepare(config: RunConfig, folder: Path) -> dict[str, Any]:
     """Read the source, cut examples, write them shard by shard with the catalog and the refused lines."""
     log = SOURCES[config.data.source.kind](config.data.source)
-    builder = ExampleBuilder(log, config.data)
+    examples = examples_of(log, config.data)
     for name in ("items", "users", "rejected"):
         pq.write_table(getattr(log, name), folder / f"{name}.parquet")
-    facts: dict[str, Any] = {"source": log.name, "domain": log.domain, "rejected_lines": log.rejected.num_rows}
-    for split in SPLITS:
-        for i, shard in enumerate(builder.shards(split)):
-            write_shard(shard, folder, split, i)
-        facts[f"{split}_examples"] = builder.rows(split)
-    facts |= {
-        "users": len(set(builder.user.tolist())),
-        "items": len(builder.unseen.items),
-        "interactions": len(builder.user),
+    facts: dict[str, Any] = {
+        "source": log.name,
+        "domain": log.domain,
+        "liked_targets": config.data.target == "recpo" and not isinstance(log, PublishedLog),
+        "users": len(np.unique(examples.user)),
+        "items": len(examples.unseen.items),
+        "interactions": len(examples.user),
+        "rejected_lines": log.rejected.num_rows,
     }
+    for split in SPLITS:
+        facts[f"{split}_examples"] = examples.rows(split)
+        for i, shard in enumerate(examples.shards(split)):
+            write_shard(shard, folder, split, i)
     (folder / "facts.json").write_text(json.dumps(facts))
     return facts
 
@@ -55,8 +60,8 @@ def titles_of(prepared: Path) -> list[str]:
 
 
 def renderer_of(config: RunConfig, prepared: Path) -> PromptRenderer:
-    domain = json.loads((prepared / "facts.json").read_text())["domain"]
-    return PromptRenderer(config.prompt, domain, liked_targets=config.data.target == "recpo")
+    facts = json.loads((prepared / "facts.json").read_text())
+    return PromptRenderer(config.prompt, facts["domain"], facts["liked_targets"])
 
 
 def make_tokenizer(config: RunConfig, prepared: Path) -> PreTrainedTokenizerBase:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from raypref.data.columns import ExampleTable
+from raypref.data.columns import ExampleTable, splits_in
 from raypref.data.splitting import SPLITS
 from raypref.stages import bodies
 from raypref.stages.chain import Chain, Stage
@@ -40,6 +40,6 @@ class InProcess:
                 )
             else:
                 worker, splits = bodies.ShardScorer(run.config, paths, folder), stage.config["splits"]
-            for split in splits:
+            for split in splits_in(paths["prepare"], splits):
                 for shard in range(ExampleTable([paths["prepare"]], split).shards):
                     worker(split, shard)

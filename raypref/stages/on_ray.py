@@ -17,7 +17,7 @@ import ray.train.torch
 
 from raypref.config import RunConfig
 from raypref.config.loading import dump
-from raypref.data.columns import ExampleTable
+from raypref.data.columns import ExampleTable, splits_in
 from raypref.data.splitting import SPLITS
 from raypref.errors import UserError
 from raypref.stages import bodies
@@ -59,7 +59,11 @@ class OnRay:
         with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
             bodies.make_tokenizer(run.config, prepared).save_pretrained(folder / "tokenizer")
             done = map_shards(
-                bodies.ShardTokenizer, (run.config, prepared, folder / "tokenizer", folder), prepared, SPLITS, gpus=0
+                bodies.ShardTokenizer,
+                (run.config, prepared, folder / "tokenizer", folder),
+                prepared,
+                splits_in(prepared, SPLITS),
+                gpus=0,
             )
             facts["tokens"] = done
 
@@ -71,7 +75,7 @@ class OnRay:
                 bodies.ShardScorer,
                 (run.config, paths, folder),
                 paths["tokenize"],
-                stage.config["splits"],
+                splits_in(paths["tokenize"], stage.config["splits"]),
                 gpus=resources.gpus_per_worker,
             )
 

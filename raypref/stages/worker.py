@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from raypref.config.training import AlignConfig, TrainingConfig
-from raypref.data.columns import ExampleTable
+from raypref.data.columns import ExampleTable, splits_in
 from raypref.evaluation.metrics import means
 from raypref.evaluation.rows import evaluated
 from raypref.models import backbone
@@ -114,7 +114,8 @@ def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     scratch = store.scratch(stage.address)
     scratch.mkdir(parents=True, exist_ok=True)
     parts: list[pa.Table] = []
-    for split in config.splits:
+    splits = splits_in(paths["prepare"], config.splits)
+    for split in splits:
         tables = bodies.head(ExampleTable([paths["prepare"], paths["tokenize"]], split), config.max_examples)
         own = (t.slice(i, config.batch) for t in tables for i in range(0, t.num_rows, config.batch))
         own = (t for n, t in enumerate(own) if n % around.world == around.rank)
@@ -127,7 +128,7 @@ def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
         rows = pa.concat_tables(found).sort_by([("split", "ascending"), ("example", "ascending")])
         with store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
             pq.write_table(rows, folder / "rows.parquet", compression="zstd")
-            for split in config.splits:
+            for split in splits:
                 of_split = rows.filter(pa.compute.equal(rows["split"], split))
                 facts[split] = means(of_split) | {"examples": of_split.num_rows}
             facts["evaluate_seconds"] = round(time.perf_counter() - started, 2)
