@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.table import Table
@@ -33,11 +33,16 @@ def run_chain(run: Chain, stages: Sequence[Stage], store: Store, runner: Runner,
         say(f"{stage.kind:<9} {how:>12}  {stage.address}{_headline(stage, facts)}")
 
 
-def _headline(stage: Stage, facts: dict) -> str:
+def _headline(stage: Stage, facts: dict[str, Any]) -> str:
     if stage.kind == "prepare":
         return (
             f"  {facts['users']:,} users, {facts['items']:,} items, {facts['interactions']:,} interactions; examples "
             + "/".join(f"{facts[f'{split}_examples']:,}" for split in ("train", "validation", "test"))
+        )
+    if stage.kind == "expert":
+        ranking = facts.get("kept_back_ndcg@10")
+        return f"  {facts['interactions']:,} interactions, best of {facts['epochs']} epochs" + (
+            "" if ranking is None else f" has NDCG@10 {ranking:.3f}"
         )
     if stage.kind in ("sft", "align"):
         validation = facts.get("validation", {})

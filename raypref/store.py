@@ -25,6 +25,7 @@ from raypref.provenance import provenance
 
 MANIFEST = "_SUCCESS"
 KEEP_TEMPORARY_S = 24 * 3600
+FULL_DISK_TEXTS = ("No space left on device", "PytorchStreamWriter failed writing")
 
 
 def digest(content: Any) -> str:
@@ -91,13 +92,25 @@ class Store:
             }
             (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
             _sync(temporary)
-            with contextlib.suppress(OSError) if self.done(address) else contextlib.nullcontext():
-                os.rename(temporary, target)
+            self._publish(temporary, address)
         except OSError as error:
-            raise _explained(error, self.root) from error
+            if fault := disk_fault(error, self.root):
+                raise fault from error
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(self.scratch(address), ignore_errors=True)
+
+    def _publish(self, temporary: Path, address: Address) -> None:
+        target = self.path(address)
+        if not self.done(address):  # a folder without manifest is no writer's work: someone deleted parts of it
+            shutil.rmtree(target, ignore_errors=True)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if not self.done(address):
+                raise
+        _sync_one(target.parent)
 
     def _sweep(self, folder: Path) -> None:
         """Remove what writers that were killed a day ago or more have left."""
@@ -112,7 +125,7 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.root).free
         except OSError as error:
-            raise _explained(error, self.root) from error
+            raise disk_fault(error, self.root) or error from error
         if not os.access(self.root, os.W_OK):
             raise UserError("results can't be written", where=str(self.root), mend="choose another folder by --root")
         if free < needed_bytes:
@@ -133,17 +146,32 @@ def write_json(path: Path, content: Any) -> None:
 
 def _sync(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync_one(path)
 
 
-def _explained(error: OSError, root: Path) -> OSError | UserError:
-    """Faults of the disk that a user can mend, as such."""
-    if error.errno == errno.ENOSPC:
+def _sync_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def disk_fault(error: Exception, root: Path) -> UserError | None:
+    """A fault of the results' disk that a user can mend, as such; None for any other error.
+
+    safetensors and torch tell of a full disk by exceptions of their own, by text.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in FULL_DISK_TEXTS):
         return UserError("the disk is full", where=str(root), mend="free some space and run the same command again")
-    if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST) and _below(error, root):
         return UserError(f"results can't be written: {error}", where=str(root), mend="choose another folder by --root")
-    return error
+    return None
+
+
+def _below(error: Exception, root: Path) -> bool:
+    """Whether the error is of a path at, above or below `root`: another may be a source file's."""
+    name = getattr(error, "filename", None)
+    path = Path(os.fsdecode(name)).absolute() if name is not None else root
+    return path.is_relative_to(root) or root.is_relative_to(path)

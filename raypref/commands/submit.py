@@ -1,4 +1,4 @@
-"""`raypref submit`: a job on the cluster that RAY_ADDRESS names, or on a Ray head of this machine for as long as it runs."""
+"""`raypref submit`: a job on the cluster of RAY_ADDRESS, or on a Ray head of this machine for as long as it runs."""
 
 from __future__ import annotations
 

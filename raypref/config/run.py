@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from raypref.config.base import Frozen
 from raypref.config.data import DataConfig, PromptConfig
 from raypref.config.model import ModelConfig, ScratchModel
+from raypref.config.recommender import ExpertConfig
 from raypref.config.training import AlignConfig, EvaluationConfig, ResourceConfig, TrainingConfig
 
 
@@ -29,6 +30,8 @@ class RunConfig(Frozen):
     """How an example becomes text."""
     model: ModelConfig = Field(default_factory=ScratchModel)
     """The backbone."""
+    expert: ExpertConfig = ExpertConfig()
+    """The sequential recommender that napo, eapo and the like ask for its judgement; of no effect on the others."""
     sft: TrainingConfig = TrainingConfig()
     """Supervised fine-tuning on the preferred titles."""
     align: AlignConfig = AlignConfig()

@@ -14,28 +14,32 @@ import pyarrow as pa
 
 def hit_at(rows: pa.Table, k: int) -> np.ndarray:
     """(n,) 1 where the target is among the first k by exact ranking. HR@k is its mean."""
-    return (rows["rank"].to_numpy() <= k).astype(np.float64)
+    hits: np.ndarray = rows["rank"].to_numpy() <= k
+    return hits.astype(np.float64)
 
 
 def ndcg_at(rows: pa.Table, k: int) -> np.ndarray:
     """(n,) `1 / log2(1 + rank)` where the target is among the first k, else 0: NDCG with one relevant item."""
-    rank = rows["rank"].to_numpy()
+    rank: np.ndarray = rows["rank"].to_numpy()
     return np.where(rank <= k, 1 / np.log2(1 + rank), 0.0)
 
 
 def reciprocal_rank(rows: pa.Table) -> np.ndarray:
     """(n,) 1 / rank of the target. MRR is its mean."""
-    return 1.0 / rows["rank"].to_numpy()
+    rank: np.ndarray = rows["rank"].to_numpy()
+    return 1.0 / rank
 
 
 def generated_hit(rows: pa.Table, rule: str = "answered") -> np.ndarray:
     """(n,) 1 where the generated answer names the target; an answer that names no candidate counts as wrong."""
-    return (rows[rule].to_numpy(zero_copy_only=False) == rows["target"].to_numpy()).astype(np.float64)
+    hits: np.ndarray = rows[rule].to_numpy() == rows["target"].to_numpy()
+    return hits.astype(np.float64)
 
 
 def valid(rows: pa.Table, rule: str = "answered") -> np.ndarray:
     """(n,) 1 where the generated answer names one candidate. ValidRatio is its mean."""
-    return (rows[rule].to_numpy(zero_copy_only=False) >= 0).astype(np.float64)
+    named: np.ndarray = rows[rule].to_numpy() >= 0
+    return named.astype(np.float64)
 
 
 EXACT: dict[str, Callable[[pa.Table], np.ndarray]] = {

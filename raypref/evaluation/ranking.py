@@ -8,8 +8,8 @@ import numpy as np
 def rank_of_target(scores: np.ndarray, target: np.ndarray) -> np.ndarray:
     """(B,) 1-based rank of column `target` (B,) in `scores` (B, C), greater is better.
 
-    A tie never favours the target: it ranks behind all that score the same. A target scored NaN ranks last.
+    A tie never favours the target, nor does NaN: it ranks behind all that don't score less. A target scored NaN is last.
     """
     own = np.take_along_axis(scores, target[:, None], axis=1)
-    ahead = (scores >= own).sum(axis=1)  # counts the target itself, once
-    return np.where(np.isnan(own[:, 0]), scores.shape[1], ahead)
+    rank: np.ndarray = (~(scores < own)).sum(axis=1)  # counts the target itself, once
+    return rank

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -20,6 +22,7 @@ from transformers import (
 from raypref.config.model import ModelConfig, PretrainedModel, ScratchModel
 from raypref.errors import UserError
 
+Policy = PreTrainedModel | PeftModel
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
 MAX_POSITIONS = 4096
 SHIPPED = "raypref-tiny"
@@ -86,11 +89,11 @@ def check_model(config: ModelConfig) -> None:
         )
 
 
-def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | PeftModel:
+def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Policy:
     """The untrained policy: the backbone, with a fresh adapter if the config has LoRA."""
     torch.manual_seed(config.seed)
     if isinstance(config, ScratchModel):
-        model = AutoModelForCausalLM.from_config(_llama(config, tokenizer), attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(_llama(config, tokenizer))
     else:
         model = _load_weights(config)
     if config.lora is not None:
@@ -109,17 +112,19 @@ def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrained
     return model
 
 
-def restore(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedModel | PeftModel:
+def restore(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Policy:
     """The policy as `save` left it in `folder`, ready to be trained on."""
     if config.lora is None:
-        return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa")
-    base = build(config.model_copy(update={"lora": None}), tokenizer)
-    return PeftModel.from_pretrained(base, folder, is_trainable=True)
+        whole: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder)
+        return whole
+    base: Any = build(config.model_copy(update={"lora": None}), tokenizer)
+    adapted: PeftModel = PeftModel.from_pretrained(base, folder, is_trainable=True)
+    return adapted
 
 
-def save(model: PreTrainedModel | PeftModel, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
-    """Weights as safetensors, the adapter alone where there is one; `state` replaces the model's own weights."""
-    model.save_pretrained(folder, state_dict=state)
+def save(model: Policy, folder: Path) -> None:
+    """Weights as safetensors, the adapter alone where there is one."""
+    model.save_pretrained(str(folder))
 
 
 def _llama(config: ScratchModel, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
@@ -143,12 +148,17 @@ def _load_weights(config: PretrainedModel) -> PreTrainedModel:
     path = str(local_folder(config) or config.path)
     # Weights that are trained themselves are kept in float32: bfloat16 loses updates smaller than 1/256 of a weight.
     dtype = torch.float32 if config.lora is None else getattr(torch, config.dtype)
+    loader: Any = AutoModelForCausalLM  # its types leave out the second result
+    model: PreTrainedModel
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, revision=config.revision, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+        model, info = loader.from_pretrained(
+            path, revision=config.revision, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _not_loadable(config.path, "model", error) from error
+    if info["missing_keys"]:  # transformers would leave them random, with no more than a warning
+        missing = ValueError("weights are missing: " + ", ".join(sorted(info["missing_keys"])))
+        raise _not_loadable(config.path, "model", missing)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()

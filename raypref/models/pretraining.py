@@ -1,11 +1,13 @@
 """Trains `raypref-tiny`, the base model that the package ships: a small Llama that answers with one of the candidates.
 
-The papers fine-tune language models that already follow instructions; a model of this size learns that from scratch only
-after thousands of steps. So it is learned once, on generated catalogs that are never seen again: to answer with a
-candidate, copied exactly. Which candidate is left mostly to chance (`KNOWN_TARGETS`), since what a user wants is for
+The papers fine-tune language models that already follow instructions; a model of this size learns that from scratch
+only after thousands of steps. So it is learned once, on generated catalogs that are never seen again: to answer with
+a candidate, copied exactly. Which candidate is left mostly to chance (`KNOWN_TARGETS`), since what a user wants is for
 fine-tuning to learn.
 
     python -m raypref.models.pretraining --out raypref/base
+
+Copying comes first, on random sequences: a model that can't copy yet gets no signal from the prompts.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ from raypref.models import backbone
 
 IGNORED = -100
 KNOWN_TARGETS = 0.3  # share of examples whose answer is the user's own next item; the rest is a random candidate
-REPEATS = 0.15  # share of batches that are a random sequence written twice: what copying heads are made of
+COPY_STEPS = 1800  # first steps, on random sequences written twice, ever longer: what copying heads are made of
+COPY_BATCH = 64
+COPIES_LATER = 0.05  # share of later batches that are such copies
 PROMPT_WEIGHT = 0.2  # weight of a prompt token's loss against a title token's
 MODEL = ScratchModel(hidden_size=128, layers=4, heads=4, key_value_heads=2, intermediate_size=384, vocabulary=1536)
 
@@ -46,12 +50,15 @@ class Pretraining:
 
     out: Path = Path("raypref/base")
     """Folder for the weights, the tokenizer and training.json."""
-    steps: int = 6000
+    steps: int = 8000
+    """Length of the learning rate's schedule."""
+    stop: int = 5000
+    """Stop here; the schedule is not run to its end."""
     batch: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     seed: int = 0
-    curriculum: float = 0.5
-    """Share of the steps over which the number of candidates grows from 2 to 20."""
+    curriculum: float = 0.4
+    """Share of the steps on prompts over which the number of candidates grows from 2 to 20."""
     threads: int = 2
     log_every: int = 100
 
@@ -120,10 +127,10 @@ def encoded(batch: list[Question], tokenizer: PreTrainedTokenizerBase) -> tuple[
     return ids, labels, weights
 
 
-def repeated(rng: np.random.Generator, batch: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Random sequences written twice; only the second time can be predicted, so only it counts."""
-    length = int(rng.integers(10, 80))
-    once = torch.from_numpy(rng.integers(3, vocabulary, (batch, length)))
+def copies(rng: np.random.Generator, longest: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Random sequences of up to `longest` tokens, written twice; only the second time can be predicted, so only it counts."""
+    length = int(rng.integers(4, longest))
+    once = torch.from_numpy(rng.integers(3, vocabulary, (COPY_BATCH, length)))
     ids = torch.cat([once, once], dim=1)
     weights = torch.zeros(ids.shape)
     weights[:, length + 1 :] = 1.0
@@ -139,25 +146,21 @@ def train(config: Pretraining) -> None:
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     started, log, feed, size = time.perf_counter(), [], stream(rng, 2), 2
-    for step in range(config.steps):
-        grown = step / max(config.curriculum * config.steps, 1)
-        wanted = min(20, 2 + int(18 * grown))
+    for step in range(config.stop):
+        grown = (step - COPY_STEPS) / max(config.curriculum * (config.steps - COPY_STEPS), 1)
+        wanted = int(np.clip(2 + int(18 * grown), 2, 20))
         if wanted != size:
             feed, size = stream(rng, wanted), wanted
-        if rng.random() < REPEATS:
-            ids, labels, weights = repeated(rng, config.batch, len(tokenizer))
+        if step < COPY_STEPS or rng.random() < COPIES_LATER:
+            ids, labels, weights = copies(rng, min(40, 6 + step // 40), len(tokenizer))
         else:
             ids, labels, weights = encoded(list(itertools.islice(feed, config.batch)), tokenizer)
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        losses = torch.nn.functional.cross_entropy(
-            logits.transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none"
-        )
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none")
         loss = (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
         for group in optimizer.param_groups:
             warm = min(1.0, (step + 1) / 200)
-            group["lr"] = (
-                config.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-            )
+            group["lr"] = config.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -167,14 +170,12 @@ def train(config: Pretraining) -> None:
             row |= check(model, tokenizer, size) | {"seconds": round(time.perf_counter() - started)}
             log.append(row)
             print(json.dumps(row), flush=True)
-        if (step + 1) % 1000 == 0 or step + 1 == config.steps:
+        if (step + 1) % 1000 == 0 or step + 1 == config.stop:
             save(model, tokenizer, config, log, check(model, tokenizer, 20, 512))
 
 
 @torch.no_grad()
-def check(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, candidates: int, examples: int = 96
-) -> dict[str, float]:
+def check(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, candidates: int, examples: int = 96) -> dict[str, float]:
     """On catalogs of other seeds, greedily: share of answers that are a candidate, and that are the user's next item."""
     rng = np.random.default_rng(987_654_321)
     model.eval()
@@ -184,11 +185,7 @@ def check(
         part = asked[first : first + 64]
         inputs = tokenizer([q.prompt for q in part], return_tensors="pt", padding=True, padding_side="left")
         output = model.generate(
-            **inputs,
-            max_new_tokens=8,
-            do_sample=False,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            **inputs, max_new_tokens=8, do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
         )
         said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         valid += sum(s.strip() in q.candidates for s, q in zip(said, part))
@@ -197,9 +194,7 @@ def check(
     return {"valid_ratio": valid / examples, "hr@1": right / examples}
 
 
-def save(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, config: Pretraining, log: list, final: dict
-) -> None:
+def save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, config: Pretraining, log: list, final: dict) -> None:
     backbone.save(model, config.out)
     tokenizer.save_pretrained(config.out)
     account = {

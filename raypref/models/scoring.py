@@ -9,15 +9,22 @@ Shape letters: B rows, L tokens of a row, C titles of a row, P places that predi
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from raypref.errors import UserError
+
 PADDING = -1
 PROMPT = 0
+WINDOWED = "sliding_attention"
+LAYER_TYPES = {"full_attention", WINDOWED}
+SCALED_LOGITS = ("logit_scale", "logits_scaling", "lm_head_multiplier")  # Cohere, Granite, Falcon-H1
 
 
 @dataclass
@@ -79,15 +86,58 @@ def title_batch(prompts: Sequence[Sequence[int]], titles: Sequence[Sequence[Sequ
     )
 
 
-def attention_mask(segments: Tensor) -> Tensor:
+def attention_mask(batch: TitleBatch, window: int | None = None) -> Tensor:
     """(B, 1, L, L) bool, True where a query may look: at or before itself, in the prompt or in its own title.
 
-    A padding token sees itself alone, which keeps its softmax finite.
+    `window`: only at keys less than so many positions back, as sliding-window attention has it. A padding token sees the
+    prompt and itself, which keeps its softmax finite.
     """
+    segments = batch.segments
     length = segments.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
     query, key = segments[:, :, None], segments[:, None, :]
-    return (causal & ((key == PROMPT) | (key == query)))[:, None]
+    seen = causal & ((key == PROMPT) | (key == query))
+    if window is not None:
+        near = batch.positions[:, :, None] - batch.positions[:, None, :] < window
+        seen &= near | torch.eye(length, dtype=torch.bool, device=segments.device)
+    return seen[:, None]
+
+
+def decoder_masks(model: Any, batch: TitleBatch) -> Tensor | dict[str, Tensor]:
+    """The mask in the form that the model's decoder takes: one for all layers, or one for each type of layer."""
+    config = model.config.get_text_config()
+    eager = config._attn_implementation == "eager"
+
+    def mask(window: int | None) -> Tensor:
+        seen = attention_mask(batch, window)
+        if not eager:
+            return seen
+        return torch.zeros(seen.shape, dtype=model.dtype, device=seen.device).masked_fill(
+            ~seen, torch.finfo(model.dtype).min
+        )
+
+    types = set(getattr(config, "layer_types", None) or ())
+    if not types:  # Llama has no window, Mistral one for all layers
+        return mask(getattr(config, "sliding_window", None))
+    masks = {kind: mask(config.sliding_window if kind == WINDOWED else None) for kind in types}
+    return masks if len(masks) > 1 else masks.popitem()[1]
+
+
+def check_scorable(model: Any) -> None:
+    """Refuse a model whose log-probs this module would get wrong."""
+    config = model.config.get_text_config()
+    faults = [f"layers of type {kind}" for kind in set(getattr(config, "layer_types", None) or ()) - LAYER_TYPES]
+    faults += [f"logits scaled by {key}" for key in SCALED_LOGITS if getattr(config, key, None) not in (None, 1.0)]
+    if config._attn_implementation not in ("sdpa", "eager"):
+        faults.append(f"attention by {config._attn_implementation}")
+    if "position_ids" not in inspect.signature(model.get_decoder().forward).parameters:
+        faults.append("no position_ids")
+    if faults:
+        raise UserError(
+            f"titles can't be scored with a model of kind '{config.model_type}': " + ", ".join(sorted(faults)),
+            where="model.path",
+            mend="take a model with full or sliding-window attention: Llama, Qwen2, Qwen3, Mistral, Gemma ...",
+        )
 
 
 class TitleScorer(nn.Module):
@@ -96,20 +146,27 @@ class TitleScorer(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        check_scorable(self._causal_lm())
 
     def forward(self, batch: TitleBatch) -> Tensor:
         """(B, C) summed log-probs of each title's tokens and its end token, in nats, float32."""
-        model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        mask = attention_mask(batch.segments)
+        model = self._causal_lm()
         hidden = model.get_decoder()(
-            input_ids=batch.input_ids, attention_mask=mask, position_ids=batch.positions, use_cache=False
+            input_ids=batch.input_ids,
+            attention_mask=decoder_masks(model, batch),
+            position_ids=batch.positions,
+            use_cache=False,
         ).last_hidden_state
-        at_places = hidden.reshape(-1, hidden.shape[-1])[batch.places]
-        tokens = self._token_logps(model.get_output_embeddings(), at_places, batch.place, batch.label)
+        logits = model.get_output_embeddings()(hidden.reshape(-1, hidden.shape[-1])[batch.places]).float()
+        cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        if cap is not None:  # Gemma's, which its own forward applies past the head
+            logits = cap * torch.tanh(logits / cap)
+        # The normalizer is computed once a place, not once a title.
+        tokens = logits[batch.place, batch.label] - torch.logsumexp(logits, dim=-1)[batch.place]
         sums = torch.zeros(batch.lengths.numel(), dtype=tokens.dtype, device=tokens.device)
         return sums.index_add(0, batch.title, tokens).view(batch.lengths.shape)
 
-    def _token_logps(self, head: nn.Module, hidden: Tensor, place: Tensor, label: Tensor) -> Tensor:
-        """(S,) log-probs of `label` predicted from `hidden[place]`; the normalizer is computed once a place."""
-        logits = head(hidden).float()
-        return logits[place, label] - torch.logsumexp(logits, dim=-1)[place]
+    def _causal_lm(self) -> Any:
+        """The Hugging Face model, inside peft's wrapper if there is one."""
+        wrapped: Any = self.model
+        return wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped

@@ -38,11 +38,11 @@ def markdown(collection: Collection, split: str = "test") -> str:
     """A GitHub-flavoured table with its footnotes."""
     table = comparison_table(collection, split)
     header, rows = cells(collection, table)
-    lines = [_row(map(_markdown, header)), _row([":--", *["--:"] * (len(header) - 1)])]
+    lines = [_row(map(escaped, header)), _row([":--", *["--:"] * (len(header) - 1)])]
     for row, best in zip(rows, table["best"] if rows else []):
-        escaped = [_markdown(cell) for cell in row]
-        lines.append(_row(f"**{cell}**" if best and cell else cell for cell in escaped))
-    return "\n".join(lines) + "\n\n" + "  \n".join(map(_markdown, footnotes(collection, table, split))) + "\n"
+        shown = [escaped(cell) for cell in row]
+        lines.append(_row(f"**{cell}**" if best and cell else cell for cell in shown))
+    return "\n".join(lines) + "\n\n" + "  \n".join(map(escaped, footnotes(collection, table, split))) + "\n"
 
 
 def latex(collection: Collection, split: str = "test") -> str:
@@ -70,7 +70,8 @@ def _plain(text: str) -> str:
     return text.replace("[", "\\[")
 
 
-def _markdown(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text as Markdown shows it, letter by letter."""
     return "".join(_MARKDOWN.get(c, c) for c in text)
 
 

@@ -18,7 +18,7 @@ from raypref.results.answer import answer, best_setting
 from raypref.results.collect import SFT, Collection
 from raypref.results.curves import alt_text, curve_svg, curve_table
 from raypref.results.labels import metric_label, rows_of, symbol, value_text
-from raypref.results.rendering import markdown
+from raypref.results.rendering import escaped, markdown
 from raypref.results.settings import comparisons, settings, summary
 from raypref.results.tables import SHOWN, cells, comparison_table, footnotes, headline_metric
 from raypref.results.training_curves import SHOWN as TRAINING
@@ -87,10 +87,11 @@ def report_html(collection: Collection, curves: Mapping[str, pd.DataFrame] | Non
 
 def report_markdown(collection: Collection, curves: Mapping[str, pd.DataFrame] | None = None) -> str:
     """The same without the list of trials: question, answer, table, curves, failures, how to run it again."""
-    lines = [f"# {collection.sweep.get('question') or collection.sweep.get('name')}", "", answer(collection), ""]
+    question = str(collection.sweep.get("question") or collection.sweep.get("name"))
+    lines = [f"# {escaped(question)}", "", escaped(answer(collection)), ""]
     lines += [markdown(collection, _split(collection))]
     for key, table in (curve_tables(collection) if curves is None else curves).items():
-        lines += [f"![{alt_text(table)}](curve-{key.rsplit('.', 1)[-1]}.png)", ""]
+        lines += [f"![{escaped(alt_text(table))}](curve-{key.rsplit('.', 1)[-1]}.png)", ""]
     failures = _failures(collection)
     if failures:
         lines += ["## Trials without results", ""]
@@ -129,7 +130,7 @@ def _figures(collection: Collection, key: str, table: pd.DataFrame) -> dict[str,
     header = [symbol(key, collection.sweep), "metric", "mean", "low", "high", "95 % over", "seeds"]
     rows = [
         ["SFT" if row["sft"] else value_text(row["value"]), metric_label(row["metric"])]
-        + [f"{row[name]:.4f}" if row[name] == row[name] else "-" for name in ("mean", "low", "high")]
+        + [_number(row[name], ".4f") for name in ("mean", "low", "high")]
         + [row["over"] or "-", str(row["seeds"])]
         for row in rows_of(table)
     ]
@@ -142,13 +143,18 @@ def _details(collection: Collection, split: str) -> list[list[str]]:
     rows = []
     for metric in (metric for metric in SHOWN if collection.has(metric, split)):
         for row in rows_of(summary(collection, metric, split)):
-            bounds = [f"[{row[a]:.3f}, {row[b]:.3f}]" if row[a] == row[a] else "-" for a, b in _BOUNDS]
+            bounds = [_bounds(row, "low", "high"), _bounds(row, "low_users", "high_users")]
             points = ", ".join(f"{point:.3f}" for point in row["points"])
             rows.append([metric_label(metric), row["setting"], f"{row['mean']:.3f}", *bounds, points])
     return rows
 
 
-_BOUNDS = (("low", "high"), ("low_users", "high_users"))
+def _bounds(row: Mapping[str, Any], low: str, high: str, form: str = ".3f") -> str:
+    return f"[{row[low]:{form}}, {row[high]:{form}}]" if row[low] == row[low] else "-"
+
+
+def _number(value: float, form: str) -> str:
+    return f"{value:{form}}" if value == value else "-"
 
 
 def _comparisons(collection: Collection, split: str) -> dict[str, Any]:
@@ -161,8 +167,9 @@ def _comparisons(collection: Collection, split: str) -> dict[str, Any]:
         if reference is None or (name != "the default" and default is not None and reference.text == default.text):
             continue
         rows = [
-            [row["setting"], f"{row['difference']:+.4f}", f"[{row['low']:+.4f}, {row['high']:+.4f}]"]
-            + [f"{row['p']:.4f}", f"{row['p_holm']:.4f}", f"{row['effect']:+.2f}", row["test"], str(row["seeds"])]
+            [row["setting"], _number(row["difference"], "+.4f"), _bounds(row, "low", "high", "+.4f")]
+            + [*(_number(row[name], ".4f") for name in ("p", "p_holm")), _number(row["effect"], "+.2f")]
+            + [row["test"], str(row["seeds"])]
             for row in rows_of(comparisons(collection, metric, split, reference))
         ]
         found[f"{metric_label(metric)}: difference to {name}, {reference.text}"] = rows

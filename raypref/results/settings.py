@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from raypref.results.collect import SFT, Collection
+from raypref.results.crossed import SeedSpread, crossed_test, seed_spread
 from raypref.results.labels import confined, setting_text
 from raypref.results.statistics import (
     Test,
-    crossed_test,
     holm,
     mcnemar,
     seed_interval,
@@ -133,22 +133,33 @@ def summary(collection: Collection, metric: str, split: str) -> pd.DataFrame:
 def comparisons(collection: Collection, metric: str, split: str, reference: Setting) -> pd.DataFrame:
     """A row for each other setting: its difference to `reference`, tested, Holm-corrected over the rows.
 
-    Seeds that both have are paired, and so are users. With several seeds `p` is of the crossed test, which holds for
-    other seeds and other users; with one, it is McNemar's for hits and Wilcoxon's for graded values, of those two
-    models.
+    Where any setting has two seeds, `p` is of the crossed test, which speaks for other seeds and other users. In a
+    sweep with one seed it is McNemar's for hits and Wilcoxon's for graded values, and speaks for those very models
+    alone.
 
     Columns: setting, difference, low, high, p, p_holm, significant, effect, seeds, users, test, note.
     """
     by_user = matrix(collection, metric, split)
+    if len(by_user) and not by_user.columns.get_level_values("user").is_unique:
+        by_user = by_user.T.groupby(level="user").mean().T  # several examples of a user count as one: their mean
+    found = settings(collection)
+    values = {s.text: by_user.loc[by_user.index.intersection(s.ids)].to_numpy() for s in [*found, reference]}
+    spread = seed_spread(values[setting.text] for setting in found if len(values[setting.text]))
     rows = []
-    for setting in settings(collection):
+    for setting in found:
         if setting.params == reference.params:
             continue
-        test, name, seeds = _compared(by_user, setting, reference)
-        found = {"difference": test.difference, "low": test.low, "high": test.high, "p": test.p, "effect": test.effect}
-        rows.append(
-            {"setting": setting.text, **found, "seeds": seeds, "users": test.n, "test": name, "note": test.note}
-        )
+        first, second = values[setting.text], values[reference.text]
+        test, name = _compared(first, second, spread, reference.sft)
+        numbers = {
+            "difference": test.difference,
+            "low": test.low,
+            "high": test.high,
+            "p": test.p,
+            "effect": test.effect,
+        }
+        counts = {"seeds": len(first), "users": test.n, "test": name, "note": test.note}
+        rows.append({"setting": setting.text, **numbers, **counts})
     columns = ["setting", "difference", "low", "high", "p", "effect", "seeds", "users", "test", "note"]
     table = pd.DataFrame(rows, columns=columns)
     table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
@@ -156,28 +167,14 @@ def comparisons(collection: Collection, metric: str, split: str, reference: Sett
     return table
 
 
-def _compared(by_user: pd.DataFrame, setting: Setting, reference: Setting) -> tuple[Test, str, int]:
-    """The test of a setting against the reference, its name, and the seeds it rests on."""
-    nothing = Test(math.nan, math.nan, math.nan, math.nan, math.nan, 0, "no seed that both have")
-    if reference.sft:  # one model, against which each seed is compared
-        shared = [seed for seed, trial in setting.trials.items() if trial in by_user.index and SFT in by_user.index]
-        others = [SFT] * len(shared)
-    else:
-        shared = [
-            s for s, t in setting.trials.items() if t in by_user.index and reference.trials.get(s) in by_user.index
-        ]
-        others = [reference.trials[seed] for seed in shared]
-    if not shared:
-        return nothing, "none", 0
-    first = by_user.loc[[setting.trials[seed] for seed in shared]].to_numpy()
-    second = by_user.loc[others].to_numpy()
-    both = np.isfinite(first).all(axis=0) & np.isfinite(second).all(axis=0)
-    first, second = first[:, both], second[:, both]
-    users = by_user.columns.get_level_values("user")[both]
-    if not users.is_unique:  # several examples of a user count as one: their mean
-        first, second = (pd.DataFrame(x.T).groupby(users.to_numpy()).mean().to_numpy().T for x in (first, second))
-    if len(shared) > 1:
-        return crossed_test(first - second), "crossed", len(shared)
-    if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
-        return mcnemar(first[0], second[0]), "McNemar", 1
-    return wilcoxon(first[0], second[0]), "Wilcoxon", 1
+def _compared(first: np.ndarray, second: np.ndarray, spread: SeedSpread | None, fixed: bool) -> tuple[Test, str]:
+    """The test of a setting's values (seeds, users) against the reference's, and its name."""
+    if not len(first) or not len(second):
+        return Test(math.nan, math.nan, math.nan, math.nan, math.nan, 0, "one of the two has no results"), "none"
+    if spread is not None:
+        return crossed_test(first, second, spread, fixed), "crossed"
+    both = np.isfinite(first[0]) & np.isfinite(second[0])
+    one, two = first[0, both], second[0, both]
+    if np.isin(one, (0, 1)).all() and np.isin(two, (0, 1)).all():
+        return mcnemar(one, two), "McNemar"
+    return wilcoxon(one, two), "Wilcoxon"

@@ -1,7 +1,7 @@
 """Intervals, tests and effect sizes of per-user metrics. One function each: formula, source, edge cases.
 
 Two sources of chance are kept apart. Over SEEDS: would another training run say the same? Over USERS: would other users
-say the same of these very models? `crossed_test` is the one that answers for both at once.
+say the same of these very models? `raypref.results.crossed` has the test that answers for both at once.
 """
 
 from __future__ import annotations
@@ -182,8 +182,7 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> Test:
 
 
 def wilcoxon(first: ArrayLike, second: ArrayLike) -> Test:
-    """Wilcoxon's signed-rank test of per-user values such as NDCG (Wilcoxon 1945), ties dropped; exact for small
-    samples.
+    """Wilcoxon's signed-rank test of per-user values such as NDCG (Wilcoxon 1945), ties dropped; exact if they are few.
 
     Effect: the matched-pairs rank-biserial correlation, `(W+ - W-)/(W+ + W-)` (Kerby 2014), -1 to 1. No interval: NaN.
 
@@ -202,56 +201,6 @@ def wilcoxon(first: ArrayLike, second: ArrayLike) -> Test:
     return Test(d, math.nan, math.nan, p, effect, n)
 
 
-def crossed_test(difference: ArrayLike, confidence: float = 0.95) -> Test:
-    """Is the mean difference of two systems other than 0, for other seeds AND other users?
-
-    `difference` (S, U): seed by user, first minus second, each seed's two models paired. Seeds and users are crossed
-    random effects; with their mean squares and that of the rest,
-        `var(mean) = max(MS_s + MS_u - MS_e, MS_s, MS_u) / (S U)`,
-    the maximum because no variance component is below 0. t has Satterthwaite's degrees of freedom (Satterthwaite
-    1946; it is the analysis of readers by cases: Dorfman, Berbaum & Metz 1992). Effect: Cohen's d of the users'
-    differences averaged over seeds.
-
-    Edge cases: one seed is a paired t-test over users and speaks for those two models alone (the note says so); no
-    difference anywhere: p = 1; users with NaN under any seed are left out; fewer than 2 users: NaN.
-    """
-    d = np.atleast_2d(np.asarray(difference, dtype=np.float64))
-    d = d[:, np.isfinite(d).all(axis=0)]
-    seeds, users = d.shape
-    mean = float(d.mean()) if d.size else math.nan
-    note = "one seed: says nothing of other training runs" if seeds == 1 else ""
-    if users < 2 or seeds < 1:
-        return Test(mean, math.nan, math.nan, math.nan, math.nan, users, "fewer than 2 users: no test")
-    by_user = d.mean(axis=0)
-    if not d.any():
-        return Test(0.0, 0.0, 0.0, 1.0, 0.0, users, note or "no user differs")
-    variance, freedom = _crossed_variance(d)
-    effect = cohens_d(by_user)
-    if variance == 0:
-        return Test(mean, mean, mean, 0.0 if mean else 1.0, effect, users, note or "every user differs alike")
-    half = stats.t.ppf(0.5 + confidence / 2, freedom) * math.sqrt(variance)
-    p = float(2 * stats.t.sf(abs(mean) / math.sqrt(variance), freedom))
-    return Test(mean, mean - half, mean + half, p, effect, users, note)
-
-
-def _crossed_variance(d: np.ndarray) -> tuple[float, float]:
-    """Variance of the mean of (S, U) values, and its degrees of freedom."""
-    seeds, users = d.shape
-    ms_users = seeds * float(d.mean(axis=0).var(ddof=1))
-    if seeds == 1:
-        return ms_users / users, users - 1
-    ms_seeds = users * float(d.mean(axis=1).var(ddof=1))
-    rest = d - d.mean(axis=0) - d.mean(axis=1)[:, None] + d.mean()
-    ms_rest = float((rest**2).sum()) / ((seeds - 1) * (users - 1))
-    candidates = [(ms_users, users - 1.0), (ms_seeds, seeds - 1.0)]
-    if ms_users > ms_rest and ms_seeds > ms_rest:
-        total = ms_users + ms_seeds - ms_rest
-        parts = ms_users**2 / (users - 1) + ms_seeds**2 / (seeds - 1) + ms_rest**2 / ((seeds - 1) * (users - 1))
-        candidates = [(total, total**2 / parts)]
-    mean_square, freedom = max(candidates)
-    return mean_square / (seeds * users), freedom
-
-
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """Holm's step-down adjusted p-values (Holm 1979): `max_{j <= i} min(1, (m - j + 1) p_(j))` for the i-th smallest
     of m.
@@ -268,9 +217,7 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def cohens_d(differences: ArrayLike) -> float:
-    """Cohen's d of paired differences, `mean / s` (Cohen 1988, d_z). 0 if none differs, infinite if all differ
-    alike.
-    """
+    """Cohen's d of paired differences, `mean / s` (Cohen 1988, d_z). 0 if none differs, infinite if all do alike."""
     d = _finite(differences)
     if len(d) < 2:
         return math.nan

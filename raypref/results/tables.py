@@ -132,7 +132,7 @@ def footnotes(collection: Collection, table: pd.DataFrame, split: str = "test") 
         )
     if "best" in table and table["best"].any():
         notes.append("Bold: better than each other setting, p < 0.05 after Holm's correction.")
-    left = collection.trials[collection.trials["status"] != "done"]["status"].value_counts()
+    left = collection.trials[~collection.trials["status"].isin(["done", "superseded"])]["status"].value_counts()
     if len(left):
         notes.append("Not in the table: " + ", ".join(f"{count} {status}" for status, count in left.items()) + ".")
     return notes

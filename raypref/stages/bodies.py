@@ -24,6 +24,7 @@ from raypref.data.splitting import SPLITS
 from raypref.data.tokens import ExampleTokenizer
 from raypref.models import backbone
 from raypref.models.scoring import TitleScorer
+from raypref.recommenders import RECOMMENDERS, fit, load_recommender, training_log
 from raypref.training.batches import all_candidates
 
 TOKENIZER_SAMPLE_SHARDS = 2
@@ -117,6 +118,37 @@ class ShardScorer:
             logps += list(self.scorer(batch.to(self.model.device)).float().cpu().numpy())
         write_shard(pa.table({"example": table["example"], "ref_logps": logps}), self.out, split, shard)
         return sum(map(len, logps))
+
+
+def fit_expert(config: RunConfig, folder: Path) -> dict[str, Any]:
+    """Fit the expert on the training interactions, which the source holds and the examples only show in part."""
+    log = SOURCES[config.data.source.kind](config.data.source)
+    training = training_log(examples_of(log, config.data), log.items.num_rows)
+    expert, facts = fit(RECOMMENDERS[config.expert.recommender], training, config.expert, device())
+    expert.save(folder / "model")
+    return facts
+
+
+class ShardExpert:
+    """Writes the expert's columns of one shard after another; holds the fitted recommender, on the CPU."""
+
+    def __init__(self, prepared: Path, fitted: Path, out: Path) -> None:
+        self.prepared, self.out = prepared, out
+        self.expert = load_recommender(fitted / "model")
+
+    def __call__(self, split: str, shard: int) -> int:
+        """Candidates judged."""
+        table = ExampleTable([self.prepared], split, ("history", "candidates")).read(shard)
+        candidates = np.array(table["candidates"].to_pylist())
+        sequences = self.expert.sequence_embedding([np.array(history) for history in table["history"].to_pylist()])
+        columns = {
+            "expert_scores": self.expert.scores(sequences, candidates),
+            "expert_confidences": self.expert.confidences(sequences, candidates),
+            "sequence_embedding": sequences,
+        }
+        lists = {name: list(values.numpy()) for name, values in columns.items()}
+        write_shard(pa.table({"example": table["example"], **lists}), self.out, split, shard)
+        return candidates.size
 
 
 def load_policy(config: RunConfig, tokenized: Path, trained: Path) -> tuple[Any, PreTrainedTokenizerBase]:

@@ -1,6 +1,6 @@
 """Which stages a run consists of, what each depends on, and the address that follows from it.
 
-    prepare -> tokenize -> sft -> reference -> align -> evaluate
+    prepare -> tokenize -> expert -> sft -> reference -> align -> evaluate
 
 A stage's address is a hash of its own part of the config and of its inputs' addresses, so a change anywhere gives new
 addresses from there on and nowhere else.
@@ -21,10 +21,10 @@ from raypref.data.fingerprint import fingerprint
 from raypref.data.sources.files import find
 from raypref.models.backbone import check_model, local_folder
 from raypref.store import Address, Store, digest
-from raypref.training.tasks import needs_reference
+from raypref.training.tasks import needs_expert, needs_reference
 
 # Raise a stage's number when a change to its code changes what it writes: old outputs are then left alone.
-VERSIONS = {"prepare": 1, "tokenize": 1, "sft": 1, "reference": 1, "align": 1, "evaluate": 1}
+VERSIONS = {"prepare": 1, "tokenize": 1, "expert": 1, "sft": 1, "reference": 1, "align": 1, "evaluate": 1}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Stage:
     """One step of a run: what it is computed from."""
 
     kind: str
-    """prepare, tokenize, sft, reference, align or evaluate."""
+    """prepare, tokenize, expert, sft, reference, align or evaluate."""
     name: str
     """For people; not part of the hash."""
     config: Mapping[str, Any]
@@ -60,6 +60,8 @@ class Chain:
     config: RunConfig
     prepare: Stage
     tokenize: Stage
+    expert: Stage | None
+    """None where the objective reads no column of the expert's."""
     sft: Stage
     evaluate_sft: Stage
     reference: Stage | None
@@ -68,8 +70,8 @@ class Chain:
     evaluate: Stage
 
     def __iter__(self) -> Iterator[Stage]:
-        stages = (self.prepare, self.tokenize, self.sft, self.evaluate_sft, self.reference, self.align, self.evaluate)
-        return (stage for stage in stages if stage is not None)
+        shared = (self.prepare, self.tokenize, self.expert, self.sft, self.evaluate_sft, self.reference)
+        return (stage for stage in (*shared, self.align, self.evaluate) if stage is not None)
 
     @property
     def shared(self) -> list[Stage]:
@@ -88,17 +90,22 @@ def chain(config: RunConfig) -> Chain:
     tokenize = Stage("tokenize", name, {"prompt": whole["prompt"], "tokenizer": vocabulary}, {"prepare": prepare})
     data = {"prepare": prepare, "tokenize": tokenize}
     sft = Stage("sft", name, {"model": model, "training": whole["sft"]}, data)
-    reference = None
+    expert = reference = None
     policy = {**data, "sft": sft}
     if needs_reference(config.align):
         reference = Stage("reference", name, {"splits": ["train", "validation"]}, policy)
-    align_inputs = policy if reference is None else {**policy, "reference": reference}
+    if needs_expert(config.align):
+        judged = {"recommender": whole["expert"], "splits": ["train", "validation"]}
+        expert = Stage("expert", name, judged, {"prepare": prepare})
+    optional = {"reference": reference, "expert": expert}
+    align_inputs = policy | {key: stage for key, stage in optional.items() if stage is not None}
     align = Stage("align", name, {"training": whole["align"]}, align_inputs)
     evaluation = {k: v for k, v in whole["evaluation"].items() if k != "batch"}
     return Chain(
         config=config,
         prepare=prepare,
         tokenize=tokenize,
+        expert=expert,
         sft=sft,
         evaluate_sft=Stage("evaluate", f"{name}-sft", evaluation, {**data, "model": sft}),
         reference=reference,

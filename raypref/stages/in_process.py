@@ -38,6 +38,9 @@ class InProcess:
                     bodies.ShardTokenizer(run.config, paths["prepare"], folder / "tokenizer", folder),
                     SPLITS,
                 )
+            elif stage.kind == "expert":
+                facts |= bodies.fit_expert(run.config, folder)
+                worker, splits = bodies.ShardExpert(paths["prepare"], folder, folder), stage.config["splits"]
             else:
                 worker, splits = bodies.ShardScorer(run.config, paths, folder), stage.config["splits"]
             for split in splits_in(paths["prepare"], splits):

@@ -1,4 +1,7 @@
-"""How each stage runs on Ray: prepare as a task, tokenize and reference by Ray Data, sft, align and evaluate by Ray Train."""
+"""How each stage runs on Ray: prepare as a task, tokenize and reference by Ray Data, sft, align and evaluate by Ray Train.
+
+The expert is fitted in a task and read by Ray Data.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,7 @@ class OnRay:
         {
             "prepare": self._prepare,
             "tokenize": self._tokenize,
+            "expert": self._expert,
             "sft": self._train,
             "reference": self._reference,
             "evaluate": self._train,
@@ -66,6 +70,20 @@ class OnRay:
                 gpus=0,
             )
             facts["tokens"] = done
+
+    def _expert(self, run: Chain, stage: Stage) -> None:
+        prepared = stage.input_paths(self.store)["prepare"]
+        resources = run.config.resources
+        with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
+            task = ray.remote(num_cpus=1, num_gpus=resources.gpus_per_worker)(_expert_task)
+            facts |= ray.get(task.remote(dump(run.config), folder, resources.threads or _cores()))
+            facts["judged"] = map_shards(
+                bodies.ShardExpert,
+                (prepared, folder, folder),
+                prepared,
+                splits_in(prepared, stage.config["splits"]),
+                gpus=0,
+            )
 
     def _reference(self, run: Chain, stage: Stage) -> None:
         paths = stage.input_paths(self.store)
@@ -241,6 +259,13 @@ def _prepare_task(config: dict[str, Any], root: str) -> None:
     run, store = chain(RunConfig.model_validate(config)), Store(root)
     with store.writing(run.prepare.address, run.prepare.config, {}) as (folder, facts):
         facts |= bodies.prepare(run.config, folder)
+
+
+def _expert_task(config: dict[str, Any], folder: Path, threads: int) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(threads)
+    return bodies.fit_expert(RunConfig.model_validate(config), folder)
 
 
 def _addresses(stage: Stage) -> dict[str, str]:

@@ -63,7 +63,7 @@ def training_config(chain: Chain, stage: Stage) -> TrainingConfig:
 def training_folders(stage: Stage, store: Store) -> list[Path]:
     """Folders whose columns make this stage's training table."""
     paths = stage.input_paths(store)
-    return [paths[name] for name in ("tokenize", "prepare", "reference") if name in paths]
+    return [paths[name] for name in ("tokenize", "prepare", "reference", "expert") if name in paths]
 
 
 def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from raypref.data.candidates import draws, keys
+from raypref.errors import UserError
 from raypref.models.scoring import TitleBatch, title_batch
 from raypref.objectives.batch import PreferenceBatch
 
@@ -145,6 +146,12 @@ class Collator:
         """(B, 1 + K) indices into each row's candidates: the target, then negatives by (seed, epoch, example)."""
         target = table["target"].to_numpy()
         candidates = len(table["title_ids"][0])
+        if self.negatives >= candidates:  # else the target itself would be drawn
+            raise UserError(
+                f"{self.negatives} negatives are wanted, but an example has {candidates - 1} candidates beside its target",
+                where="align.negatives",
+                mend="take fewer negatives, or draw more candidates (data.candidates)",
+            )
         example = table["example"].to_numpy()
         order = draws(keys(self.seed, example, np.full_like(example, epoch)), np.arange(candidates))
         order = order >> np.uint64(1)
@@ -174,4 +181,5 @@ def all_candidates(table: pa.Table, pad_id: int) -> TitleBatch:
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     """(B, C) float32 of a list column whose rows have one length."""
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    return flat.reshape(len(column), -1)
+    matrix: np.ndarray = flat.reshape(len(column), -1)
+    return matrix

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,18 +54,21 @@ class Engine(Protocol):
         """The weights as a Hugging Face folder (collective; rank 0 writes)."""
 
 
-def make_engine(model: nn.Module, training: TrainingConfig, resources: ResourceConfig) -> Engine:
+def make_engine(model: backbone.Policy, training: TrainingConfig, resources: ResourceConfig) -> Engine:
     """The engine that `resources.engine` names, around `model`."""
-    return {"deepspeed": DeepSpeedEngine, "torch": TorchEngine}[resources.engine](model, training, resources)
+    engines: dict[str, Callable[[backbone.Policy, TrainingConfig, ResourceConfig], Engine]]
+    engines = {"deepspeed": DeepSpeedEngine, "torch": TorchEngine}
+    return engines[resources.engine](model, training, resources)
 
 
 class _Base:
-    def __init__(self, model: nn.Module, resources: ResourceConfig) -> None:
+    def __init__(self, model: backbone.Policy, resources: ResourceConfig) -> None:
         distributed = dist.is_available() and dist.is_initialized()
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
         self.device = (
             torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         )
+        self.model = model
         self.scorer = TitleScorer(model).to(self.device)
         use_bf16 = {
             "auto": self.device.type == "cuda" and torch.cuda.is_bf16_supported(),
@@ -75,13 +78,13 @@ class _Base:
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=use_bf16)
 
     def trained(self) -> dict[str, nn.Parameter]:
-        return {n: p for n, p in self.scorer.model.named_parameters() if p.requires_grad}
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
 
 class TorchEngine(_Base):
     """AdamW and, with several workers, DistributedDataParallel."""
 
-    def __init__(self, model: nn.Module, training: TrainingConfig, resources: ResourceConfig) -> None:
+    def __init__(self, model: backbone.Policy, training: TrainingConfig, resources: ResourceConfig) -> None:
         super().__init__(model, resources)
         self.clip = training.clip
         self.optimizer = torch.optim.AdamW(
@@ -93,10 +96,11 @@ class TorchEngine(_Base):
 
     def score(self, batch: TitleBatch) -> Tensor:
         with self.autocast:
-            return self.module(batch) if torch.is_grad_enabled() else self.scorer(batch)
+            logps: Tensor = self.module(batch) if torch.is_grad_enabled() else self.scorer(batch)
+            return logps
 
     def backward(self, loss: Tensor, last: bool) -> None:
-        (loss * self.world).backward()  # DDP averages over workers
+        torch.autograd.backward(loss * self.world)  # DDP averages over workers
 
     @contextlib.contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
@@ -128,13 +132,13 @@ class TorchEngine(_Base):
 
     def export(self, folder: Path) -> None:
         if self.rank == 0:
-            backbone.save(self.scorer.model, folder)
+            backbone.save(self.model, folder)
 
 
 class DeepSpeedEngine(_Base):
     """DeepSpeed (Rajbhandari et al., 2020): ZeRO 0 to 3, also on the CPU over gloo."""
 
-    def __init__(self, model: nn.Module, training: TrainingConfig, resources: ResourceConfig) -> None:
+    def __init__(self, model: backbone.Policy, training: TrainingConfig, resources: ResourceConfig) -> None:
         super().__init__(model, resources)
         if self.device.type == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is first imported
@@ -144,7 +148,8 @@ class DeepSpeedEngine(_Base):
         os.environ.setdefault("LOCAL_RANK", "0")
         if not dist.is_initialized():  # DeepSpeed wants a group even where it is one process
             backend = "nccl" if self.device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+            alone = dist.HashStore()  # type: ignore[attr-defined]
+            dist.init_process_group(backend, store=alone, rank=0, world_size=1)
         micro = min(resources.micro_batch, training.global_batch // self.world)
         config: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": micro,
@@ -173,7 +178,8 @@ class DeepSpeedEngine(_Base):
 
     def score(self, batch: TitleBatch) -> Tensor:
         with self.autocast:
-            return self.module(batch)
+            logps: Tensor = self.module(batch)
+            return logps
 
     @contextlib.contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
@@ -202,7 +208,7 @@ class DeepSpeedEngine(_Base):
     def export(self, folder: Path) -> None:
         import deepspeed
 
-        parameters = list(self.scorer.model.parameters())
+        parameters = list(self.model.parameters())
         with deepspeed.zero.GatheredParameters(parameters, enabled=self.zero_stage == 3):
             if self.rank == 0:
-                backbone.save(self.scorer.model, folder)
+                backbone.save(self.model, folder)

@@ -92,13 +92,13 @@ def train(
             raise Diverged(step, metrics)
         progress.step += 1
         progress.log("metrics", {"step": step, "lr": learning_rate(config, step, total), "epoch": epoch, **metrics})
-        if progress.step % checkpoint_every == 0 and progress.step < total:
-            progress.save()
         if progress.step in validate_at:
             engine.train(False)
             validated = validator(engine, task)
             progress.validated(validated, config.keep)
             report({"step": progress.step, **metrics, **{f"validation_{k}": v for k, v in validated.items()}})
+        if progress.step % checkpoint_every == 0 and progress.step < total:
+            progress.save()  # after the validation: a resumed run must know which weights it has kept
     if config.keep == "last" or not validate_at:
         progress.keep(validated)
     return {"steps": total, "train_seconds": round(time.perf_counter() - started, 2), **progress.kept}
@@ -145,7 +145,8 @@ def _gradients_of_whole_batch(
         logps = [score(i) for i in range(len(micro))]
     leaf = torch.cat(logps).detach().requires_grad_()
     rows = torch.split(leaf, [len(part) for part in logps])
-    seen = global_batch(concatenated([batch.seen(part) for batch, part in zip(micro, rows)]))
+    parts = [batch.seen(part) for batch, part in zip(micro, rows)]
+    seen = global_batch(concatenated([part for part in parts if isinstance(part, PreferenceBatch)]))
     output, weights = task(seen), task.weights(seen)
     loss = (output.losses * weights).sum() / weights.sum()
     (gradient,) = torch.autograd.grad(loss, leaf)
@@ -189,6 +190,3 @@ class Diverged(UserError):
             where="learning_rate, objective",
             mend="lower the learning rate or beta, or train in float32",
         )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return UserError, (self.what,)

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from raypref.config.training import AlignConfig, TrainingConfig
-from raypref.objectives import OBJECTIVES, ObjectiveOutput
-from raypref.training.batches import CANDIDATE_COLUMNS, TargetBatch
+from raypref.objectives import COLUMNS, OBJECTIVES, ObjectiveOutput
+from raypref.training.batches import CANDIDATE_COLUMNS, EXAMPLE_COLUMNS, TargetBatch
 from raypref.training.loop import Task
 
 
@@ -29,6 +29,10 @@ def needs_reference(config: TrainingConfig) -> bool:
     return isinstance(config, AlignConfig) and config.objective.uses_reference
 
 
+def needs_expert(config: TrainingConfig) -> bool:
+    return isinstance(config, AlignConfig) and any(COLUMNS[name] == "expert" for name in config.objective.columns)
+
+
 def table_columns(config: TrainingConfig) -> list[str]:
     """Columns of the example table that training reads."""
     columns = ["prompt_ids", "title_ids", "target"]
@@ -37,4 +41,7 @@ def table_columns(config: TrainingConfig) -> list[str]:
     if needs_reference(config):
         columns.append("ref_logps")
     wanted: tuple[Any, ...] = tuple(config.objective.columns)
-    return columns + [c for c, name in CANDIDATE_COLUMNS.items() if any(w.startswith(name + "_") for w in wanted)]
+    columns += [
+        c for c, name in CANDIDATE_COLUMNS.items() if any(w.rsplit("_", 1)[0] in (name, f"{name}_all") for w in wanted)
+    ]
+    return columns + [name for name in EXAMPLE_COLUMNS if name in wanted]

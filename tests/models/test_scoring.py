@@ -1,0 +1,187 @@
+"""Shared-prefix scoring against the naive way: each title alone after its prompt, by the model's own forward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from raypref.errors import UserError
+from raypref.models.scoring import TitleScorer, title_batch
+
+VOCABULARY, PAD, END = 50, 0, 1
+WINDOW = 9  # shorter than most prompts, so that a window that is ignored or counted wrongly shows
+SHAPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+    "pad_token_id": PAD,
+    "bos_token_id": 2,
+    "eos_token_id": END,
+}
+FAMILIES: dict[str, PretrainedConfig] = {
+    "llama": LlamaConfig(**SHAPE),
+    "qwen2": Qwen2Config(**SHAPE),
+    "qwen2 with a window on some layers": Qwen2Config(
+        **SHAPE, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1
+    ),
+    "qwen3": Qwen3Config(**SHAPE),
+    "mistral with a window": MistralConfig(**SHAPE, sliding_window=WINDOW),
+    "mistral without": MistralConfig(**SHAPE, sliding_window=None),
+    "gemma": GemmaConfig(**SHAPE),
+    "gemma2": Gemma2Config(
+        **SHAPE,
+        sliding_window=WINDOW,
+        query_pre_attn_scalar=8,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0,
+    ),
+    "gemma3": Gemma3TextConfig(**SHAPE, sliding_window=WINDOW, sliding_window_pattern=2, query_pre_attn_scalar=8),
+    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=128, bos_token_id=2),
+}
+
+
+def make_model(family: str, lora: bool) -> Any:
+    """A float64 model whose weights are large enough that attention has opinions."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(FAMILIES[family]).double().eval()
+    if lora:
+        model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+        model = model.double().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and not (lora and "lora" not in name):
+                parameter.normal_(0, 0.15)
+            elif parameter.ndim > 1:
+                parameter.mul_(5)
+    return model
+
+
+def questions(titles: int, seed: int = 0) -> tuple[list[list[int]], list[list[list[int]]]]:
+    """Ragged prompts; titles of 1 to 30 tokens, some equal, some the beginning of another; all end with END."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def words(n: int) -> list[int]:
+        return torch.randint(3, VOCABULARY, (n,), generator=generator).tolist()
+
+    prompts = [words(n) for n in (4, 23, 11)]
+    answers = []
+    for _ in prompts:
+        long = words(29)
+        row = [[*long, END], [*long[:12], END], [*long[:1], END], [*long[:12], END], [END]]
+        while len(row) < titles:
+            row.append([*words(int(torch.randint(1, 8, (), generator=generator))), END])
+        answers.append(row[:titles])
+    return prompts, answers
+
+
+def naive(model: Any, prompts: list[list[int]], titles: list[list[list[int]]]) -> Tensor:
+    """(B, C) by one forward pass a title."""
+    rows = []
+    for prompt, answers in zip(prompts, titles):
+        row = []
+        for answer in answers:
+            ids = torch.tensor([[*prompt, *answer]])
+            logps = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            row.append(logps.gather(1, torch.tensor(answer)[:, None]).sum())
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+def gradients(model: Any, logps: Tensor) -> dict[str, Tensor]:
+    """Of a sum with weights that differ for each title."""
+    model.zero_grad()
+    (logps * torch.linspace(-1, 2, logps.numel()).view_as(logps)).sum().backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad and p.grad is not None}
+
+
+
+
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "ignore:fan_in_fan_out")
+def test_titles_score_as_if_each_stood_alone(family: str, lora: bool) -> None:
+    model = make_model(family, lora)
+    prompts, titles = questions(20)
+    shared = TitleScorer(model)(title_batch(prompts, titles, PAD))
+    alone = naive(model, prompts, titles)
+    torch.testing.assert_close(shared.double(), alone, rtol=1e-5, atol=0)
+    assert float(alone.detach().std()) > 1  # titles differ, so equality says something
+    got, expected = gradients(model, shared), gradients(model, alone)
+    assert got.keys() == expected.keys()
+    assert len(got) > (4 if lora else 8)
+    for name, gradient in expected.items():
+        error = (got[name] - gradient).abs().max()
+        assert error <= 1e-5 * gradient.abs().max(), f"{name}: {error}"
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(3, VOCABULARY - 1), min_size=1, max_size=12), min_size=1, max_size=3),
+    st.integers(1, 4),
+    st.data(),
+)
+def test_any_layout_scores_alike(prompts: list[list[int]], width: int, data: st.DataObject) -> None:
+    title = st.lists(st.integers(3, VOCABULARY - 1), max_size=5).map(lambda ids: [*ids, END])
+    titles = [data.draw(st.lists(title, min_size=width, max_size=width)) for _ in prompts]
+    model = make_model("mistral with a window", lora=False)
+    with torch.no_grad():
+        shared = TitleScorer(model)(title_batch(prompts, titles, PAD)).double()
+        torch.testing.assert_close(shared, naive(model, prompts, titles), rtol=1e-5, atol=1e-6)
+
+
+def test_equal_titles_get_equal_scores_and_order_changes_nothing() -> None:
+    model = make_model("llama", lora=False)
+    prompts, titles = questions(19)
+    with torch.no_grad():
+        scores = TitleScorer(model)(title_batch(prompts, titles, PAD))
+        backwards = TitleScorer(model)(title_batch(prompts, [row[::-1] for row in titles], PAD))
+    assert torch.allclose(scores[:, 1], scores[:, 3], rtol=1e-6)
+    assert torch.allclose(scores.flip(1), backwards, rtol=1e-6)
+
+
+def test_lengths_count_the_end_token() -> None:
+    batch = title_batch([[5, 6]], [[[7, 8, END], [END]]], PAD)
+    assert batch.lengths.tolist() == [[3, 1]]
+    assert batch.input_ids.tolist() == [[5, 6, 7, 8]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3]]
+
+
+def test_a_model_that_scales_its_logits_is_refused() -> None:
+    shape = {k: v for k, v in SHAPE.items() if k != "head_dim"}
+    model = AutoModelForCausalLM.from_config(CohereConfig(**shape))
+    with pytest.raises(UserError, match="'cohere': logits scaled by logit_scale") as caught:
+        TitleScorer(model)
+    assert caught.value.where == "model.path"
+
+
+def test_a_model_with_another_kind_of_layer_is_refused() -> None:
+    model = AutoModelForCausalLM.from_config(FAMILIES["qwen3"])
+    model.config.layer_types = ["full_attention", "linear_attention"]
+    with pytest.raises(UserError, match="layers of type linear_attention"):
+        TitleScorer(model)
