@@ -25,6 +25,7 @@ from raypref.provenance import provenance
 
 MANIFEST = "_SUCCESS"
 KEEP_TEMPORARY_S = 24 * 3600
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 FULL_DISK_TEXTS = ("No space left on device", "PytorchStreamWriter failed writing")
 
 
@@ -78,25 +79,22 @@ class Store:
         facts: dict[str, Any] = {}
         started = time.time()
         try:
-            self._sweep(target.parent)
-            temporary.mkdir(parents=True)
-            yield temporary, facts
-            manifest = {
-                "address": str(address),
-                "config": config,
-                "inputs": inputs,
-                "seconds": round(time.time() - started, 3),
-                "host": socket.gethostname(),
-                "facts": facts,
-                "provenance": provenance(),
-            }
-            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
-            _sync(temporary)
-            self._publish(temporary, address)
-        except OSError as error:
-            if fault := disk_fault(error, self.root):
-                raise fault from error
-            raise
+            with disk_faults(self.root):
+                self._sweep(target.parent)
+                temporary.mkdir(parents=True)
+                yield temporary, facts
+                manifest = {
+                    "address": str(address),
+                    "config": config,
+                    "inputs": inputs,
+                    "seconds": round(time.time() - started, 3),
+                    "host": socket.gethostname(),
+                    "facts": facts,
+                    "provenance": provenance(),
+                }
+                (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
+                _sync(temporary)
+                self._publish(temporary, address)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(self.scratch(address), ignore_errors=True)
@@ -121,11 +119,9 @@ class Store:
 
     def check_space(self, needed_bytes: int) -> None:
         """Refuse to start where the disk has less than `needed_bytes` free, or can't be written."""
-        try:
+        with disk_faults(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.root).free
-        except OSError as error:
-            raise disk_fault(error, self.root) or error from error
         if not os.access(self.root, os.W_OK):
             raise UserError("results can't be written", where=str(self.root), mend="choose another folder by --root")
         if free < needed_bytes:
@@ -157,17 +153,25 @@ def _sync_one(path: Path) -> None:
         os.close(handle)
 
 
-def disk_fault(error: Exception, root: Path) -> UserError | None:
-    """A fault of the results' disk that a user can mend, as such; None for any other error.
+@contextlib.contextmanager
+def disk_faults(root: Path) -> Iterator[None]:
+    """Turns faults of the results' disk that a user can mend into a UserError; lets any other error through.
 
-    safetensors and torch tell of a full disk by exceptions of their own, by text.
+    safetensors and torch tell of a full disk by exceptions of their own, so the text counts too.
     """
-    number = error.errno if isinstance(error, OSError) else None
-    if number in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in FULL_DISK_TEXTS):
-        return UserError("the disk is full", where=str(root), mend="free some space and run the same command again")
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST) and _below(error, root):
-        return UserError(f"results can't be written: {error}", where=str(root), mend="choose another folder by --root")
-    return None
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in FULL_DISK_TEXTS):
+            mend = "free some space and run the same command again"
+            raise UserError("the disk is full", where=str(root), mend=mend) from error
+        if number in NOT_WRITABLE and _below(error, root):
+            mend = "choose another folder by --root"
+            raise UserError(f"results can't be written: {error}", where=str(root), mend=mend) from error
+        raise
 
 
 def _below(error: Exception, root: Path) -> bool:

@@ -92,6 +92,7 @@ def check_model(config: ModelConfig) -> None:
 def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Policy:
     """The untrained policy: the backbone, with a fresh adapter if the config has LoRA."""
     torch.manual_seed(config.seed)
+    model: Any
     if isinstance(config, ScratchModel):
         model = AutoModelForCausalLM.from_config(_llama(config, tokenizer))
     else:
@@ -109,7 +110,8 @@ def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Policy:
                 task_type="CAUSAL_LM",
             ),
         )
-    return model
+    made: Policy = model
+    return made
 
 
 def restore(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Policy:

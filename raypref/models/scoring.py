@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from raypref.errors import UserError
+from raypref.objectives.batch import widen
 
 PADDING = -1
 PROMPT = 0
@@ -149,7 +150,7 @@ class TitleScorer(nn.Module):
         check_scorable(self._causal_lm())
 
     def forward(self, batch: TitleBatch) -> Tensor:
-        """(B, C) summed log-probs of each title's tokens and its end token, in nats, float32."""
+        """(B, C) summed log-probs of each title's tokens and its end token, in nats, at least float32."""
         model = self._causal_lm()
         hidden = model.get_decoder()(
             input_ids=batch.input_ids,
@@ -157,7 +158,7 @@ class TitleScorer(nn.Module):
             position_ids=batch.positions,
             use_cache=False,
         ).last_hidden_state
-        logits = model.get_output_embeddings()(hidden.reshape(-1, hidden.shape[-1])[batch.places]).float()
+        logits = widen(model.get_output_embeddings()(hidden.reshape(-1, hidden.shape[-1])[batch.places]))
         cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         if cap is not None:  # Gemma's, which its own forward applies past the head
             logits = cap * torch.tanh(logits / cap)

@@ -23,7 +23,9 @@ RANKED_AT_ONCE = 256  # questions whose scores of the whole catalog are held at 
 def fit(
     kind: type[SequentialRecommender], log: TrainingLog, config: ExpertConfig, device: torch.device
 ) -> tuple[SequentialRecommender, dict[str, Any]]:
-    """A recommender fitted on `log`, and facts for the manifest; the same seed on the same device gives the same weights.
+    """A recommender fitted on `log`, and facts for the manifest.
+
+    The same seed on the same device with as many threads gives the same weights.
 
     Raises:
         UserError: no user of the log has two interactions.
@@ -77,7 +79,7 @@ def _descend(
 
 
 def next_item_loss(model: SequentialRecommender, history: Tensor, target: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mean over all places of `-log softmax(<sequence, item>)` of the next item; -1 in `history` or `target` is padding.
+    """Mean over all places of `-log softmax(<sequence, item>)` of the next item; -1 is padding in both tensors.
 
     Over the whole catalog, or over the target and `sampled_items` others drawn for the batch: the sum over the
     catalog is then estimated by theirs, each standing for its share of the others.

@@ -15,8 +15,8 @@ INITIAL_STD = 0.02
 class SASRec(SequentialRecommender):
     """Item and position embeddings, blocks of causal self-attention and feed-forward layers, tied item embeddings.
 
-    As the paper's section 3, `x + Dropout(g(LayerNorm(x)))` around each layer `g` (the published code takes the residual
-    after the normalization instead). Positions count from the newest item back, as the padding on the left has it.
+    As the paper's section 3, `x + Dropout(g(LayerNorm(x)))` around each layer `g` (the published code adds to the
+    normalized x instead). Positions count from the newest item back, as the padding on the left has it.
     """
 
     def __init__(self, config: ExpertConfig, items: int) -> None:

@@ -10,18 +10,19 @@ from raypref.results.answer import answer
 from raypref.results.collect import Collection, collect, write
 from raypref.results.curves import curve_table, draw_curve
 from raypref.results.rendering import latex, markdown, rich_table
+from raypref.results.report import write_report
 from raypref.store import write_json
 
 
 def conclude(folder: Path, root: Path, console: Console) -> bool:
     """Write a sweep's results beside it and print its table and answer; did every trial end well?
 
-    Leaves results.parquet (a row a trial and metric), users.parquet (a row a trial and user), table.md, table.tex, and a
-    curve of each swept parameter as PNG, SVG and PDF with its table as CSV.
+    Leaves results.parquet (a row a trial and metric), users.parquet (a row a trial and user), table.md, table.tex, a
+    curve of each swept parameter as PNG, SVG and PDF with its table as CSV, and report.html with all of it.
     """
     collection = collect(folder, root)
     write(collection, folder)
-    ended_well = bool((collection.trials["status"] == "done").all())
+    failed = collection.trials[~collection.trials["status"].isin(["done", "superseded"])]
     if not collection.done.empty:
         for name, text in (("table.md", markdown(collection)), ("table.tex", latex(collection))):
             (folder / name).write_text(text)
@@ -33,14 +34,14 @@ def conclude(folder: Path, root: Path, console: Console) -> bool:
         console.print(rich_table(collection))
         console.print(f"\n{answer(collection)}", highlight=False, markup=False)
         write_json(folder / "answer.json", {"answer": answer(collection)})
-    failed = collection.trials[collection.trials["status"] != "done"]
     for _, trial in failed.iterrows():
         lines = str(trial["error"] or "no error was recorded").strip().splitlines()
         console.print(f"{trial['label']}: {trial['status']}: {lines[-1]}", highlight=False, markup=False)
     if len(failed):
         console.print(f"{len(failed)} trial(s) did not finish; the same command tries them again", highlight=False)
-    console.print(f"\nresults: {folder}", highlight=False, soft_wrap=True)
-    return ended_well
+    write_report(collection, folder)
+    console.print(f"\nreport: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    return not len(failed)
 
 
 def curves(collection: Collection) -> list[str]:

@@ -97,8 +97,9 @@ def user_interval(
 ) -> Interval:
     """Percentile bootstrap over users (Efron 1979) of the mean of `values` (n,).
 
-    Edge cases: NaN values are left out; one user gives NaN bounds; equal values give a width of 0, which for a share
-    of 0 or 1 is too sure of itself, and the note says so.
+    Edge cases: NaN values are left out; one user gives NaN bounds. Where all values are 0, or all are 1, no draw
+    differs and the bootstrap would be sure of itself: the bounds are then the exact binomial ones of n users (Clopper
+    & Pearson 1934), `[0, 1 - ((1 - confidence)/2)^(1/n)]` for 0. Other equal values give a width of 0.
     """
     return user_intervals(np.asarray(values, dtype=np.float64).reshape(1, -1), users, confidence, resamples, seed)[0]
 
@@ -125,8 +126,10 @@ def user_intervals(
         means = bootstrap_means(seen, None if users is None else owners[keep], resamples, seed)
         bounds = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=0)
         for i, row, low, high in zip(rows, seen, *bounds):
-            note = "all users alike: the interval is too narrow" if np.ptp(row) == 0 else ""
-            found[int(i)] = Interval(_mean(row), float(low), float(high), n, note)
+            found[int(i)] = Interval(_mean(row), float(low), float(high), n)
+            if np.ptp(row) == 0 and row[0] in (0, 1):
+                exact = stats.binomtest(n * int(row[0]), n).proportion_ci(confidence, method="exact")
+                found[int(i)] = Interval(float(row[0]), exact.low, exact.high, n, "all users alike: exact binomial")
     return [found[i] for i in range(len(array))]
 
 

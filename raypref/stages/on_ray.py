@@ -1,6 +1,6 @@
-"""How each stage runs on Ray: prepare as a task, tokenize and reference by Ray Data, sft, align and evaluate by Ray Train.
+"""How each stage runs on Ray.
 
-The expert is fitted in a task and read by Ray Data.
+prepare as a task, tokenize and reference by Ray Data, the expert by both; sft, align and evaluate by Ray Train.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class OnRay:
         resources = run.config.resources
         with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
             task = ray.remote(num_cpus=1, num_gpus=resources.gpus_per_worker)(_expert_task)
-            facts |= ray.get(task.remote(dump(run.config), folder, resources.threads or _cores()))
+            found: Any = ray.get(task.remote(dump(run.config), folder, resources.threads or _cores()))
+            facts |= found
             facts["judged"] = map_shards(
                 bodies.ShardExpert,
                 (prepared, folder, folder),

@@ -203,7 +203,9 @@ class DeepSpeedEngine(_Base):
         self.module.save_checkpoint(str(folder), tag="state")
 
     def load_state(self, folder: Path) -> None:
-        self.module.load_checkpoint(str(folder), tag="state")
+        found, _ = self.module.load_checkpoint(str(folder), tag="state")
+        if found is None:  # DeepSpeed says it in a log line only
+            raise FileNotFoundError(f"no DeepSpeed checkpoint lies at {folder / 'state'}")
 
     def export(self, folder: Path) -> None:
         import deepspeed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from raypref.store import write_json
+from raypref.store import disk_faults, write_json
 from raypref.training.engine import Engine
 
 if TYPE_CHECKING:
@@ -67,9 +67,10 @@ class Progress:
         if self.engine.rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
         _barrier()
-        self.engine.save_state(folder)
-        if self.engine.rank == 0:
-            torch.save(self.task.state, folder / "objective.pt")
+        with disk_faults(self.folder):
+            self.engine.save_state(folder)
+            if self.engine.rank == 0:
+                torch.save(self.task.state, folder / "objective.pt")
         _barrier()
         if self.engine.rank == 0:
             write_json(self.folder / "checkpoint.json", {"step": self.step, "folder": name, "kept": self.kept})
@@ -93,7 +94,8 @@ class Progress:
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir()
         _barrier()
-        self.engine.export(target)
+        with disk_faults(self.folder):
+            self.engine.export(target)
         self.kept = {"kept_step": self.step, "validation": metrics or {}}
 
 

@@ -157,7 +157,7 @@ def test_a_false_claim_is_marked_in_at_most_7_of_100_draws():
 
 def test_a_false_claim_with_one_seed():
     rng = np.random.default_rng(2027)
-    tables = [comparison_table(scored(planted(rng, [0.35] * 7, seeds=1, drift=0), 0)) for _ in range(100)]
+    tables = [comparison_table(scored(planted(rng, [0.35] * 7, seeds=1, users=90, drift=0), 0)) for _ in range(100)]
     assert set(tables[0]["test"].dropna()) == {"McNemar"}
     assert sum(table["significant"].any() for table in tables) <= 7
     assert sum(table["best"].any() for table in tables) <= 7

@@ -77,8 +77,10 @@ def test_user_interval_edges():
     assert math.isnan(user_interval([0.5]).low)
     assert user_interval([]).n == 0
     alike = user_interval(np.zeros(20))
-    assert (alike.low, alike.high) == (0, 0)
-    assert "too narrow" in alike.note
+    assert (alike.low, alike.high) == pytest.approx((0, 1 - 0.025 ** (1 / 20)))
+    ones = user_interval(np.ones(20))
+    assert (ones.low, ones.high) == pytest.approx((0.025 ** (1 / 20), 1))
+    assert user_interval(np.full(20, 0.5)).high == 0.5
 
 
 def test_many_rows_get_what_each_would_alone():

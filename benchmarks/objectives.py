@@ -1,0 +1,152 @@
+"""Does every objective learn? Each one is aligned for 50 steps by the real pipeline, and measured before and after.
+
+SFT, reference and expert are computed once; then each objective, with its own defaults, starts from that SFT model.
+Before is the SFT model, after the aligned one. Both are measured on all validation users, which no stage has trained on,
+by the same loss: fixed negatives, and for objectives with running statistics those of the validation batch itself. Run it
+from the repository's root:
+
+    python benchmarks/objectives.py                          # all, some minutes on two cores
+    python benchmarks/objectives.py --only napo eapo         # some of them
+    python benchmarks/objectives.py --root FOLDER            # keep stages there; a second run goes on from them
+    python benchmarks/objectives.py --write docs/objectives.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raypref.config import RunConfig
+from raypref.config.loading import load, override
+from raypref.data.columns import ExampleTable
+from raypref.objectives import OBJECTIVES
+from raypref.stages import bodies
+from raypref.stages.chain import Chain, Stage, chain
+from raypref.stages.in_process import InProcess
+from raypref.stages.worker import training_folders
+from raypref.store import Store
+from raypref.training.batches import Collator
+from raypref.training.engine import make_engine
+from raypref.training.tasks import table_columns, task_of
+from raypref.training.validation import Validator
+
+STEPS = 50
+BATCH = 16  # the micro-batch too: what validation of negative sharing shares within
+BASE = {
+    "name": "objectives",
+    "data.source.users": 200,
+    "data.source.items": 200,
+    "data.max_train_examples_per_user": 8,
+    "prompt.templates": 1,
+    "sft.max_steps": 60,
+    "sft.validations": 1,
+    "align.max_steps": STEPS,
+    "align.validations": 0,
+    "align.keep": "last",
+    "align.global_batch": BATCH,
+    "resources.micro_batch": BATCH,
+    "resources.engine": "torch",
+}
+CASES: dict[str, dict[str, Any]] = {name: {"name": name} for name in OBJECTIVES} | {
+    "sdpo + NS": {"name": "sdpo", "share_negatives": True}
+}
+HEADING = "## Does each of them learn?"
+COLUMNS = {"loss": "validation loss", "pair_accuracy": "pair accuracy", "hr@1": "HR@1 exact"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One objective's line of the table."""
+
+    case: str
+    before: dict[str, float]
+    after: dict[str, float]
+    seconds: float
+
+    @property
+    def learns(self) -> bool:
+        return self.after["loss"] < self.before["loss"] and self.after["pair_accuracy"] > self.before["pair_accuracy"]
+
+
+def config_of(case: str) -> RunConfig:
+    base, _ = load("tiny")
+    return override(base, {**BASE, "align.objective": CASES[case]}, f"benchmark, case {case}")
+
+
+def measured(run: Chain, trained: Stage, store: Store) -> dict[str, float]:
+    """Validation metrics of a model under the run's objective, its running statistics at their start."""
+    config, inputs = run.config.align, run.align.input_paths(store)
+    model, tokenizer = bodies.load_policy(run.config, inputs["tokenize"], store.path(trained.address))
+    task = task_of(config)
+    tables = list(ExampleTable(training_folders(run.align, store), "validation", table_columns(config)))
+    validator = Validator(tables, Collator(task.negatives, config.seed, tokenizer.pad_token_id), BATCH)
+    engine = make_engine(model, config, run.config.resources)
+    engine.train(False)
+    return validator(engine, task)
+
+
+def table(rows: Iterable[Row]) -> str:
+    """Markdown: a line an objective, before and after."""
+    lines = [
+        "| objective | " + " | ".join(f"{title}, before | after" for title in COLUMNS.values()) + " | seconds |",
+        "|---|" + "---|" * (2 * len(COLUMNS) + 1),
+    ]
+    for row in rows:
+        numbers = [f"{value[key]:.3f}" for key in COLUMNS for value in (row.before, row.after)]
+        lines.append(f"| {row.case} | " + " | ".join(numbers) + f" | {row.seconds:.0f} |")
+    return "\n".join(lines)
+
+
+def write(path: Path, text: str) -> None:
+    """Put the table into a page: in place of the one under its heading, which has the page's last table."""
+    page = path.read_text()
+    if HEADING not in page:
+        raise SystemExit(f"{path} has no heading '{HEADING}'")
+    before, after = page.split(HEADING)
+    new, found = re.subn(r"(\|[^\n]*\n)+", lambda _: text + "\n", after, count=1)
+    path.write_text(before + HEADING + (new if found else after.rstrip() + "\n\n" + text + "\n"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="OBJECTIVE")
+    parser.add_argument("--root", type=Path, help="folder of the stages; none: a temporary one")
+    parser.add_argument("--write", type=Path, help=f"a Markdown page whose table under '{HEADING}' is replaced")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as temporary:
+        store = Store(options.root or temporary)
+        runner = InProcess(store)
+        rows = []
+        for case in options.only:
+            run = chain(config_of(case))
+            started = time.perf_counter()
+            for stage in run:
+                if stage.kind == "evaluate":
+                    continue
+                fresh = not store.done(stage.address)
+                runner(run, stage)
+                if fresh and stage.kind != "align":
+                    print(f"{stage.kind}: {store.manifest(stage.address)['seconds']:.0f} s", flush=True)
+            seconds = store.manifest(run.align.address)["facts"]["train_seconds"]
+            rows.append(Row(case, measured(run, run.sft, store), measured(run, run.align, store), seconds))
+            mark = "" if rows[-1].learns else "  DOES NOT LEARN"
+            print(f"{case}: {time.perf_counter() - started:.0f} s in all{mark}", flush=True)
+    print("\n" + table(rows))
+    if options.write:
+        write(options.write, table(rows))
+    if not all(row.learns for row in rows):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
