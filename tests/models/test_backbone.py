@@ -40,7 +40,9 @@ def moved(model: torch.nn.Module) -> torch.nn.Module:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.sampled_from(TITLES) | st.text(st.characters(categories=("L", "N", "P", "Zs")), min_size=1), min_size=2))
+@given(
+    st.lists(st.sampled_from(TITLES) | st.text(st.characters(categories=("L", "N", "P", "Zs")), min_size=1), min_size=2)
+)
 def test_a_title_has_the_same_tokens_in_the_prompt_and_as_the_answer(titles: list[str]) -> None:
     newline = TOKENIZER("\n", add_special_tokens=False)["input_ids"]
     assert len(newline) == 1

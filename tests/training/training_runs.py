@@ -170,9 +170,7 @@ def spawn(world: int, jobs: dict[str, Job], folder: Path) -> None:
 def _worker(rank: int, world: int, jobs: dict[str, Job], folder: str) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(str(Path(folder, "rendezvous")), world)
-    dist.init_process_group(
-        "gloo", store=store, rank=rank, world_size=world, timeout=datetime.timedelta(seconds=120)
-    )
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=datetime.timedelta(seconds=120))
     for name, job in jobs.items():
         try:
             run(job, Path(folder, job.scratch or name))

@@ -19,7 +19,7 @@ from raypref.data.schema import Log
 from raypref.data.sources.lexicon import GENRES, MOODS
 
 USERS_AT_ONCE = 4096  # bounds the (users, items) table of utilities
-GENRE_TASTE, MOOD_TASTE = 2.2, 1.1  # spread of the users' log-odds over genres and moods
+GENRE_TASTE, MOOD_TASTE = 1.2, 3.0  # spread of the users' log-odds over genres and moods
 DRIFT = 0.12  # random step of the taste between two interactions
 PULL = 1.3  # log-odds that a rating of 5 adds to its genre for the next choice, and 1 takes away
 PULL_DECAY = 0.6
