@@ -39,7 +39,7 @@ def _version(package: str) -> str | None:
 
 
 def _git_state() -> str | None:
-    """The commit, with `+changes` if the tree differs from it. A job's unpacked copy has none: the submitter passes it."""
+    """The commit, with `+changes` if the tree differs from it. A job's unpacked copy has none: it is passed."""
     if passed := os.environ.get("RAYPREF_GIT"):
         return passed
     folder = Path(__file__).parent

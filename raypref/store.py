@@ -1,7 +1,7 @@
 """Content-addressed results: a stage's output lies at an address that its config and inputs determine.
 
-`<root>/<stage>/<name>-<hash>/` is written under a temporary name, synced and renamed, with the manifest `_SUCCESS` written
-last, so a folder with a manifest is whole and is never written again.
+`<root>/<stage>/<name>-<hash>/` is written under a temporary name, synced and renamed, with the manifest `_SUCCESS`
+written last, so a folder with a manifest is whole and is never written again.
 """
 
 from __future__ import annotations

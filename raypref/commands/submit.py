@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import tyro
+
 from raypref.errors import UserError
 from raypref.provenance import provenance
 
@@ -30,7 +32,7 @@ PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH")
 class Submit:
     """Submit a job and follow its log; starts a Ray head on 127.0.0.1 first if RAY_ADDRESS names no cluster."""
 
-    script: Path
+    script: tyro.conf.Positional[Path]
     """The job, e.g. jobs/sweep_lambda.py."""
     dashboard_port: int | None = None
     """Port of the dashboard of the head that is started; none: 8265, or another if that is in use."""

@@ -47,6 +47,6 @@ def matched_strict(answer: str, candidates: Sequence[str]) -> int:
 
 
 def matched_contains(answer: str, candidates: Sequence[str]) -> int:
-    """Index of the one candidate whose title the answer contains, letter case aside; -1: none or several (LLaRA, S-DPO)."""
+    """Index of the one candidate whose title the answer contains, letter case aside; -1: none or several (LLaRA)."""
     found = [i for i, title in enumerate(candidates) if title.strip().lower() in answer.lower()]
     return found[0] if len(found) == 1 else -1

@@ -1,8 +1,8 @@
 """Log-probabilities of many titles after one prompt, in one pass.
 
-A row is `prompt | title_0 | title_1 | ...`: a title sees the prompt and itself, and its positions go on from the prompt's
-end, so each title is scored as if it stood there alone while the prompt is computed once. The language-model head is
-applied only where a title's token is predicted.
+A row is `prompt | title_0 | title_1 | ...`: a title sees the prompt and itself, and its positions go on from the
+prompt's end, so each title is scored as if it stood there alone while the prompt is computed once. The language-model
+head is applied only where a title's token is predicted.
 
 Shape letters: B rows, L tokens of a row, C titles of a row, P places that predict, S scored tokens of all rows.
 """
@@ -90,8 +90,8 @@ def title_batch(prompts: Sequence[Sequence[int]], titles: Sequence[Sequence[Sequ
 def attention_mask(batch: TitleBatch, window: int | None = None) -> Tensor:
     """(B, 1, L, L) bool, True where a query may look: at or before itself, in the prompt or in its own title.
 
-    `window`: only at keys less than so many positions back, as sliding-window attention has it. A padding token sees the
-    prompt and itself, which keeps its softmax finite.
+    `window`: only at keys less than so many positions back, as sliding-window attention has it. A padding token sees
+    the prompt and itself, which keeps its softmax finite.
     """
     segments = batch.segments
     length = segments.shape[1]

@@ -1,7 +1,7 @@
 """From stored example tables to the batches that a training step works on.
 
-The order of examples is a function of (seed, epoch) alone: every worker reads the same stream and takes its own slice of
-each global batch, so 1, 2 or 4 workers see the same global batches and a resumed run goes on at the exact example.
+The order of examples is a function of (seed, epoch) alone: every worker reads the same stream and takes its own slice
+of each global batch, so 1, 2 or 4 workers see the same global batches and a resumed run goes on at the exact example.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ EXAMPLE_COLUMNS = ("sequence_embedding",)
 
 
 class Collator:
-    """Makes a micro-batch of table rows: the target's title first, then K negatives drawn from the prompt's candidates."""
+    """Makes a micro-batch of table rows: the target's title, then K negatives drawn from the prompt's candidates."""
 
     def __init__(self, negatives: int, seed: int, pad_id: int) -> None:
         self.negatives, self.seed, self.pad_id = negatives, seed, pad_id
@@ -148,7 +148,8 @@ class Collator:
         candidates = len(table["title_ids"][0])
         if self.negatives >= candidates:  # else the target itself would be drawn
             raise UserError(
-                f"{self.negatives} negatives are wanted, but an example has {candidates - 1} candidates beside its target",
+                f"{self.negatives} negatives are wanted, but an example has {candidates - 1} candidates beside its "
+                "target",
                 where="align.negatives",
                 mend="take fewer negatives, or draw more candidates (data.candidates)",
             )

@@ -1,7 +1,7 @@
 """What turns a loss into a step: DeepSpeed with its ZeRO stages, or plain torch with DDP.
 
 Both give the same step: gradients are those of the loss over the global batch, however it is cut into micro-batches and
-workers. The loop passes each micro-batch's share of that loss; scaling for averaging back ends is the engine's business.
+workers. The loop passes each micro-batch's share of that loss; scaling for averaging back ends is an engine's business.
 """
 
 from __future__ import annotations
@@ -193,8 +193,11 @@ class DeepSpeedEngine(_Base):
     def step(self, learning_rate: float) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
+        # Stage 0 clips without telling the norm; the gradients, whole on every worker, are gone after the step.
+        gradients = [p.grad for p in self.trained().values() if p.grad is not None] if self.zero_stage == 0 else []
+        norm = nn.utils.get_total_norm(gradients) if gradients else None
         self.module.step()
-        return float(self.module.get_global_grad_norm())
+        return float(self.module.get_global_grad_norm() if norm is None else norm)
 
     def train(self, training: bool) -> None:
         self.module.train(training)

@@ -137,8 +137,8 @@ def _gradients_of_whole_batch(
     """The same where an example's loss depends on the rest of the global batch.
 
     Log-probs are computed first, without gradient unless one pass will do; the loss of the batch gathered over workers
-    gives the gradient with respect to each log-prob; a pass through each micro-batch carries it into the weights. That is
-    exactly the gradient of the undivided batch.
+    gives the gradient with respect to each log-prob; a pass through each micro-batch carries it into the weights. That
+    is exactly the gradient of the undivided batch.
     """
     once = len(micro) == 1
     with engine.accumulating(True), torch.set_grad_enabled(once):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Validator:
-    """Scores all candidates of some examples: the objective's own loss with fixed negatives, and HR@1 by exact ranking."""
+    """Scores all candidates of some examples: the objective's own loss with fixed negatives, and exact HR@1."""
 
     tables: Sequence[pa.Table]
     collator: Collator
