@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,8 @@ class GeneratedSource(Frozen):
 class FileSource(Frozen):
     """What every source made of files shares."""
 
+    files: ClassVar[tuple[str, ...]] = ()
+    """Files that the folder must hold, where they have fixed names."""
     path: Path
     """The file or folder; relative paths are tried under $RAYPREF_DATA too."""
     max_bad_lines: Share = 0.01
@@ -40,6 +42,7 @@ class FileSource(Frozen):
 class MovieLens100KSource(FileSource):
     """MovieLens 100K as GroupLens ships it: u.data and u.item."""
 
+    files: ClassVar[tuple[str, ...]] = ("u.data", "u.item")
     kind: Literal["ml-100k"] = "ml-100k"
     path: Path = Path("ml-100k")
     """The folder with u.data and u.item; relative paths are tried under $RAYPREF_DATA too."""
@@ -112,6 +115,7 @@ class LastFM1KSource(FileSource):
 class HetrecLastFMSource(FileSource):
     """LastFM of HetRec 2011: play counts without times, so no sequential split."""
 
+    files: ClassVar[tuple[str, ...]] = ("user_artists.dat", "artists.dat")
     kind: Literal["lastfm-hetrec2011"] = "lastfm-hetrec2011"
     path: Path = Path("lastfm-hetrec2011")
     """The folder with user_artists.dat and artists.dat; relative paths are tried under $RAYPREF_DATA too."""

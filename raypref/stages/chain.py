@@ -119,7 +119,7 @@ def _source_identity(config: RunConfig) -> dict[str, Any]:
     source = dump(config.data.source)
     if "path" not in source:
         return source
-    found = find(Path(source["path"]), source["kind"])
+    found = find(Path(source["path"]), source["kind"], getattr(config.data.source, "files", ()))
     del source["path"]
     return {**source, "content": fingerprint(found)}
 

@@ -43,8 +43,7 @@ FAULTS = {
     "no negatives": ({"align.negatives": 0}, "align.negatives: Input should be greater than or equal to 1"),
     "K too great": (
         {"align.negatives": 20},
-        "align.negatives = 20, but an example has 19 candidates beside its target: take at most 19, "
-        "or raise data.candidates.train_random",
+        "align.negatives = 20, but an example has 19 candidates beside its target: take at most 19, or raise data.",
     ),
     "batch over workers": (
         {"sft.global_batch": 10, "resources.workers": 4},

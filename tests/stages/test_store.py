@@ -45,9 +45,14 @@ def test_an_output_comes_with_its_manifest(tmp_path: Path) -> None:
 
 def test_a_body_that_fails_leaves_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(ValueError, match="struck"), store.writing(HERE, {}, {}) as (folder, _):
-        (folder / "half").write_text("half")
-        raise ValueError("struck")
+
+    def fails() -> None:
+        with store.writing(HERE, {}, {}) as (folder, _):
+            (folder / "half").write_text("half")
+            raise ValueError("struck")
+
+    with pytest.raises(ValueError, match="struck"):
+        fails()
     assert not store.done(HERE)
     assert leftovers(store) == ["align"]
 
@@ -187,9 +192,9 @@ def test_a_digest_follows_content_not_order() -> None:
 def test_json_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "state.json"
     write_json(path, {"a": 1})
+    endless: list[object] = []
+    endless.append(endless)
     with pytest.raises(ValueError, match="Circular"):
-        endless: list[object] = []
-        endless.append(endless)
         write_json(path, endless)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in path.parent.iterdir()] == ["state.json"]

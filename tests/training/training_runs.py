@@ -164,6 +164,7 @@ def furthest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 def spawn(world: int, jobs: dict[str, Job], folder: Path) -> None:
     """Run jobs one after the other in a gloo group of `world` processes, each in `folder / name`."""
+    folder.mkdir(parents=True, exist_ok=True)
     mp.spawn(_worker, (world, jobs, str(folder)), nprocs=world)
 
 

@@ -15,7 +15,7 @@ ARTISTS = Layout("\t", ("id", "name", "url", "pictureURL"), "optional")
 
 def read_hetrec_lastfm(config: HetrecLastFMSource) -> Log:
     """Play counts become counts; there are no times, so a sequential split is refused later."""
-    folder = find(config.path, "LastFM (HetRec 2011)", ("user_artists.dat", "artists.dat"))
+    folder = find(config.path, "LastFM (HetRec 2011)", config.files)
     interactions = Sink(folder / "user_artists.dat", config.max_bad_lines, INTERACTION_ROWS)
     for rows in DelimitedFile(folder / "user_artists.dat", PLAYS).rows(PLAYS.names):
         interactions.add(

@@ -16,7 +16,7 @@ MOVIES = Layout("|", ("item", "title", *(f"field {i}" for i in range(3, 25))), e
 
 def read_movielens_100k(config: MovieLens100KSource) -> Log:
     """Read the folder; broken lines are refused one by one and counted."""
-    folder = find(config.path, "MovieLens 100K", ("u.data", "u.item"))
+    folder = find(config.path, "MovieLens 100K", config.files)
     interactions = Sink(folder / "u.data", config.max_bad_lines, INTERACTION_ROWS)
     for rows in DelimitedFile(folder / "u.data", RATINGS).rows(RATINGS.names):
         interactions.add(

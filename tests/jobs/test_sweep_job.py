@@ -1,0 +1,95 @@
+"""The λ sweep through real Ray, small: shared stages once, trials in Tune and Train, results; then everything is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from raypref.evaluation.metrics import means
+from raypref.store import MANIFEST
+
+CHECKOUT = Path(__file__).parent.parent.parent
+SMALL = """
+    --data.source.users 60 --data.source.items 80 --data.source.mean-length 12 --data.max-train-examples-per-user 4
+    --sft.max-steps 4 --sft.global-batch 16 --sft.validations 1 --sft.validation-examples 16
+    --align.max-steps 3 --align.global-batch 16 --align.validation-examples 16
+    --evaluation.max-examples 20 --resources.micro-batch 8 --seeds 1 --values 0 2
+""".split()
+
+
+def sweep(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The job as a user runs it, with a HOME of its own for Ray's token."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYPREF_"))}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(CHECKOUT)}
+    return subprocess.run(
+        [sys.executable, str(CHECKOUT / "jobs" / "sweep_lambda.py"), "--root", str(home / "root"), *SMALL, *options],
+        env=environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    home = tmp_path_factory.mktemp("home")
+    return home, sweep(home)
+
+
+def test_ends_with_a_table_a_curve_and_an_answer(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    home, done = first
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (folder,) = (home / "root" / "sweeps").iterdir()
+    for name in ("curve-lambda.png", "curve-lambda.svg", "curve-lambda.csv", "table.md", "report.html", "users.parquet"):
+        assert (folder / name).stat().st_size > 0
+    assert "λ=" in json.loads((folder / "answer.json").read_text())["answer"]
+    assert "report.html" in done.stdout
+
+
+def test_shared_stages_are_computed_once(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    home, _ = first
+    root = home / "root"
+    counts = {kind: len(list((root / kind).glob(f"*/{MANIFEST}"))) for kind in ("prepare", "sft", "reference", "align")}
+    assert counts == {"prepare": 1, "sft": 1, "reference": 1, "align": 2}
+    assert not list((root / ".scratch").glob("*"))
+
+
+def test_every_reported_number_follows_from_the_rows(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    home, _ = first
+    (folder,) = (home / "root" / "sweeps").iterdir()
+    results = pq.read_table(folder / "results.parquet").to_pandas()
+    for path in (folder / "trials").glob("*.json"):
+        record = json.loads(path.read_text())
+        rows = pq.read_table(home / "root" / record["evaluate"] / "rows.parquet")
+        test = means(rows.filter(rows["split"].combine_chunks().to_numpy(zero_copy_only=False) == "test"))
+        of_trial = results[(results["trial"] == record["trial"]) & (results["split"] == "test")]
+        reported = dict(zip(of_trial["metric"], of_trial["value"]))
+        assert reported["exact_hr@1"] == pytest.approx(test["exact_hr@1"])
+        assert reported["valid_ratio"] == pytest.approx(test["valid_ratio"])
+
+
+def test_the_same_command_again_trains_nothing(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    home, _ = first
+    manifests = {p: p.stat().st_mtime_ns for p in (home / "root").rglob(MANIFEST)}
+    started = time.monotonic()
+    again = sweep(home)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert time.monotonic() - started < 60
+    assert "all 2 done before" in again.stdout
+    assert {p: p.stat().st_mtime_ns for p in (home / "root").rglob(MANIFEST)} == manifests
+
+
+def test_a_wider_space_runs_only_what_is_new(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    home, _ = first
+    wider = sweep(home, "--values", "0", "1", "2", "--dry-run")
+    assert wider.returncode == 0
+    assert "missing: 0 shared stage(s), 1 of 3 trials" in wider.stdout
