@@ -25,6 +25,7 @@ from raypref.provenance import provenance
 DASHBOARD_PORT = 8265
 START_SECONDS = 90
 MIN_LOGICAL_CPUS = 4  # Train's and Data's own processes need slots beside one or two workers
+FEWER_WARNINGS = ("RAY_worker_maximum_startup_concurrency", "8")  # Train starts more processes than there are cores
 PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH")
 
 
@@ -64,6 +65,7 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
     port = _dashboard_port(dashboard_port)
     address = f"http://127.0.0.1:{port}"
     environment = _environment() | {"RAY_API_SERVER_ADDRESS": address, "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
+    environment.setdefault(*FEWER_WARNINGS)
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     subprocess.run([*ray, "get-auth-token", "--generate"], env=environment, check=True, stdout=subprocess.DEVNULL)
     folder = Path(tempfile.mkdtemp(prefix="raypref-"))

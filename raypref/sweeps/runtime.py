@@ -11,7 +11,7 @@ if not os.environ.get("RAY_ADDRESS"):
 
 import ray
 
-from raypref.commands.submit import MIN_LOGICAL_CPUS, free_port
+from raypref.commands.submit import FEWER_WARNINGS, MIN_LOGICAL_CPUS, free_port
 from raypref.errors import UserError
 
 
@@ -20,6 +20,7 @@ def quiet() -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # prints would come twice
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's boxes, at any verbosity
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -49,6 +50,7 @@ def connect(verbose: bool = False) -> None:
         return
     port = free_port()
     os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
+    os.environ.setdefault(*FEWER_WARNINGS)
     ray.init(
         num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
         include_dashboard=True,
