@@ -46,7 +46,7 @@ ANSWER = "Answer:\n"
 
 
 class PromptRenderer:
-    """Renders prompts for one catalog. A title always stands alone at a line's start, in the prompt as in the answer."""
+    """Renders prompts for one catalog. A title always stands at a line's start, in the prompt as in the answer."""
 
     def __init__(self, config: PromptConfig, domain: str, liked_targets: bool) -> None:
         """`liked_targets`: the task asks for an item rated 4 or 5, not just for the next one."""

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import tyro
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from raypref.config.data import CandidateConfig, DataConfig, GeneratedSource, PromptConfig
 from raypref.config.model import ScratchModel
@@ -128,7 +128,7 @@ def encoded(batch: list[Question], tokenizer: PreTrainedTokenizerBase) -> tuple[
 
 
 def copies(rng: np.random.Generator, longest: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Random sequences of up to `longest` tokens, written twice; only the second time can be predicted, so only it counts."""
+    """Random sequences of up to `longest` tokens, written twice; only the second time can be predicted and counts."""
     length = int(rng.integers(4, longest))
     once = torch.from_numpy(rng.integers(3, vocabulary, (COPY_BATCH, length)))
     ids = torch.cat([once, once], dim=1)
@@ -156,11 +156,15 @@ def train(config: Pretraining) -> None:
         else:
             ids, labels, weights = encoded(list(itertools.islice(feed, config.batch)), tokenizer)
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none")
+        losses = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none"
+        )
         loss = (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
         for group in optimizer.param_groups:
             warm = min(1.0, (step + 1) / 200)
-            group["lr"] = config.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+            group["lr"] = (
+                config.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+            )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -175,8 +179,10 @@ def train(config: Pretraining) -> None:
 
 
 @torch.no_grad()
-def check(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, candidates: int, examples: int = 96) -> dict[str, float]:
-    """On catalogs of other seeds, greedily: share of answers that are a candidate, and that are the user's next item."""
+def check(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, candidates: int, examples: int = 96
+) -> dict[str, float]:
+    """On catalogs of other seeds, greedily: share of answers that are a candidate, and that are the next item."""
     rng = np.random.default_rng(987_654_321)
     model.eval()
     valid = right = 0
@@ -185,7 +191,11 @@ def check(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, candidates
         part = asked[first : first + 64]
         inputs = tokenizer([q.prompt for q in part], return_tensors="pt", padding=True, padding_side="left")
         output = model.generate(
-            **inputs, max_new_tokens=8, do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+            **inputs,
+            max_new_tokens=8,
+            do_sample=False,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
         said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         valid += sum(s.strip() in q.candidates for s, q in zip(said, part))
@@ -194,7 +204,13 @@ def check(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, candidates
     return {"valid_ratio": valid / examples, "hr@1": right / examples}
 
 
-def save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, config: Pretraining, log: list, final: dict) -> None:
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: Pretraining,
+    log: list[dict[str, float]],
+    final: dict[str, float],
+) -> None:
     backbone.save(model, config.out)
     tokenizer.save_pretrained(config.out)
     account = {

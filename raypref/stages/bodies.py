@@ -155,7 +155,7 @@ def load_policy(config: RunConfig, tokenized: Path, trained: Path) -> tuple[Any,
     """The model that an sft or align stage left, on this process's device, and its tokenizer."""
     tokenizer = backbone.load_tokenizer(tokenized / "tokenizer")
     model = backbone.restore(config.model, tokenizer, trained / "model")
-    return model.to(device()), tokenizer
+    return model.to(device()), tokenizer  # type: ignore[arg-type]
 
 
 def device() -> torch.device:

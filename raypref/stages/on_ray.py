@@ -103,7 +103,7 @@ class OnRay:
 
 
 def map_shards(worker: type, arguments: tuple[Any, ...], table: Path, splits: Iterable[str], gpus: float) -> int:
-    """Call `worker(*arguments)(split, shard)` for every shard of `splits`, by Ray Data in an actor pool; the sum of results.
+    """Call `worker(*arguments)(split, shard)` for every shard of `splits`, by Ray Data in an actor pool; the sum.
 
     The worker writes its shard itself, so nothing but counts passes through the object store.
     """
@@ -118,7 +118,7 @@ def map_shards(worker: type, arguments: tuple[Any, ...], table: Path, splits: It
         num_cpus=1,
         num_gpus=gpus,
     )
-    return int(counted.sum("count"))
+    return int(counted.sum("count"))  # type: ignore[arg-type]
 
 
 class _ShardActor:
@@ -147,7 +147,7 @@ def fit(
     """
     resources = run.config.resources
     first = next(stage for stage in stages if not store.done(stage.address))
-    datasets = {}
+    datasets: dict[str, Any] = {}
     if first.kind != "evaluate":
         datasets["train"] = training_dataset(first, training_config(run, first), store)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
@@ -172,7 +172,9 @@ def fit(
         run_config=ray.train.RunConfig(
             name=name,
             storage_path=str(store.root / ".ray-train"),
-            failure_config=ray.train.FailureConfig(max_failures=resources.max_failures, controller_failure_limit=3),
+            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]  # its stub is that of the V1 class
+                max_failures=resources.max_failures, controller_failure_limit=3
+            ),
             callbacks=callbacks or [],
         ),
     )

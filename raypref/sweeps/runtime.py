@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from typing import Any
 
 if not os.environ.get("RAY_ADDRESS"):
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported, not when it starts
@@ -38,7 +39,7 @@ def connect(verbose: bool = False) -> None:
         quiet()
     # Tune can clean up a stopped trial's workers only if it reaches the State API, which the dashboard serves.
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
-    options: dict[str, object] = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
+    options: dict[str, Any] = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
     if os.environ.get("RAY_ADDRESS"):
         try:
             ray.init(**options)

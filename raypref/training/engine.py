@@ -145,6 +145,8 @@ class DeepSpeedEngine(_Base):
         os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
         import deepspeed
 
+        # An all-reduce for inference that DeepSpeed would compile here and now: minutes, and a compiler, for nothing.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         os.environ.setdefault("LOCAL_RANK", "0")
         if not dist.is_initialized():  # DeepSpeed wants a group even where it is one process
             backend = "nccl" if self.device.type == "cuda" else "gloo"

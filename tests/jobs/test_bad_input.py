@@ -1,4 +1,4 @@
-"""Every mistake a user is likely to make: one screen that says what, where and how to mend it, before Ray is started."""
+"""Every mistake a user is likely to make: one screen that says what, where and how to mend it, before Ray starts."""
 
 from __future__ import annotations
 

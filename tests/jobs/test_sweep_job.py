@@ -1,4 +1,4 @@
-"""The λ sweep through real Ray, small: shared stages once, trials in Tune and Train, results; then everything is done."""
+"""The λ sweep through real Ray, small: shared stages once, trials in Tune and Train, results; then all is done."""
 
 from __future__ import annotations
 
@@ -49,7 +49,14 @@ def test_ends_with_a_table_a_curve_and_an_answer(first: tuple[Path, subprocess.C
     home, done = first
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (folder,) = (home / "root" / "sweeps").iterdir()
-    for name in ("curve-lambda.png", "curve-lambda.svg", "curve-lambda.csv", "table.md", "report.html", "users.parquet"):
+    for name in (
+        "curve-lambda.png",
+        "curve-lambda.svg",
+        "curve-lambda.csv",
+        "table.md",
+        "report.html",
+        "users.parquet",
+    ):
         assert (folder / name).stat().st_size > 0
     assert "λ=" in json.loads((folder / "answer.json").read_text())["answer"]
     assert "report.html" in done.stdout
