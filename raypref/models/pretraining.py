@@ -20,12 +20,13 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import tyro
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from raypref.config.data import CandidateConfig, DataConfig, GeneratedSource, PromptConfig
 from raypref.config.model import ScratchModel
@@ -179,9 +180,7 @@ def train(config: Pretraining) -> None:
 
 
 @torch.no_grad()
-def check(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, candidates: int, examples: int = 96
-) -> dict[str, float]:
+def check(model: Any, tokenizer: PreTrainedTokenizerBase, candidates: int, examples: int = 96) -> dict[str, float]:
     """On catalogs of other seeds, greedily: share of answers that are a candidate, and that are the next item."""
     rng = np.random.default_rng(987_654_321)
     model.eval()
@@ -205,7 +204,7 @@ def check(
 
 
 def save(
-    model: PreTrainedModel,
+    model: Any,
     tokenizer: PreTrainedTokenizerBase,
     config: Pretraining,
     log: list[dict[str, float]],

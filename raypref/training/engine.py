@@ -150,7 +150,7 @@ class DeepSpeedEngine(_Base):
         os.environ.setdefault("LOCAL_RANK", "0")
         if not dist.is_initialized():  # DeepSpeed wants a group even where it is one process
             backend = "nccl" if self.device.type == "cuda" else "gloo"
-            alone = dist.HashStore()  # type: ignore[attr-defined]
+            alone = dist.HashStore()
             dist.init_process_group(backend, store=alone, rank=0, world_size=1)
         micro = min(resources.micro_batch, training.global_batch // self.world)
         config: dict[str, Any] = {
