@@ -59,10 +59,11 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("stop", range(1, 8))
 def test_wherever_it_is_killed_the_best_weights_are_published(tmp_path: Path, stop: int) -> None:
-    """Validation at steps 2, 4, 6, 8 with checkpoints at the same steps; the first one is the best, or not."""
-    config = with_(SFT, max_steps=8, validations=4, keep="loss", learning_rate=0.02)
+    """Validation at steps 2, 4, 6, 8 with checkpoints at the same steps; so high a rate that the first is the best."""
+    config = with_(SFT, max_steps=8, validations=4, keep="loss", learning_rate=0.5)
     resources = with_(RESOURCES, checkpoint_every=2)
     whole = run(Job(config, resources), tmp_path / "whole")
+    assert whole["kept_step"] == 2
     with pytest.raises(Killed):
         run(Job(config, resources, stop_at=stop), tmp_path / "killed")
     resumed = run(Job(config, resources), tmp_path / "killed")
