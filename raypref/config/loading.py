@@ -89,7 +89,8 @@ def load(preset: str, file: Path | None = None) -> tuple[RunConfig, dict[str, st
     where = f"preset {preset}"
     if file is not None:
         over = read_yaml(file)
-        content = merge(content, over)
+        # Over the whole preset, defaults and all: a file may change one key of a section without naming its kind.
+        content = merge(dump(validated(RunConfig, content, where)), over)
         origins |= {key: str(file) for key, _ in leaves(over)}
         where = str(file)
     return validated(RunConfig, content, where), origins

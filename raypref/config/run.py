@@ -50,6 +50,11 @@ class RunConfig(Frozen):
                 f"align.negatives = {self.align.negatives}, but an example has {beside_target} candidates beside its "
                 f"target: take at most {beside_target}, or raise data.candidates.train_random"
             )
+        if self.align.validations and self.align.negatives > c.eval_random:
+            raise ValueError(
+                f"align.negatives = {self.align.negatives}, but a validation example has {c.eval_random} candidates "
+                "beside its target: take no more, raise data.candidates.eval_random, or set align.validations to 0"
+            )
         for stage, training in (("sft", self.sft), ("align", self.align)):
             if training.global_batch % self.resources.workers:
                 raise ValueError(

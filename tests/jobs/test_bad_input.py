@@ -137,3 +137,11 @@ def test_port_in_use() -> None:
 def test_job_that_is_not_there() -> None:
     with pytest.raises(UserError, match="there is no job"):
         submit(Submit(Path("jobs/sweep_lamda.py")), [])
+
+
+def test_a_file_may_change_one_key_of_a_section(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("data: {source: {users: 10}}\n")
+    config, origins = load("tiny", tmp_path / "my.yaml")
+    assert config.data.source.users == 10
+    assert origins["data.source.users"] == str(tmp_path / "my.yaml")
+    assert config.model.path == "raypref-tiny"

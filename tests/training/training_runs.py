@@ -110,7 +110,7 @@ def engine_for(job: Job) -> Engine:
     return make_engine(model, job.config, job.resources)
 
 
-def run(job: Job, scratch: Path, engine: Engine | None = None) -> dict[str, Any]:
+def run(job: Job, scratch: Path, engine: Engine | None = None, validator: Any = None) -> dict[str, Any]:
     """Train in this process; the facts, with `losses` of each step."""
     engine = engine or engine_for(job)
     table = make_table() if job.table is None else pq.read_table(job.table)
@@ -134,7 +134,7 @@ def run(job: Job, scratch: Path, engine: Engine | None = None) -> dict[str, Any]
         read=lambda: [table.slice(i, 20) for i in range(0, table.num_rows, 20)],
         examples=table.num_rows,
         collator=collator,
-        validator=Validator([make_table(10, seed=9)], collator, job.resources.micro_batch),
+        validator=validator or Validator([make_table(10, seed=9)], collator, job.resources.micro_batch),
         micro_batch=min(job.resources.micro_batch, job.config.global_batch // engine.world),
         scratch=scratch,
         checkpoint_every=job.resources.checkpoint_every,
