@@ -83,11 +83,14 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
         stderr=subprocess.STDOUT,
         start_new_session=True,  # a group of its own, so that all of it can be stopped and nothing else
     )
+    # A submitter that is told to end must end its head too: SIGTERM becomes an exception, so that `finally` is reached.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         _wait_for(address, head, folder / "head.log")
         print(f"Ray head started; dashboard at {address} while the job runs", flush=True)
         yield address
     finally:
+        signal.signal(signal.SIGTERM, before)
         _stop(head)
         log.close()
 

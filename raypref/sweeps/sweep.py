@@ -48,13 +48,16 @@ def run_sweep(
     console.print(f"{sweep.question}\n{len(planned)} trials; results under {folder}", highlight=False)
     write_json(folder / "sweep.json", _account(sweep, base, shared))
     todo = [trial for trial in planned if finished_before(trial, store, folder) is None]
-    stages = [*shared.shared]
-    if todo or any(not store.done(stage.address) for stage in stages):
+    # By address: one stage serves all trials, unless the sweep varies something before alignment.
+    needed = {str(stage.address): (trial.chain, stage) for trial in planned for stage in trial.chain.shared}
+    if todo or any(not store.done(stage.address) for _, stage in needed.values()):
         runtime.connect(options.verbose)
     from raypref.stages.on_ray import OnRay
 
     say: Callable[[str], None] = lambda line: console.print(line, highlight=False, soft_wrap=True)  # noqa: E731
-    run_chain(shared, stages, store, OnRay(store), say)
+    runner = OnRay(store)
+    for run, stage in needed.values():
+        run_chain(run, [stage], store, runner, say)
     started = time.time()
     if todo:
         concurrent = min(concurrency(base), len(todo))
