@@ -11,14 +11,14 @@ import torch
 
 from raypref.config.objectives import AlphaDpo, BetaDpo, Napo
 from raypref.objectives.batch import ObjectiveOutput, PreferenceBatch, State
-from raypref.objectives.betas import gaussian_keep, running
+from raypref.objectives.betas import corrected_means, gaussian_keep, running
 from raypref.objectives.links import listwise_logistic, pairwise_logistic
 from raypref.objectives.pairs import compare
 from raypref.objectives.rewards import log_probs, log_ratios, per_token
 from raypref.objectives.sharing import negative_pool
 
-STD_FLOOR = 1e-6
-"""Least standard deviation of gaps, in nats: one pair, or equal ones, are at the mean."""
+STD_FLOOR = 1e-4
+"""Least standard deviation of gaps, in nats: one pair, or equal but for rounding, are at the mean."""
 BETA_FLOOR = 1e-3
 """Least beta of beta-DPO, as its published code clamps it."""
 
@@ -48,14 +48,18 @@ def alpha_dpo(batch: PreferenceBatch, params: AlphaDpo, state: State) -> Objecti
 
     `z_k = (M_k - mean) / std` standardises the gap `M_k = beta (hp / n_p - hd_k / n_dk)` by which policy and reference
     differ on the pair, with running mean and standard deviation over all pairs of the batch; `sg` stops the gradient.
-    The reward has no reference: only the margin has. State: `gap_mean`, `gap_std`.
+    The reward has no reference: only the margin has. The running numbers move before they are read (as in the published
+    code) and are divided by the weight they have gathered: the first batch, where policy and reference are the same
+    and all gaps 0, would otherwise count as a deviation of 0 for many steps, and the second batch's z be huge.
+    State: `gap_mean`, `gap_std`, `gap_weight`.
     """
     rewards, ratios = log_probs(batch), log_ratios(batch)
     if params.length_normalised:
         rewards, ratios = per_token(batch, rewards), per_token(batch, ratios)
     gaps = params.beta * (ratios[0][:, None] - ratios[1]).detach()
-    mean = running(state, "gap_mean", gaps.mean(), params.momentum)
-    std = running(state, "gap_std", gaps.std(unbiased=False), params.momentum)
+    mean, std = corrected_means(
+        state, "gap_weight", {"gap_mean": gaps.mean(), "gap_std": gaps.std(unbiased=False)}, params.momentum
+    )
     gamma = params.gamma0 + params.alpha * (gaps - mean) / std.clamp_min(STD_FLOOR)
     pairs = compare(batch, rewards, params, beta=params.beta, gamma=gamma)
     return ObjectiveOutput(pairwise_logistic(pairs.logits), pairs.metrics())

@@ -55,6 +55,18 @@ def running(state: State, key: str, now: Tensor, momentum: float) -> Tensor:
     return before
 
 
+def corrected_means(state: State, weight: str, now: dict[str, Tensor], momentum: float) -> list[Tensor]:
+    """The running means of `now`'s scalars, this batch included, in `now`'s order; corrected for their start at 0.
+
+    Each `state[name] <- m state[name] + (1 - m) now`, and `state[weight]` the same with 1 in place of `now`; the mean is
+    their quotient, as Adam's moments are corrected (Kingma and Ba 2015, section 3).
+    """
+    anything = next(iter(now.values()))
+    for name, value in (now | {weight: torch.ones_like(anything)}).items():
+        state[name] = momentum * state.get(name, torch.zeros_like(value)).to(value) + (1 - momentum) * value.detach()
+    return [state[name] / state[weight] for name in now]
+
+
 def gaussian_keep(gaps: Tensor, mean: Tensor, std: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Mask (B, K), 1 for the pairs that stay, of beta-DPO's filter.
 

@@ -10,6 +10,7 @@ e^-.75 = .472367, e^-1 = .367879, e^-2 = .135335, e^-3 = .049787, e^-4 = .018316
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -199,15 +200,36 @@ def test_napo() -> None:
 
 
 def test_alpha_dpo() -> None:
-    """Gaps to the reference (1, 2), running mean 1 and std .5: z = (0, 2), gamma = .5 + .25 z = (.5, 1).
+    """Gaps to the reference (1, 2): mean 1.5, std .5. Carried over, of weight .4: mean .4 x 1, std .4 x .5.
 
-    Log-prob gaps (1, 3) - gamma = (.5, 2): (softplus(-.5) + softplus(-2)) / 2 = .300503.
-    State: mean .9 x 1 + .1 x 1.5 = 1.05; std .9 x .5 + .1 x .5 = .5.
+    Weight .9 x .4 + .1 = .46; mean (.9 x .4 + .1 x 1.5) / .46 = .51 / .46 = 1.1086957; std (.9 x .2 + .1 x .5) / .46 = .5.
+    z = (-.2173913, 1.7826087), gamma = .5 + .25 z = (.4456522, .9456522).
+    Log-prob gaps (1, 3) - gamma = (.5543478, 2.0543478): (softplus(-.5543478) + softplus(-2.0543478)) / 2 =
+    (.4539040 + .1206025) / 2 = .2872532.
     """
-    state = {name: torch.tensor(value, dtype=torch.float64) for name, value in (("gap_mean", 1.0), ("gap_std", 0.5))}
+    before = {"gap_mean": 0.4, "gap_std": 0.2, "gap_weight": 0.4}
+    state = {name: torch.tensor(value, dtype=torch.float64) for name, value in before.items()}
     output = apply(hand_batch(), state, name="alpha-dpo", beta=1.0, gamma0=0.5, alpha=0.25, length_normalised=False)
-    assert output.losses.item() == near(0.3005025)
-    assert (state["gap_mean"].item(), state["gap_std"].item()) == (near(1.05), near(0.5))
+    assert output.losses.item() == near(0.2872532)
+    assert {name: value.item() for name, value in state.items()} == {
+        "gap_mean": near(0.51),
+        "gap_std": near(0.23),
+        "gap_weight": near(0.46),
+    }
+
+
+def test_alpha_dpo_starts_at_the_reference() -> None:
+    """First batch: policy = reference, gaps (0, 0), std 0: z = 0. Second: gaps (1, 2), std .5.
+
+    mean (.09 x 0 + .1 x 1.5) / .19 = .7894737, std .1 x .5 / .19 = .2631579: z = (.8, 4.6), not 10,000 times as much.
+    gamma = .5 + .25 z = (.7, 1.65); (softplus(-.3) + softplus(-1.35)) / 2 = (.5543552 + .2305086) / 2 = .3924319.
+    """
+    values = {"name": "alpha-dpo", "beta": 1.0, "gamma0": 0.5, "alpha": 0.25, "length_normalised": False}
+    batch, state = hand_batch(), {}
+    at_start = replace(batch, ref_logps_pos=batch.policy_logps_pos, ref_logps_neg=batch.policy_logps_neg)
+    first = apply(at_start, state, **values)
+    assert first.metrics["gamma"].item() == near(0.5)
+    assert apply(batch, state, **values).losses.item() == near(0.3924319)
 
 
 def test_beta_dpo() -> None:

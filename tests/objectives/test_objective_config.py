@@ -167,7 +167,7 @@ def test_only_the_batch_methods_keep_state() -> None:
         kept[name] = sorted(state)
     assert {name: keys for name, keys in kept.items() if keys} == {
         "napo": ["R0"],
-        "alpha-dpo": ["gap_mean", "gap_std"],
+        "alpha-dpo": ["gap_mean", "gap_std", "gap_weight"],
         "beta-dpo": ["M0", "draws", "gap_std"],
     }
 
