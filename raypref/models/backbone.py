@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
@@ -22,7 +21,12 @@ from transformers import (
 from raypref.config.model import ModelConfig, PretrainedModel, ScratchModel
 from raypref.errors import UserError
 
-Policy = PreTrainedModel | PeftModel
+if TYPE_CHECKING:  # peft takes two seconds to import, in every worker: only where there is an adapter
+    from peft import PeftModel
+
+    Policy = PreTrainedModel | PeftModel
+else:
+    Policy = PreTrainedModel
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
 MAX_POSITIONS = 4096
 SHIPPED = "raypref-tiny"
@@ -98,6 +102,8 @@ def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Policy:
     else:
         model = _load_weights(config)
     if config.lora is not None:
+        from peft import LoraConfig, get_peft_model
+
         torch.manual_seed(config.seed)
         targets = config.lora.target_modules
         model = get_peft_model(
@@ -119,6 +125,8 @@ def restore(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, folder: Pat
     if config.lora is None:
         whole: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder)
         return whole
+    from peft import PeftModel
+
     base: Any = build(config.model_copy(update={"lora": None}), tokenizer)
     adapted: PeftModel = PeftModel.from_pretrained(base, folder, is_trainable=True)
     return adapted

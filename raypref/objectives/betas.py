@@ -58,7 +58,7 @@ def running(state: State, key: str, now: Tensor, momentum: float) -> Tensor:
 def corrected_means(state: State, weight: str, now: dict[str, Tensor], momentum: float) -> list[Tensor]:
     """The running means of `now`'s scalars, this batch included, in `now`'s order; corrected for their start at 0.
 
-    Each `state[name] <- m state[name] + (1 - m) now`, and `state[weight]` the same with 1 in place of `now`; the mean is
+    Each `state[name] <- m state[name] + (1 - m) now`, and `state[weight]` the same with 1 for `now`; the mean is
     their quotient, as Adam's moments are corrected (Kingma and Ba 2015, section 3).
     """
     anything = next(iter(now.values()))

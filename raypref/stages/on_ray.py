@@ -8,30 +8,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 import ray.data
 import ray.train
 import ray.train.torch
 
-from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.data.splitting import SPLITS
 from raypref.errors import UserError
-from raypref.stages import bodies
-from raypref.stages.chain import Chain, Stage, chain
-from raypref.stages.worker import Surroundings, run_stages, training_config, training_folders
+from raypref.stages import bodies, remote
+from raypref.stages.chain import Chain, Stage
+from raypref.stages.shard_reader import ReadShard
+from raypref.stages.worker import training_config, training_folders
 from raypref.store import Store
 from raypref.training.tasks import table_columns
 
 READ_CPUS = 0.25  # logical CPUs of a task that reads a shard: less than any worker's, so that reading never starves
 START_TIMEOUT_S = 300
-METRIC = "validation_hr@1"  # exact ranking; what every training report carries
 POLL_S = 0.2
 
 
@@ -56,7 +54,7 @@ class OnRay:
         }[stage.kind](run, stage)
 
     def _prepare(self, run: Chain, stage: Stage) -> None:
-        ray.get(ray.remote(num_cpus=1)(_prepare_task).remote(dump(run.config), str(self.store.root)))
+        ray.get(ray.remote(num_cpus=1)(remote.prepare).remote(dump(run.config), str(self.store.root)))
 
     def _tokenize(self, run: Chain, stage: Stage) -> None:
         prepared = stage.input_paths(self.store)["prepare"]
@@ -75,7 +73,7 @@ class OnRay:
         prepared = stage.input_paths(self.store)["prepare"]
         resources = run.config.resources
         with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
-            task = ray.remote(num_cpus=1, num_gpus=resources.gpus_per_worker)(_expert_task)
+            task = ray.remote(num_cpus=1, num_gpus=resources.gpus_per_worker)(remote.fit_expert)
             found: Any = ray.get(task.remote(dump(run.config), folder, resources.threads or _cores()))
             facts |= found
             facts["judged"] = map_shards(
@@ -111,7 +109,7 @@ def map_shards(worker: type, arguments: tuple[Any, ...], table: Path, splits: It
     actors = max(1, min(len(todo), int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else _cores()))
     dataset = ray.data.from_items([{"split": s, "shard": i} for s, i in todo], override_num_blocks=len(todo))
     counted = dataset.map_batches(
-        _ShardActor,
+        remote.ShardActor,
         fn_constructor_args=(worker, arguments, max(1, _cores() // actors)),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=actors),
@@ -119,17 +117,6 @@ def map_shards(worker: type, arguments: tuple[Any, ...], table: Path, splits: It
         num_gpus=gpus,
     )
     return int(counted.sum("count"))  # type: ignore[arg-type]
-
-
-class _ShardActor:
-    def __init__(self, worker: type, arguments: tuple[Any, ...], threads: int) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self.worker = worker(*arguments)
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        return {"count": [self.worker(str(s), int(i)) for s, i in zip(batch["split"], batch["shard"])]}
 
 
 def fit(
@@ -153,7 +140,7 @@ def fit(
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
     trainer = ray.train.torch.TorchTrainer(
-        _worker,
+        remote.work,
         train_loop_config={
             "config": dump(run.config),
             "root": str(store.root),
@@ -192,53 +179,8 @@ def training_dataset(stage: Stage, config: Any, store: Store) -> ray.data.Datase
     shards = ExampleTable(folders, "train", columns).shards
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     return ray.data.range(shards, override_num_blocks=shards).map_batches(
-        _ReadShard(folders, columns), batch_size=1, batch_format="pyarrow", num_cpus=READ_CPUS
+        ReadShard(folders, columns), batch_size=1, batch_format="pyarrow", num_cpus=READ_CPUS
     )
-
-
-class _ReadShard:
-    def __init__(self, folders: list[Path], columns: list[str]) -> None:
-        self.folders, self.columns = folders, columns
-
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        table = ExampleTable(self.folders, "train", self.columns)
-        for shard in batch["id"].to_pylist():
-            yield table.read(shard)
-
-
-def _worker(arguments: dict[str, Any]) -> None:
-    import torch
-
-    torch.set_num_threads(arguments["threads"])
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    context = ray.train.get_context()
-    run = chain(RunConfig.model_validate(arguments["config"]))
-    store = Store(arguments["root"])
-    by_address = {str(stage.address): stage for stage in run}
-    around = Surroundings(
-        store=store,
-        rank=context.get_world_rank(),
-        world=context.get_world_size(),
-        stream=_stream,
-        report=ray.train.report,
-    )
-    try:
-        facts = run_stages(run, [by_address[a] for a in arguments["stages"]], around)
-    except UserError as error:  # Ray passes exceptions on as text; this one must reach the user as it is
-        scratch = store.scratch(by_address[arguments["stages"][0]].address)
-        scratch.mkdir(parents=True, exist_ok=True)
-        (scratch / "fault.json").write_text(json.dumps([error.what, error.where, error.mend]))
-        raise
-    summary = {f"{kind}_{k}": v for kind, f in facts.items() for k, v in _flat(f)}
-    # Tune wants its metric in every report; the last one is of all held-out users, by the weights that are kept.
-    if "evaluate_validation_exact_hr@1" in summary:
-        summary[METRIC] = summary["evaluate_validation_exact_hr@1"]
-    ray.train.report(summary)
-
-
-def _stream() -> Callable[[], Iterator[pa.Table]]:
-    dataset = ray.train.get_dataset_shard("train")
-    return lambda: dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
 
 
 def _user_fault(store: Store, stages: list[Stage]) -> UserError | None:
@@ -248,27 +190,6 @@ def _user_fault(store: Store, stages: list[Stage]) -> UserError | None:
     what, where, mend = json.loads(path.read_text())
     path.unlink()
     return UserError(what, where=where, mend=mend)
-
-
-def _flat(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in facts.items():
-        if isinstance(value, dict):
-            yield from ((f"{key}_{k}", v) for k, v in value.items() if isinstance(v, int | float))
-        elif isinstance(value, int | float):
-            yield key, value
-
-
-def _prepare_task(config: dict[str, Any], root: str) -> None:
-    run, store = chain(RunConfig.model_validate(config)), Store(root)
-    with store.writing(run.prepare.address, run.prepare.config, {}) as (folder, facts):
-        facts |= bodies.prepare(run.config, folder)
-
-
-def _expert_task(config: dict[str, Any], folder: Path, threads: int) -> dict[str, Any]:
-    import torch
-
-    torch.set_num_threads(threads)
-    return bodies.fit_expert(RunConfig.model_validate(config), folder)
 
 
 def _addresses(stage: Stage) -> dict[str, str]:

@@ -21,7 +21,8 @@ from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.errors import UserError
 from raypref.stages.chain import chain
-from raypref.stages.on_ray import METRIC, fit
+from raypref.stages.on_ray import fit
+from raypref.stages.remote import METRIC
 from raypref.store import Store, write_json
 from raypref.sweeps.space import Trial
 

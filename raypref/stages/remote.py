@@ -1,0 +1,88 @@
+"""What runs in Ray's other processes: training workers, tasks and the actors that fill columns."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray.train
+import torch
+
+from raypref.config import RunConfig
+from raypref.errors import UserError
+from raypref.stages import bodies
+from raypref.stages.chain import chain
+from raypref.stages.worker import Surroundings, run_stages
+from raypref.store import Store
+
+METRIC = "validation_hr@1"  # exact ranking; what every training report carries
+
+
+def work(arguments: dict[str, Any]) -> None:
+    """A Ray Train worker: the stages it is given; reports at each validation and at the end."""
+    torch.set_num_threads(arguments["threads"])
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    context = ray.train.get_context()
+    run = chain(RunConfig.model_validate(arguments["config"]))
+    store = Store(arguments["root"])
+    by_address = {str(stage.address): stage for stage in run}
+    around = Surroundings(
+        store=store,
+        rank=context.get_world_rank(),
+        world=context.get_world_size(),
+        stream=_stream,
+        report=ray.train.report,
+    )
+    try:
+        facts = run_stages(run, [by_address[a] for a in arguments["stages"]], around)
+    except UserError as error:  # Ray passes exceptions on as text; this one must reach the user as it is
+        scratch = store.scratch(by_address[arguments["stages"][0]].address)
+        scratch.mkdir(parents=True, exist_ok=True)
+        (scratch / "fault.json").write_text(json.dumps([error.what, error.where, error.mend]))
+        raise
+    summary = {f"{kind}_{k}": v for kind, f in facts.items() for k, v in _flat(f)}
+    # Tune wants its metric in every report; the last one is of all held-out users, by the weights that are kept.
+    if "evaluate_validation_exact_hr@1" in summary:
+        summary[METRIC] = summary["evaluate_validation_exact_hr@1"]
+    ray.train.report(summary)
+
+
+def _stream() -> Callable[[], Iterator[pa.Table]]:
+    dataset = ray.train.get_dataset_shard("train")
+    return lambda: dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+
+
+def _flat(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}_{k}", v) for k, v in value.items() if isinstance(v, int | float))
+        elif isinstance(value, int | float):
+            yield key, value
+
+
+def prepare(config: dict[str, Any], root: str) -> None:
+    """The prepare stage, as a task."""
+    run, store = chain(RunConfig.model_validate(config)), Store(root)
+    with store.writing(run.prepare.address, run.prepare.config, {}) as (folder, facts):
+        facts |= bodies.prepare(run.config, folder)
+
+
+def fit_expert(config: dict[str, Any], folder: Path, threads: int) -> dict[str, Any]:
+    """The expert's fit, as a task; its facts."""
+    torch.set_num_threads(threads)
+    return bodies.fit_expert(RunConfig.model_validate(config), folder)
+
+
+class ShardActor:
+    """Holds a shard worker of `bodies` for one shard after another."""
+
+    def __init__(self, worker: type, arguments: tuple[Any, ...], threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.worker = worker(*arguments)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
+        return {"count": [self.worker(str(s), int(i)) for s, i in zip(batch["split"], batch["shard"])]}
