@@ -1,35 +1,58 @@
-"""How preparing data grows with the log: k-core, split, candidates, examples of made-up logs of 1, 5, 25 million rows.
+"""How the data path grows with the log: made-up logs of 1, 5, 25 million interactions, prepared and tokenized.
 
-Each size runs in a process of its own, so that peak memory is that size's. Run it from the repository's root:
+Prepare is what the stage does (k-core, split, candidates, examples written to Parquet) but for reading a source.
+Tokenization is what that stage does (prompts rendered and tokenized by Ray Data in actors, written to Parquet), on the
+first `--tokenize` training examples of each size; beside it the tokenizer alone, given the very same rendered prompts
+in as many processes, each in batches as large as the stage's. Each size runs in processes of its own; memory is the
+peak of all of them together, Ray's included. Run it from the repository's root:
 
     python benchmarks/data.py                       # 1, 5 and 25 million
     python benchmarks/data.py --millions 1 5        # some of them
-    python benchmarks/data.py --write               # examples also go to Parquet files, as the prepare stage does
+    python benchmarks/data.py --write docs/benchmarks.md
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import multiprocessing
+import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from raypref.config import RunConfig
 from raypref.config.data import CutConfig
-from raypref.data.examples import ExampleBuilder
+from raypref.config.loading import load, override
+from raypref.data.columns import ExampleTable
+from raypref.data.examples import SHARD_ROWS
 from raypref.data.schema import INTERACTIONS, ITEMS, REJECTED, USERS, Log
-from raypref.data.splitting import SPLITS
+from raypref.data.sources.lexicon import GENRES, MOODS
 
 MEAN_LENGTH = 154  # MovieLens 25M: 162,541 users, 59,047 rated items, 25,000,095 ratings
 ROWS_PER_ITEM = 423
 RATING_SHARES = (0.06, 0.10, 0.24, 0.35, 0.25)  # of 1 to 5: about 60 % are liked
+
+
+MARK = "<!-- written by benchmarks/data.py -->"
+
+
+def make_titles(size: int) -> list[str]:
+    """Titles of some words and a year, as MovieLens has them."""
+    adjectives = [word for words in MOODS.values() for word in words]
+    nouns = [word for words in GENRES.values() for word in words]
+    pairs = len(adjectives) * len(nouns)
+    names = (f"{adjectives[i % len(adjectives)]} {nouns[i // len(adjectives) % len(nouns)]}" for i in range(size))
+    parts = (f", Part {i // pairs + 1}" if i >= pairs else "" for i in range(size))
+    return [f"{name}{part} ({1930 + i * 7919 % 95})" for i, (name, part) in enumerate(zip(names, parts))]
 
 
 def make_log(rows: int, seed: int = 0) -> Log:
@@ -58,13 +81,14 @@ def make_log(rows: int, seed: int = 0) -> Log:
         "position": position,
     }
     ids = np.arange(items, dtype=np.int32)
-    names = pa.array(np.char.mod("item %d", ids))
+    names = pa.array(np.char.mod("%d", ids))
     return Log(
         name="benchmark",
         domain="movie",
         interactions=pa.table(columns, schema=INTERACTIONS),
         items=pa.table(
-            {"item": ids, "item_id": names, "title": names, "metadata": pa.nulls(items, pa.string())}, schema=ITEMS
+            {"item": ids, "item_id": names, "title": make_titles(items), "metadata": pa.nulls(items, pa.string())},
+            schema=ITEMS,
         ),
         users=pa.table(
             {"user": np.arange(users, dtype=np.int32), "user_id": np.char.mod("%d", np.arange(users))}, schema=USERS
@@ -73,65 +97,168 @@ def make_log(rows: int, seed: int = 0) -> Log:
     )
 
 
-def measure(millions: float, k_core: int, write: bool) -> dict[str, float]:
-    """Times in seconds and peak memory in GiB of one size, in this process."""
+def prepare(millions: float, k_core: int, folder: Path) -> dict[str, float]:
+    """Seconds and counts of preparing one size into `folder`, in this process."""
+    from raypref.stages.bodies import write_examples
+
     log = make_log(int(millions * 1e6))
-    rows = log.interactions.num_rows
-    made_gib = _peak_gib()
     start, start_cpu = time.perf_counter(), time.process_time()
-    builder = ExampleBuilder(log, CutConfig(k_core=k_core))
-    cut = time.perf_counter() - start
-    examples = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for split in SPLITS:
-            for i, shard in enumerate(builder.shards(split)):
-                examples += shard.num_rows
-                if write:
-                    pq.write_table(shard, Path(folder) / f"{split}-{i}.parquet", compression="zstd")
-    total = time.perf_counter() - start
+    facts = write_examples(log, CutConfig(k_core=k_core), folder)
     return {
-        "interactions": rows,
-        "examples": examples,
-        "cut_s": cut,
-        "examples_s": total - cut,
-        "total_s": total,
-        "cpu_s": time.process_time() - start_cpu,
-        "rows_per_s": rows / total,
-        "examples_per_s": examples / (total - cut),
-        "peak_gib": _peak_gib(),
-        "peak_gib_before": made_gib,
+        "interactions": log.interactions.num_rows,
+        "examples": sum(facts[f"{split}_examples"] for split in ("train", "validation", "test")),
+        "prepare_s": time.perf_counter() - start,
+        "prepare_cpu_s": time.process_time() - start_cpu,
     }
 
 
-def _peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+def config() -> RunConfig:
+    return override(load("tiny")[0], {"prompt": {"max_tokens": 1024}}, "benchmarks/data.py")
+
+
+def tokenize(prepared: Path, shards: int) -> dict[str, float]:
+    """Prompt tokens a second of the stage's own code under Ray Data: over all, and once its actors stand."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from raypref.stages import bodies
+    from raypref.stages.on_ray import map_shards
+    from raypref.sweeps.runtime import connect
+
+    connect()
+    with tempfile.TemporaryDirectory() as out:
+        bodies.make_tokenizer(config(), prepared).save_pretrained(Path(out) / "tokenizer")
+        arguments = (config(), prepared, Path(out) / "tokenizer", Path(out))
+        start = time.perf_counter()
+        tokens = map_shards(bodies.ShardTokenizer, arguments, prepared, ["train"], gpus=0, first=shards)
+        took = time.perf_counter() - start
+        written = sorted(path.stat().st_mtime for path in (Path(out) / "train").glob("part-*"))
+        # From the first shard written to the last: the rate without the start of processes and their imports.
+        each = tokens / shards
+        running = each * (shards - 1) / (written[-1] - written[0])
+    return {"tokens": tokens, "tokenize_s": took, "tokens_per_s": tokens / took, "running_tokens_per_s": running}
+
+
+def tokenizer_alone(prepared: Path, shards: int) -> dict[str, float]:
+    """Prompt tokens a second of the bare tokenizer on rendered prompts, in a process per core, once they stand."""
+    processes = os.cpu_count() or 1
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(processes)
+    with context.Pool(processes, _keep, (barrier,)) as pool:
+        parts = [(str(prepared), range(i, shards, processes)) for i in range(processes)]
+        found = pool.starmap(_alone, parts, chunksize=1)
+    return {
+        "alone_tokens_per_s": sum(tokens for tokens, _, _ in found)
+        / (max(e for *_, e in found) - min(s for _, s, _ in found))
+    }
+
+
+def _keep(barrier: object) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _alone(folder: str, shards: range) -> tuple[int, float, float]:
+    from raypref.stages import bodies
+
+    prepared = Path(folder)
+    tokenizer, render = bodies.make_tokenizer(config(), prepared), bodies.renderer_of(config(), prepared)
+    titles = bodies.titles_of(prepared)
+    batches = []
+    for shard in shards:
+        rows = ExampleTable([prepared], "train", ("history", "history_rating", "candidates")).read(shard).to_pylist()
+        named = [(r, [titles[i] for i in r["history"]], [titles[i] for i in r["candidates"]]) for r in rows]
+        batches.append([render(r["example"], history, r["history_rating"], shown) for r, history, shown in named])
+    _barrier.wait()
+    start = time.time()
+    tokens = sum(len(ids) for batch in batches for ids in tokenizer(batch, verbose=False)["input_ids"])
+    return tokens, start, time.time()
+
+
+class Memory(threading.Thread):
+    """Watches the memory of a process and all it started: the peak of their sum, pages shared counted once each."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.peak, self.over = pid, 0, threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(0.5):
+            try:
+                parent = psutil.Process(self.pid)
+                family = [parent, *parent.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            total = 0
+            for process in family:
+                try:
+                    total += process.memory_full_info().pss
+                except psutil.Error:
+                    continue
+            self.peak = max(self.peak, total)
+
+
+def in_child(*arguments: str) -> tuple[dict[str, float], float]:
+    """What `--inner` of this file prints in a process of its own, and the peak GiB of all its processes."""
+    child = subprocess.Popen([sys.executable, __file__, "--inner", *arguments], stdout=subprocess.PIPE, text=True)
+    memory = Memory(child.pid)
+    memory.start()
+    output, _ = child.communicate()
+    memory.over.set()
+    memory.join()
+    if child.returncode:
+        raise SystemExit(child.returncode)
+    answer: dict[str, float] = json.loads(output.strip().splitlines()[-1])
+    return answer, memory.peak / (1 << 30)
+
+
+HEADER = (
+    "interactions", "examples", "prepare s", "prepare rows/s", "prepare GiB",
+    "tokenize tokens/s", "with start", "tokenizer alone", "share", "tokenize GiB",
+)  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 5, 25], help="sizes of the logs")
     parser.add_argument("--k-core", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="write the examples to Parquet files too")
-    parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--tokenize", type=int, default=100_000, help="training examples to tokenize; 0: none")
+    parser.add_argument("--write", type=Path, help="a Markdown file whose marked part is written anew")
+    parser.add_argument("--inner", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inner:
-        print(json.dumps(measure(args.millions[0], args.k_core, args.write)))
+        step, folder, number = args.inner
+        steps = {"prepare": lambda: prepare(float(number), args.k_core, Path(folder))}
+        steps |= {
+            each.__name__: (lambda each=each: each(Path(folder), int(number))) for each in (tokenize, tokenizer_alone)
+        }
+        print(json.dumps(steps[step]()))
         return
     results = []
-    print("interactions   examples    cut s  examples s  total s    cpu s   rows/s  examples/s  peak GiB (before)")
+    lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
+    print("\n".join(lines), flush=True)
     for millions in args.millions:
-        command = [sys.executable, __file__, "--inner", "--millions", str(millions), "--k-core", str(args.k_core)]
-        answer = subprocess.run([*command, *(["--write"] if args.write else [])], check=True, stdout=subprocess.PIPE)
-        r = json.loads(answer.stdout)
+        with tempfile.TemporaryDirectory() as folder:
+            r, gib = in_child("prepare", folder, str(millions), f"--k-core={args.k_core}")
+            cells = [f"{r['interactions']:,}", f"{r['examples']:,}", f"{r['prepare_s']:.1f}"]
+            cells += [f"{r['interactions'] / r['prepare_s']:,.0f}", f"{gib:.2f}"]
+            shards = min(args.tokenize // SHARD_ROWS, len(list((Path(folder) / "train").glob("part-*"))))
+            if shards > 1:
+                alone, _ = in_child("tokenizer_alone", folder, str(shards))
+                t, t_gib = in_child("tokenize", folder, str(shards))
+                cells += [f"{t['running_tokens_per_s']:,.0f}", f"{t['tokens_per_s']:,.0f}"]
+                cells += [f"{alone['alone_tokens_per_s']:,.0f}"]
+                cells += [f"{t['running_tokens_per_s'] / alone['alone_tokens_per_s']:.2f}", f"{t_gib:.2f}"]
         results.append(r)
-        times = f"{r['cut_s']:8.1f} {r['examples_s']:11.1f} {r['total_s']:8.1f} {r['cpu_s']:8.1f}"
-        rates = f"{r['rows_per_s']:8,.0f} {r['examples_per_s']:11,.0f}"
-        memory = f"{r['peak_gib']:9.2f} ({r['peak_gib_before']:.2f})"
-        print(f"{r['interactions']:12,} {r['examples']:10,} {times} {rates} {memory}", flush=True)
+        lines.append("| " + " | ".join(cells) + " |")
+        print(lines[-1], flush=True)
     if len(results) > 1:
-        n, wall, cpu = (np.log([r[key] for r in results]) for key in ("interactions", "total_s", "cpu_s"))
+        n, wall, cpu = (np.log([r[key] for r in results]) for key in ("interactions", "prepare_s", "prepare_cpu_s"))
         exponents = (np.polyfit(n, times, 1)[0] for times in (wall, cpu))
-        print("exponent of growth: {:.2f} by the clock, {:.2f} in CPU time".format(*exponents))
+        lines += ["", "Exponent of growth of prepare: {:.2f} by the clock, {:.2f} in CPU time.".format(*exponents)]
+        print("\n".join(lines[-2:]))
+    if args.write:
+        page = args.write.read_text()
+        marked = f"{MARK}\n\n" + "\n".join(lines) + f"\n\n{MARK}"
+        args.write.write_text(re.sub(f"{MARK}.*{MARK}", lambda _: marked, page, flags=re.DOTALL))
 
 
 if __name__ == "__main__":

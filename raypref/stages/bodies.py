@@ -14,11 +14,12 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from raypref.config import RunConfig
+from raypref.config.data import CutConfig
 from raypref.config.model import ScratchModel
 from raypref.data.columns import ExampleTable, write_shard
 from raypref.data.examples import examples_of
 from raypref.data.prompts import PromptRenderer
-from raypref.data.schema import PublishedLog
+from raypref.data.schema import Log, PublishedLog
 from raypref.data.sources import SOURCES
 from raypref.data.splitting import SPLITS
 from raypref.data.tokens import ExampleTokenizer
@@ -33,14 +34,18 @@ SCORING_BATCH = 32
 
 def prepare(config: RunConfig, folder: Path) -> dict[str, Any]:
     """Read the source, cut examples, write them shard by shard with the catalog and the refused lines."""
-    log = SOURCES[config.data.source.kind](config.data.source)
-    examples = examples_of(log, config.data)
+    return write_examples(SOURCES[config.data.source.kind](config.data.source), config.data, folder)
+
+
+def write_examples(log: Log, config: CutConfig, folder: Path) -> dict[str, Any]:
+    """A log's examples and catalog, as the prepare stage leaves them; its facts."""
+    examples = examples_of(log, config)
     for name in ("items", "users", "rejected"):
         pq.write_table(getattr(log, name), folder / f"{name}.parquet")
     facts: dict[str, Any] = {
         "source": log.name,
         "domain": log.domain,
-        "liked_targets": config.data.target == "recpo" and not isinstance(log, PublishedLog),
+        "liked_targets": config.target == "recpo" and not isinstance(log, PublishedLog),
         "users": len(np.unique(examples.user)),
         "items": len(examples.unseen.items),
         "interactions": len(examples.user),

@@ -100,12 +100,19 @@ class OnRay:
         fit(run, [stage], self.store, str(stage.address).replace("/", "-"))
 
 
-def map_shards(worker: type, arguments: tuple[Any, ...], table: Path, splits: Iterable[str], gpus: float) -> int:
+def map_shards(
+    worker: type,
+    arguments: tuple[Any, ...],
+    table: Path,
+    splits: Iterable[str],
+    gpus: float,
+    first: int | None = None,
+) -> int:
     """Call `worker(*arguments)(split, shard)` for every shard of `splits`, by Ray Data in an actor pool; the sum.
 
-    The worker writes its shard itself, so nothing but counts passes through the object store.
+    The worker writes its shard itself, so nothing but counts passes through the object store. `first`: only so many.
     """
-    todo = [(split, i) for split in splits for i in range(ExampleTable([table], split).shards)]
+    todo = [(split, i) for split in splits for i in range(ExampleTable([table], split).shards)][:first]
     actors = max(1, min(len(todo), int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else _cores()))
     dataset = ray.data.from_items([{"split": s, "shard": i} for s, i in todo], override_num_blocks=len(todo))
     counted = dataset.map_batches(
@@ -174,8 +181,12 @@ def fit(
 
 
 def training_dataset(stage: Stage, config: Any, store: Store) -> ray.data.Dataset:
-    """The training table as a stream of shards, in stored order."""
-    folders, columns = training_folders(stage, store), table_columns(config)
+    """The stage's training table as a stream of shards."""
+    return stream_of(training_folders(stage, store), table_columns(config))
+
+
+def stream_of(folders: list[Path], columns: list[str]) -> ray.data.Dataset:
+    """Shards of the training table whose columns lie in `folders`, in stored order."""
     shards = ExampleTable(folders, "train", columns).shards
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     return ray.data.range(shards, override_num_blocks=shards).map_batches(

@@ -34,7 +34,7 @@ def work(arguments: dict[str, Any]) -> None:
         store=store,
         rank=context.get_world_rank(),
         world=context.get_world_size(),
-        stream=_stream,
+        stream=stream,
         report=ray.train.report,
     )
     try:
@@ -51,7 +51,8 @@ def work(arguments: dict[str, Any]) -> None:
     ray.train.report(summary)
 
 
-def _stream() -> Callable[[], Iterator[pa.Table]]:
+def stream() -> Callable[[], Iterator[pa.Table]]:
+    """This worker's reader of the training table; each call starts an epoch."""
     dataset = ray.train.get_dataset_shard("train")
     return lambda: dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
 

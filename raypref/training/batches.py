@@ -40,6 +40,12 @@ def global_batches(
         epoch, skip = epoch + 1, 0
 
 
+def worker_share(batch: pa.Table, rank: int, world: int) -> pa.Table:
+    """Worker `rank`'s slice of a global batch; all workers' slices, in order of rank, are the batch."""
+    share = batch.num_rows // world
+    return batch.slice(rank * share, share)
+
+
 def _shuffled(
     tables: Iterable[pa.Table], size: int, seed: int, epoch: int, skip: int, batches: int
 ) -> Iterator[pa.Table]:

@@ -17,7 +17,15 @@ from raypref.config.training import TrainingConfig
 from raypref.errors import UserError
 from raypref.objectives import ObjectiveOutput, PreferenceBatch
 from raypref.objectives.gather import global_batch
-from raypref.training.batches import Batch, Collator, ReadTables, TargetBatch, concatenated, global_batches
+from raypref.training.batches import (
+    Batch,
+    Collator,
+    ReadTables,
+    TargetBatch,
+    concatenated,
+    global_batches,
+    worker_share,
+)
 from raypref.training.engine import Engine
 from raypref.training.progress import Progress
 from raypref.training.sums import MetricSums, all_sum
@@ -76,7 +84,6 @@ def train(
     total = planned_steps(config, examples)
     validate_at = {math.ceil(total * (i + 1) / config.validations) for i in range(config.validations)}
     progress = Progress(scratch, engine, task)
-    share = config.global_batch // engine.world
     batches = global_batches(read, config.global_batch, config.seed, progress.step, steps_per_epoch)
     started = time.perf_counter()
     validated: dict[str, float] = {}
@@ -84,7 +91,7 @@ def train(
         step = progress.step
         epoch, table = next(batches)
         engine.train(True)
-        own = table.slice(engine.rank * share, share)
+        own = worker_share(table, engine.rank, engine.world)
         seed = ((config.seed * 1_000_003 + step) * 1_009 + engine.rank) * 1_013
         metrics = compute_gradients(engine, task, own, epoch, collator, micro_batch, seed)
         metrics["grad_norm"] = engine.step(learning_rate(config, step, total))

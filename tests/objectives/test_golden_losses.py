@@ -202,7 +202,7 @@ def test_napo() -> None:
 def test_alpha_dpo() -> None:
     """Gaps to the reference (1, 2): mean 1.5, std .5. Carried over, of weight .4: mean .4 x 1, std .4 x .5.
 
-    Weight .9 x .4 + .1 = .46; mean (.9 x .4 + .1 x 1.5) / .46 = .51 / .46 = 1.1086957; std (.9 x .2 + .1 x .5) / .46 = .5.
+    Weight .9 x .4 + .1 = .46; mean (.9 x .4 + .1 x 1.5) / .46 = .51 / .46 = 1.1086957; std .23 / .46 = .5.
     z = (-.2173913, 1.7826087), gamma = .5 + .25 z = (.4456522, .9456522).
     Log-prob gaps (1, 3) - gamma = (.5543478, 2.0543478): (softplus(-.5543478) + softplus(-2.0543478)) / 2 =
     (.4539040 + .1206025) / 2 = .2872532.

@@ -1,0 +1,50 @@
+"""The training stream through real Ray Data and Ray Train: the same for any number of workers, and after a resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from stream_recorder import ROWS, SIZE, STEPS, fingerprint
+
+from raypref.data.columns import write_shard
+
+CHECKOUT = Path(__file__).parent.parent.parent
+SHARD_ROWS = 7
+
+
+def test_workers_share_one_stream_and_a_resumed_run_goes_on_in_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    history = [rng.integers(0, 9, n).tolist() for n in rng.integers(1, 6, ROWS)]
+    table = pa.table({"example": np.arange(ROWS), "history": pa.array(history, pa.list_(pa.int32()))})
+    for i, start in enumerate(range(0, ROWS, SHARD_ROWS)):
+        write_shard(table.slice(start, SHARD_ROWS), tmp_path, "train", i)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYPREF_"))}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("stream_recorder.py")), str(tmp_path)],
+        env=environment | {"HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    seen = json.loads((tmp_path / "seen.json").read_text())
+
+    def steps(group: str) -> list[tuple[int, list[str]]]:
+        return [(epoch, [row for part in rows for row in part]) for epoch, rows in seen[group]]
+
+    alone = steps("1 from 0")
+    assert len(alone) == STEPS
+    assert all(len(set(rows)) == SIZE for _, rows in alone)
+    assert {epoch for epoch, _ in alone} == {0, 1}
+    assert {row for _, rows in alone for row in rows} <= set(fingerprint(table))  # what was stored, bit for bit
+    for workers in (2, 4):
+        assert [len(rows) for _, rows in seen[f"{workers} from 0"][0:1]] == [workers]
+        assert steps(f"{workers} from 0") == alone
+    assert steps("2 from 8") == alone[8:]
