@@ -115,6 +115,8 @@ def map_shards(
     todo = [(split, i) for split in splits for i in range(ExampleTable([table], split).shards)][:first]
     actors = max(1, min(len(todo), int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else _cores()))
     dataset = ray.data.from_items([{"split": s, "shard": i} for s, i in todo], override_num_blocks=len(todo))
+    # Ray warns of actors that may restart, and on one node there is nothing to move to.
+    restarts: dict[str, Any] = {} if len(ray.nodes()) > 1 else {"max_restarts": 0}
     counted = dataset.map_batches(
         remote.ShardActor,
         fn_constructor_args=(worker, arguments, max(1, _cores() // actors)),
@@ -122,6 +124,7 @@ def map_shards(
         compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=1,
         num_gpus=gpus,
+        **restarts,
     )
     return int(counted.sum("count"))  # type: ignore[arg-type]
 
