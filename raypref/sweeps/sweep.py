@@ -14,6 +14,7 @@ from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_chain
 from raypref.provenance import provenance
+from raypref.shortages import print_shortages
 from raypref.stages.chain import Chain
 from raypref.store import Store, digest, write_json
 from raypref.sweeps.options import SweepOptions
@@ -102,5 +103,6 @@ def _print_dry_run(
         console.print(f"  {trial.label:<40} {state:<6} {trial.chain.evaluate.address}", highlight=False, soft_wrap=True)
     stages = sum(not store.done(stage.address) for stage in shared.shared)
     console.print(
-        f"\nmissing: {stages} shared stage(s), {missing} of {len(planned)} trials; results: {folder}", highlight=False
+        f"\nto do: {stages} shared stage(s), {missing} of {len(planned)} trials; results: {folder}", highlight=False
     )
+    print_shortages(console, shared.config, store, missing)

@@ -99,4 +99,5 @@ def test_a_wider_space_runs_only_what_is_new(first: tuple[Path, subprocess.Compl
     home, _ = first
     wider = sweep(home, "--values", "0", "1", "2", "--dry-run")
     assert wider.returncode == 0
-    assert "missing: 0 shared stage(s), 1 of 3 trials" in wider.stdout
+    assert "to do: 0 shared stage(s), 1 of 3 trials" in wider.stdout
+    assert "missing: nothing" in wider.stdout
