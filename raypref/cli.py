@@ -19,6 +19,7 @@ USAGE = """usage: raypref COMMAND [options]
   run [options]          one run: prepare, fine-tune, align, evaluate
   collect FOLDER         gather a sweep's results again: tables, curves, answer
   objectives [NAME]      the objectives, or one in full
+  export RUN --to DIR    a run's model as a Hugging Face folder, with a card
   data COMMAND           list, download, show, audit and export data sets
 
 `raypref COMMAND --help` tells more.
@@ -76,6 +77,13 @@ def _collect(arguments: list[str]) -> int:
     return int(tyro.cli(collect, args=arguments, prog="raypref collect"))
 
 
+def _export(arguments: list[str]) -> int:
+    from raypref.commands.export import Export, export
+
+    export(tyro.cli(Export, args=arguments, prog="raypref export"), Console())
+    return 0
+
+
 def _objectives(arguments: list[str]) -> int:
     from raypref.commands.objectives import objectives
 
@@ -93,6 +101,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "submit": _submit,
     "run": _run,
     "collect": _collect,
+    "export": _export,
     "objectives": _objectives,
     "data": _data,
 }
