@@ -11,6 +11,7 @@ from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line,
 from raypref.shortages import print_shortages
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
+from raypref.stages.needs import memory_line
 from raypref.store import Store
 from raypref.sweeps.options import RunOptions, parse
 
@@ -33,6 +34,7 @@ def run(arguments: list[str]) -> int:
         print_plan(console, planned, store, origins, stages)
         console.print(f"each training stage asks for {resources_line(config)}", highlight=False)
         print_shortages(console, config, store, 1)
+        console.print(memory_line(planned, store), highlight=False)
         return 0
     store.check_space(DISK_PER_RUN)
     runner: Runner = InProcess(store)

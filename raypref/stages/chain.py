@@ -94,7 +94,8 @@ def chain(config: RunConfig) -> Chain:
     expert = reference = None
     policy = {**data, "sft": sft}
     if needs_reference(config.align):
-        reference = Stage("reference", name, {"splits": ["train", "validation"]}, policy)
+        compared = {"splits": ["train", "validation"], "model": config.align.reference}
+        reference = Stage("reference", name, compared, policy)
     if needs_expert(config.align):
         judged = {"recommender": whole["expert"], "splits": ["train", "validation"]}
         expert = Stage("expert", name, judged, {"prepare": prepare})

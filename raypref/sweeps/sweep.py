@@ -16,6 +16,7 @@ from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_cha
 from raypref.provenance import provenance
 from raypref.shortages import print_shortages
 from raypref.stages.chain import Chain
+from raypref.stages.needs import memory_line
 from raypref.store import Store, digest, write_json
 from raypref.sweeps.options import SweepOptions
 from raypref.sweeps.space import SweepConfig, Trial, default_setting, trials
@@ -94,7 +95,8 @@ def _print_dry_run(
 ) -> None:
     shared = planned[0].chain
     print_plan(console, shared, store, origins, shared.shared)
-    console.print(f"\ntrials, each asking for {resources_line(shared.config)}:", highlight=False)
+    console.print(f"\n{memory_line(shared, store)}", highlight=False)
+    console.print(f"trials, each asking for {resources_line(shared.config)}:", highlight=False)
     missing = 0
     for trial in planned:
         done = store.done(trial.chain.align.address) and store.done(trial.chain.evaluate.address)

@@ -95,8 +95,9 @@ def _trial(point: dict[str, Any], arguments: dict[int, dict[str, Any]]) -> None:
         what = str(error) if isinstance(error, UserError) else traceback.format_exc(limit=-3)
         write_json(path, record | {"status": "failed", "error": what, "ended": _now()})
         raise
-    record |= done_fields(facts) | {"seconds": round(time.time() - started, 2), "ended": _now()}
-    write_json(path, record)
+    ended = time.time()
+    record |= done_fields(facts) | {"seconds": round(ended - started, 2), "ended": _now()}
+    write_json(path, record | overhead(record, facts, started, ended))
     validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
     tune.report({METRIC: validation["exact_hr@1"]})
 
@@ -155,6 +156,20 @@ def done_fields(facts: dict[str, Any]) -> dict[str, Any]:
         "peak_memory_gb": facts["align"]["peak_memory_gb"],
         "metrics": {split: facts["evaluate"][split] for split in ("validation", "test") if split in facts["evaluate"]},
     }
+
+
+def overhead(record: dict[str, Any], facts: dict[str, Any], started: float, ended: float) -> dict[str, Any]:
+    """Seconds of a trial outside the training loop and the evaluation: in all, before the first step, after the last.
+
+    Before: Ray's group of workers, imports, the model and the first batch. After: the end of the group, reports. What
+    is left lies between the stages: the aligned model is written and loaded. A resumed trial has no such parts.
+    """
+    align, evaluate = facts["align"], facts["evaluate"]
+    outside = {"overhead_seconds": round(record["seconds"] - align["train_seconds"] - evaluate["evaluate_seconds"], 2)}
+    if align.get("began", 0) > started:
+        outside["start_seconds"] = round(align["began"] - started, 2)
+        outside["end_seconds"] = round(ended - evaluate["finished"], 2)
+    return outside
 
 
 def finished_before(trial: Trial, store: Store, folder: Path) -> dict[str, Any] | None:

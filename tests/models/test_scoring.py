@@ -25,7 +25,8 @@ from transformers import (
 )
 
 from raypref.errors import UserError
-from raypref.models.scoring import TitleScorer, title_batch
+from raypref.models.layout import Rows, title_batch
+from raypref.models.scoring import TitleScorer
 
 VOCABULARY, PAD, END = 50, 0, 1
 WINDOW = 9  # shorter than most prompts, so that a window that is ignored or counted wrongly shows
@@ -118,13 +119,26 @@ def gradients(model: Any, logps: Tensor) -> dict[str, Tensor]:
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad and p.grad is not None}
 
 
+WITHOUT_SDPA = ("gemma2",)  # soft-capped attention: transformers takes the eager one
+WITHOUT_NAMES = ("gpt2",)  # its modules are called otherwise
+LAYOUTS = {"apart": Rows(), "packed": Rows(packed=True), "padded": Rows(packed=True, multiple=64)}
+
+
 @pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("attention", ["dense", "documents"])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "ignore:fan_in_fan_out")
-def test_titles_score_as_if_each_stood_alone(family: str, lora: bool) -> None:
+def test_titles_score_as_if_each_stood_alone(family: str, attention: Any, layout: str, lora: bool) -> None:
     model = make_model(family, lora)
     prompts, titles = questions(20)
-    shared = TitleScorer(model)(title_batch(prompts, titles, PAD))
+    if attention == "documents" and family in (*WITHOUT_SDPA, *WITHOUT_NAMES):
+        with pytest.raises(UserError, match="no attention 'documents'"):
+            TitleScorer(model, attention)
+        return
+    scorer = TitleScorer(model, attention)
+    assert scorer.trimmed == (family not in WITHOUT_NAMES)
+    shared = scorer(title_batch(prompts, titles, PAD, LAYOUTS[layout]))
     alone = naive(model, prompts, titles)
     torch.testing.assert_close(shared.double(), alone, rtol=1e-5, atol=0)
     assert float(alone.detach().std()) > 1  # titles differ, so equality says something
