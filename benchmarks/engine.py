@@ -255,6 +255,7 @@ class Trl:
                 train_dataset=Dataset.from_dict(pair), processing_class=train_tokenizer(["a b c d"], 300),
             )  # fmt: skip
         self.trainer.create_optimizer()
+        self.trainer.current_gradient_accumulation_steps = 1  # `train` sets it, which is not called here
         pairs = sequences(case.sizes, 1).transpose(0, 1).flatten(0, 1)  # chosen of all examples, then rejected
         completion = torch.zeros_like(pairs)
         completion[:, case.sizes.prompt :] = 1
@@ -314,6 +315,7 @@ def held() -> tuple[float, float]:
 def peak_memory(case: Case, negatives: int, name: str) -> float:
     """MB that a variant's model and two steps take at their peak, in this process, which does nothing else."""
     on_gpu = torch.cuda.is_available()
+    VARIANTS[name](replace(case, shape="tiny", batch=None), negatives).step()  # what is imported at the first step
     before = held()[0]
     variant = VARIANTS[name](case, negatives)
     variant.step()

@@ -109,9 +109,8 @@ def main() -> None:
             "of_all": round(whole, 1),
             "over_sweep": round(whole / found["sweep"]["wall_seconds"], 2),
         }
-        print(
-            f"{len(options.values)} independent runs take {found['independent']['over_sweep']} times the sweep (wanted: {WANTED})"
-        )
+        ratio = found["independent"]["over_sweep"]
+        print(f"{len(options.values)} independent runs take {ratio} times the sweep (wanted: {WANTED})")
     print(f"the sweep takes {found['sweep']['over_parts']:+.1%} over its parts (allowed: {ALLOWED:+.0%})")
     if options.write:
         options.write.parent.mkdir(parents=True, exist_ok=True)
