@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -27,6 +27,9 @@ from raypref.models.scoring import TitleScorer
 
 MOMENTS = 8  # bytes a trained weight: Adam's two running means in float32
 GRADIENT = 4
+HEAP = 1.23
+"""What glibc's heap takes for each byte of tensors that come and go: 1.16 and 1.32 measured, all weights and LoRA. (With
+MALLOC_TRIM_THRESHOLD_ set it is 0.93, but each tensor is then new memory, which takes time.)"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,19 @@ class Live(TorchDispatchMode):
         self.now -= size
 
 
+def _onto_cpu(model: nn.Module) -> None:
+    """Replace tensors of the meta device, which has no kernels to choose from, by ones that claim to be the CPU's."""
+    made: dict[int, Tensor] = {}  # tied weights stay tied
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, old in held.items():
+                if old is not None and id(old) not in made:
+                    new = torch.empty(old.shape, dtype=old.dtype)
+                    made[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+                if old is not None:
+                    held[name] = made[id(old)]  # type: ignore[assignment]
+
+
 def predict(
     model: ModelConfig, vocabulary: int, resources: ResourceConfig, prompts: Sequence[int], title: int, titles: int
 ) -> Peak:
@@ -85,8 +101,10 @@ def predict(
         prompts: tokens of each prompt of a micro-batch. title: of each title, end token included. titles: 1 + K.
     """
     world, stage = resources.workers, resources.zero_stage if resources.engine == "deepspeed" else 0
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with torch.device("meta"):
         policy: Any = backbone.skeleton(model, vocabulary).train()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        _onto_cpu(policy)
         trained = [p for p in policy.parameters() if p.requires_grad]
         weights = sum(p.numel() * p.element_size() for p in policy.parameters())
         count = sum(p.numel() for p in trained)
@@ -110,5 +128,6 @@ def predict(
     kept = gradients // shared["gradients"]
     # The backward pass counts the gradients that have come so far; the step holds all of them and a square root.
     root = count * GRADIENT if torch.cuda.is_available() else max(p.numel() for p in trained) * GRADIENT
-    total = held + optimizer + max(live.most, kept + root // shared["optimizer"])
-    return Peak(held, optimizer, kept, live.most - min(at_end, gradients), total)
+    most = round(live.most * (1.0 if torch.cuda.is_available() else HEAP))
+    total = held + optimizer + max(most, kept + root // shared["optimizer"])
+    return Peak(held, optimizer, kept, most - min(at_end, gradients), total)
