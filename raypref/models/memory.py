@@ -28,7 +28,7 @@ from raypref.models.scoring import TitleScorer
 MOMENTS = 8  # bytes a trained weight: Adam's two running means in float32
 GRADIENT = 4
 HEAP = 1.23
-"""What glibc's heap takes for each byte of tensors that come and go: 1.16 and 1.32 measured, all weights and LoRA. (With
+"""What glibc's heap takes for each byte of tensors that come and go: 1.16 measured, with LoRA 1.32. (With
 MALLOC_TRIM_THRESHOLD_ set it is 0.93, but each tensor is then new memory, which takes time.)"""
 
 
