@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
         print_plan(console, planned, store, origins, stages)
         console.print(f"each training stage asks for {resources_line(config)}", highlight=False)
         print_shortages(console, config, store, 1)
-        console.print(memory_line(planned, store), highlight=False)
+        console.print(memory_line(planned, store), highlight=False, soft_wrap=True)
         return 0
     store.check_space(DISK_PER_RUN)
     runner: Runner = InProcess(store)

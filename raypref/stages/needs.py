@@ -59,7 +59,7 @@ def memory_line(run: Chain, store: Store) -> str:
         peak = alignment_peak(run, store)
     except UserError as error:
         return f"memory of a worker: not known, {error.what}"
-    parts = ", ".join(f"{name} {getattr(peak, name) / GB:.2f}" for name in ("weights", "optimizer", "activations"))
+    parts = ", ".join(f"{name} {getattr(peak, name) / GB:.3f}" for name in ("weights", "optimizer", "activations"))
     line = f"memory of a worker in alignment: {peak.total / GB:.2f} GB at the peak ({parts})"
     if resources.gpus_per_worker:
         if not torch.cuda.is_available():

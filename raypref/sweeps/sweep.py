@@ -95,7 +95,7 @@ def _print_dry_run(
 ) -> None:
     shared = planned[0].chain
     print_plan(console, shared, store, origins, shared.shared)
-    console.print(f"\n{memory_line(shared, store)}", highlight=False)
+    console.print(f"\n{memory_line(shared, store)}", highlight=False, soft_wrap=True)
     console.print(f"trials, each asking for {resources_line(shared.config)}:", highlight=False)
     missing = 0
     for trial in planned:
