@@ -275,14 +275,15 @@ class Trl:
 VARIANTS: dict[str, Callable[[Case, int], Any]] = {"published": Published, "trl": Trl, "ours": Ours}
 
 
-def timed(step: Callable[[], float]) -> float:
+def timed(step: Callable[[], float]) -> tuple[float, float]:
+    """Seconds of a step: by the wall's clock, and of this process's cores, which other work on the machine spares."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     step()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - used
 
 
 def side_by_side(case: Case, negatives: int, names: list[str], repeats: int) -> dict[str, dict[str, Any]]:
@@ -292,14 +293,14 @@ def side_by_side(case: Case, negatives: int, names: list[str], repeats: int) -> 
     for name, loss in losses.items():  # the first step's is log(1 + K) for all
         if abs(loss - losses[names[-1]]) > (0.1 if torch.cuda.is_available() else 1e-3) * abs(loss):
             raise SystemExit(f"{name} has another loss at step {WARM_UP}: {losses}")
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for _ in range(repeats):
         for name, variant in made.items():
             seconds[name].append(timed(variant.step))
     found = {
-        name: {"seconds": round(statistics.median(s), 5), "all_seconds": [round(x, 5) for x in s],
-               "tokens": made[name].tokens, "loss": losses[name]}
-        for name, s in seconds.items()
+        name: {"seconds": round(statistics.median(wall), 5), "all_seconds": [round(x, 5) for x in wall],
+               "cpu_seconds": round(statistics.median(cpu), 5), "tokens": made[name].tokens, "loss": losses[name]}
+        for name, (wall, cpu) in ((name, tuple(zip(*pairs))) for name, pairs in seconds.items())
     }  # fmt: skip
     if "ours" in made:
         found["ours"]["reference_seconds"] = round(made["ours"].reference_seconds, 4)
@@ -391,7 +392,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             own = ours[row["negatives"]]
             # the median over pairs of steps that ran one after the other
             speed = statistics.median(a / b for a, b in zip(row["all_seconds"], own["all_seconds"]))
-            entry = {"time": round(speed, 2)}
+            entry = {"time": round(speed, 2), "cpu_time": round(row["cpu_seconds"] / own["cpu_seconds"], 2)}
             if "peak_mb" in row and "peak_mb" in own:
                 entry["memory"] = round(row["peak_mb"] / own["peak_mb"], 2)
             ratios[f"{row['variant']} K={row['negatives']}"] = entry
