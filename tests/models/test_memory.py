@@ -108,7 +108,8 @@ def test_what_makes_a_step_smaller_is_predicted_so() -> None:
         stage: predicted(MODEL, ResourceConfig(engine="deepspeed", zero_stage=stage, workers=4), PROMPTS, TITLE, TITLES)  # type: ignore[arg-type]
         for stage in (0, 1, 2, 3)
     }
-    assert zero[0].total > zero[1].total > zero[2].total > zero[3].total
+    # The peak lies where the backward pass begins: sharded gradients, ZeRO-2, make what follows smaller.
+    assert zero[0].total > zero[1].total >= zero[2].total > zero[3].total
     assert zero[3].weights == full.weights // 4
     assert zero[2].gradients == full.gradients // 4
     adapter = predicted(ScratchModel.model_validate(MODEL.model_dump() | {"lora": LORA}), TORCH, PROMPTS, TITLE, TITLES)
