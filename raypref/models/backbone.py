@@ -159,7 +159,7 @@ def save(model: Policy, folder: Path) -> None:
     model.save_pretrained(str(folder))
 
 
-def _llama(config: ScratchModel, vocabulary: int, **special: int) -> LlamaConfig:
+def _llama(config: ScratchModel, vocabulary: int, **special: Any) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=config.hidden_size,

@@ -134,8 +134,8 @@ def title_batch(
         row = start // length
         spans.append(Span(row, start - row * length, start - row * length + n, end - row * length))
     lengths = [[len(ids) for ids in prompt_titles] for prompt_titles in titles]
-    return TitleBatch(
-        *(torch.from_numpy(a.reshape(rows, length)) for a in (input_ids, positions, segments, documents)),
-        *(torch.tensor(a, dtype=torch.long) for a in (places, place, label, title, lengths)),
-        spans=tuple(spans),
-    )
+    by_token = (torch.from_numpy(a.reshape(rows, length)) for a in (input_ids, positions, segments, documents))
+    by_place = (torch.tensor(a, dtype=torch.long) for a in (places, place, label, title, lengths))
+    tables: list[Tensor] = [*by_token, *by_place]
+    names = (field.name for field in fields(TitleBatch) if field.name != "spans")
+    return TitleBatch(**dict(zip(names, tables)), spans=tuple(spans))

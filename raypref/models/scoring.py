@@ -131,7 +131,7 @@ class TitleScorer(nn.Module):
             (chosen,) = torch.nonzero((batch.place >= first) & (batch.place < first + size), as_tuple=True)
             order.append(chosen)
             given = (hidden[first : first + size], batch.place[chosen] - first, batch.label[chosen])
-            parts.append(checkpoint(chunk, *given, use_reentrant=False))  # type: ignore[arg-type]
+            parts.append(checkpoint(chunk, *given, use_reentrant=False))
         return torch.cat(parts)[torch.argsort(torch.cat(order))]
 
     def _causal_lm(self) -> Any:
