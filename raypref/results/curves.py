@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from raypref.errors import UserError
 from raypref.results.collect import Collection
-from raypref.results.labels import math_symbol, metric_label, rows_of, symbol, value_text
-from raypref.results.settings import same, summary
+from raypref.results.labels import math_symbol, metric_label, rows_of, same, symbol, value_text
+from raypref.results.settings import summary
 from raypref.store import digest
 
 METRICS = ("generated_hr@1", "valid_ratio")

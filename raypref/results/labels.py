@@ -63,6 +63,15 @@ def setting_text(params: Mapping[str, Any], sweep: Mapping[str, Any] | None = No
     return " ".join(f"{symbol(key, sweep)}={value_text(value)}" for key, value in params.items())
 
 
+def same(value: Any, other: Any) -> bool:
+    """Values of a swept key, whether read from JSON or from a column of text."""
+    if isinstance(value, str) or isinstance(other, str):
+        return str(value).lower() == str(other).lower()
+    if value is None or other is None:
+        return value is other
+    return bool(math.isclose(float(value), float(other), rel_tol=1e-12))
+
+
 def metric_label(metric: str) -> str:
     return METRICS.get(metric, metric)
 
