@@ -57,7 +57,7 @@ class Board:
 @contextmanager
 def open_board(label: str, tags: dict[str, str]) -> Iterator[None]:
     """A board, an actor of name `label`, for as long as the trial runs."""
-    board: Any = ray.remote(num_cpus=0)(Board).options(name=label).remote(tags)  # type: ignore[attr-defined]
+    board: Any = ray.remote(num_cpus=0)(Board).options(name=label).remote(tags)
     try:
         yield
     finally:
