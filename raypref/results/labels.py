@@ -20,6 +20,7 @@ METRICS = {
     "valid_ratio_contains": "ValidRatio (contains)",
 }
 """Short names. All of these are means of values between 0 and 1."""
+COSTS = {"train_seconds": "training time (s)", "peak_memory_gb": "peak memory (GB)"}
 
 
 def symbol(key: str, sweep: Mapping[str, Any] | None = None) -> str:
@@ -73,7 +74,7 @@ def same(value: Any, other: Any) -> bool:
 
 
 def metric_label(metric: str) -> str:
-    return METRICS.get(metric, metric)
+    return METRICS.get(metric) or COSTS.get(metric, metric)
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
