@@ -14,15 +14,21 @@ from typing import Any
 import ray
 from ray.util.metrics import Gauge
 
+from raypref.results.labels import value_text
 from raypref.sweeps.metric_names import METRICS, shown_as
-from raypref.sweeps.space import SweepConfig, Trial
+from raypref.sweeps.space import METHOD_KEY, SweepConfig, Trial
 
 
 def tags_of(trial: Trial, sweep: str) -> dict[str, str]:
-    """What tells a trial's series from others: its name, method, seed, and the value of each swept key."""
-    named = {"trial": trial.label, "sweep": sweep, "method": trial.method, "seed": str(trial.seed)}
-    swept = {tag_name(key): f"{v:g}" if isinstance(v, float) else str(v) for key, v in trial.params.items()}
-    return {**swept, **named}
+    """What tells a trial's series from others: its name, method, seed, and the value of each swept key.
+
+    Ray's metrics take ASCII alone, so the name says `lambda`, not `λ`.
+    """
+    swept = {tag_name(key): value_text(value) for key, value in trial.params.items()}
+    shown = [f"{name}={value}" for name, value in swept.items() if name != tag_name(METHOD_KEY)]
+    label = " ".join([trial.method, *shown, f"seed={trial.seed}"])
+    tags = {**swept, "trial": label, "sweep": sweep, "method": trial.method, "seed": str(trial.seed)}
+    return {name: text.encode("ascii", "backslashreplace").decode() for name, text in tags.items()}
 
 
 def tag_name(key: str) -> str:

@@ -85,11 +85,13 @@ def _run(
     console: Console,
 ) -> None:
     from raypref.sweeps import runtime  # must precede any other import of ray
+    from raypref.sweeps.mirrors import Mirror
     from raypref.sweeps.queue import TrialQueue
     from raypref.sweeps.study import Study
     from raypref.sweeps.tuning import concurrency, run_trials, scheduler, threads_per_worker, write_order
 
-    scheduler(sweep, base)  # what it refuses must be known before the shared stages run
+    scheduler(sweep, base)  # what this and the mirrors refuse must be known before the shared stages run
+    mirrors = [Mirror(kind, folder, store) for kind in options.mirror]
     say: Callable[[str], None] = lambda line: console.print(line, highlight=False, soft_wrap=True)  # noqa: E731
     concurrent = 1
 
@@ -114,7 +116,7 @@ def _run(
 
     finished = FinishedTrials(sweep)
     with LiveTable(console, queue.left) as live:
-        listeners.all = [live, finished]
+        listeners.all = [live, finished, *mirrors]
         run_trials(queue, f"{folder.name}-{int(time.time())}", concurrent, options.verbose)
 
 
