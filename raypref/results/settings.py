@@ -13,7 +13,7 @@ import pandas as pd
 
 from raypref.results.collect import SFT, Collection
 from raypref.results.crossed import SeedSpread, crossed_test, seed_spread
-from raypref.results.labels import confined, setting_text
+from raypref.results.labels import confined, same, setting_text
 from raypref.results.statistics import (
     Test,
     holm,
@@ -65,15 +65,6 @@ def sft_setting(collection: Collection) -> Setting | None:
 def is_default(collection: Collection, params: Mapping[str, Any]) -> bool:
     default = collection.sweep.get("default")
     return isinstance(default, dict) and all(k in default and same(v, default[k]) for k, v in params.items())
-
-
-def same(value: Any, other: Any) -> bool:
-    """Values of a swept key, whether read from JSON or from a column of text."""
-    if isinstance(value, str) or isinstance(other, str):
-        return str(value).lower() == str(other).lower()
-    if value is None or other is None:
-        return value is other
-    return bool(math.isclose(float(value), float(other), rel_tol=1e-12))
 
 
 @functools.lru_cache(maxsize=16)

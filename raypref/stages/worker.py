@@ -43,7 +43,9 @@ class Surroundings:
     stream: Callable[[], ReadTables] | None = None
     """Gives the training table's reader; None reads the shards from the store."""
     report: Callable[[dict[str, Any]], None] = lambda metrics: None
-    """Called on every worker alike."""
+    """Called on every worker alike, at each validation."""
+    watch: Callable[[dict[str, Any]], None] = lambda metrics: None
+    """Called on every worker after each step."""
 
 
 def run_stages(chain: Chain, stages: list[Stage], around: Surroundings) -> dict[str, Any]:
@@ -98,6 +100,7 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
         scratch=scratch,
         checkpoint_every=resources.checkpoint_every,
         report=around.report,
+        watch=around.watch,
     )
     if around.rank == 0:
         with store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):

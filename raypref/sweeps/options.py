@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from pydantic import ValidationError
@@ -27,12 +27,12 @@ class RunOptions:
     """Options that every command with a config has."""
 
     preset: str = "tiny"
-    """Settings to start from: tiny, llama3-8b-lora or qwen2.5-7b-lora."""
+    """Settings to start from: tiny, smoke, scratch, llama3-8b-lora or qwen2.5-7b-lora."""
     config: Path | None = None
     """A YAML file over the preset."""
     dataset: str | None = None
     """Kind of data source (generated, ml-100k, csv ...); its options are --data.source.*"""
-    objective: str | None = None
+    objective: Annotated[str | None, tyro.conf.arg(aliases=("--method",))] = None
     """Name of the objective (recpo, sdpo, dpo ...); its options are --align.objective.*"""
     root: Path = dataclasses.field(default_factory=lambda: Path(os.environ.get("RAYPREF_ROOT", DEFAULT_ROOT)))
     """Folder of all results, shared by all nodes of a cluster; default: $RAYPREF_ROOT, else ~/raypref-results."""
@@ -50,6 +50,20 @@ class SweepOptions(RunOptions):
     """Values of the swept key instead of those of the YAML file (for sweeps over one key)."""
     seeds: int | None = None
     """Repetitions of each setting instead of those of the YAML file."""
+    search: Literal["grid", "random", "tpe", "gp", "nsga2"] | None = None
+    """How settings are chosen, instead of the YAML file's way."""
+    trials: int | None = None
+    """Settings in all that a search may try, earlier ones included; a grid has as many as it has."""
+    add_trials: int = 0
+    """Settings to try on top of all that were tried before."""
+    pruner: Literal["none", "asha", "median"] | None = None
+    """End trials that validate badly before their time; not for grids."""
+    limit: int | None = None
+    """Only the first so many settings, the default one first: to try a sweep out."""
+    storage: str | None = None
+    """URL of a database for the Optuna study; default: a journal file in the sweep's folder."""
+    mirror: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Write finished trials there too; each needs its package (pip install 'raypref[tensorboard]' ...)."""
 
 
 def parse(
@@ -92,7 +106,7 @@ def parse(
 
 
 def _prescan(options: type[Options], arguments: list[str]) -> tuple[Any, list[str]]:
-    wanted = ("--preset", "--config", "--dataset", "--objective")
+    wanted = ("--preset", "--config", "--dataset", "--objective", "--method")
     kept: list[str] = []
     for i, argument in enumerate(arguments):
         if argument in wanted:

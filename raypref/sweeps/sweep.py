@@ -14,19 +14,41 @@ from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_chain
 from raypref.provenance import provenance
+from raypref.results.labels import symbol
 from raypref.shortages import print_shortages
 from raypref.stages.chain import Chain
 from raypref.stages.needs import memory_line
 from raypref.store import Store, digest, write_json
 from raypref.sweeps.options import SweepOptions
-from raypref.sweeps.space import SweepConfig, Trial, default_setting, trials
+from raypref.sweeps.space import (
+    Range,
+    SweepConfig,
+    Trial,
+    Value,
+    check_ends,
+    contains,
+    default_setting,
+    grid,
+    trials,
+    with_default_first,
+)
 from raypref.sweeps.table import LiveTable
+from raypref.sweeps.trial_records import read_record, read_records
 
 
 def sweep_folder(sweep: SweepConfig, base: RunConfig, store: Store) -> Path:
     """One folder for a question asked of one base config: a wider space or more seeds extend it."""
     asked = {"base": dump(base) | {"resources": None}, "keys": sorted(sweep.space)}
     return store.root / "sweeps" / f"{sweep.name}-{base.name}-{digest(asked)}"
+
+
+def settings_of(sweep: SweepConfig, base: RunConfig, folder: Path) -> list[dict[str, Value]]:
+    """The settings that are known before anything runs, the default one first: a grid's, or those tried before."""
+    if sweep.search == "grid":
+        return grid(sweep, base)
+    check_ends(sweep, base)
+    tried = [record["params"] for record in read_records(folder) if isinstance(record.get("params"), dict)]
+    return with_default_first(default_setting(sweep, base), (params for params in tried if contains(sweep, params)))
 
 
 def run_sweep(
@@ -37,47 +59,113 @@ def run_sweep(
     Ray is started only where there is something to compute.
     """
     store = Store(options.root)
-    planned = trials(sweep, base)
     folder = sweep_folder(sweep, base, store)
-    shared = planned[0].chain
+    settings = settings_of(sweep, base, folder)
+    if options.limit is not None:
+        settings = settings[: options.limit]
+        sweep = sweep.model_copy(update={"trials": min(sweep.trials, options.limit)})
+    if options.add_trials:
+        sweep = sweep.model_copy(update={"trials": len(settings) + options.add_trials})
+    planned = trials(sweep, base, settings)
     if options.dry_run:
         _print_dry_run(console, sweep, planned, store, origins, folder)
         return None
     store.check_space(DISK_PER_RUN * (1 + len(planned)) // 4)
-    from raypref.sweeps import runtime
-    from raypref.sweeps.tuning import concurrency, finished_before, run_trials
-
-    console.print(f"{sweep.question}\n{len(planned)} trials; results under {folder}", highlight=False)
-    write_json(folder / "sweep.json", _account(sweep, base, shared))
-    todo = [trial for trial in planned if finished_before(trial, store, folder) is None]
-    # By address: one stage serves all trials, unless the sweep varies something before alignment.
-    needed = {str(stage.address): (trial.chain, stage) for trial in planned for stage in trial.chain.shared}
-    if todo or any(not store.done(stage.address) for _, stage in needed.values()):
-        runtime.connect(options.verbose)
-    from raypref.stages.on_ray import OnRay
-
-    say: Callable[[str], None] = lambda line: console.print(line, highlight=False, soft_wrap=True)  # noqa: E731
-    runner = OnRay(store)
-    for run, stage in needed.values():
-        run_chain(run, [stage], store, runner, say)
-    started = time.time()
-    if todo:
-        concurrent = min(concurrency(base), len(todo))
-        say(f"trials    {len(planned) - len(todo)} done before, {len(todo)} to run, {concurrent} at a time")
-        with LiveTable(console, len(todo)) as live:
-            run_trials(todo, store, folder, f"{folder.name}-{int(started)}", concurrent, options.verbose, live.ended)
-    else:
-        say(f"trials    all {len(planned)} done before")
+    console.print(f"{sweep.question}\nresults under {folder}", highlight=False, soft_wrap=True)
+    write_json(folder / "sweep.json", _account(sweep, base, planned[0].chain))
+    _run(sweep, base, planned, store, folder, options, console)
     return folder
 
 
-def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, Any]:
-    from raypref.sweeps.space import symbol
+def _run(
+    sweep: SweepConfig,
+    base: RunConfig,
+    planned: list[Trial],
+    store: Store,
+    folder: Path,
+    options: SweepOptions,
+    console: Console,
+) -> None:
+    from raypref.sweeps import runtime  # must precede any other import of ray
+    from raypref.sweeps.mirrors import Mirror
+    from raypref.sweeps.queue import TrialQueue
+    from raypref.sweeps.study import Study
+    from raypref.sweeps.tuning import concurrency, run_trials, scheduler, threads_per_worker, write_order
 
+    scheduler(sweep, base)  # what this and the mirrors refuse must be known before the shared stages run
+    mirrors = [Mirror(kind, folder, store) for kind in options.mirror]
+    say: Callable[[str], None] = lambda line: console.print(line, highlight=False, soft_wrap=True)  # noqa: E731
+    concurrent = 1
+
+    def prepare(trial: Trial) -> None:
+        write_order(trial, store, folder, sweep, threads_per_worker(base, concurrent))
+        _run_shared([trial], store, say, only_missing=True)
+
+    study = Study(sweep, folder, options.storage)
+    listeners = Listeners()
+    queue = TrialQueue(sweep, base, planned, study, store, folder, listeners, prepare)
+    needed = [trial for trial in planned if trial in queue.waiting] or planned[:1]
+    missing = any(not store.done(stage.address) for trial in needed for stage in trial.chain.shared)
+    if queue.left or missing:
+        runtime.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
+        concurrent = max(1, min(concurrency(base), queue.left))
+    _run_shared(needed, store, say)
+    if not queue.left:
+        say(f"trials    all {queue.done_before} done before")
+        return
+    say(f"trials    {queue.done_before} done before, {queue.left} to run, {concurrent} at a time")
+    from raypref.sweeps.board import FinishedTrials
+
+    finished = FinishedTrials(sweep)
+    with LiveTable(console, queue.left) as live:
+        listeners.all = [live, finished, *mirrors]
+        run_trials(queue, f"{folder.name}-{int(time.time())}", concurrent, options.verbose)
+
+
+class Listeners:
+    """Tells several of the trials as they go."""
+
+    def __init__(self) -> None:
+        self.all: list[Any] = []
+
+    def started(self, trial: Trial) -> None:
+        for listener in self.all:
+            listener.started(trial)
+
+    def ended(self, trial: Trial, record: dict[str, Any]) -> None:
+        for listener in self.all:
+            listener.ended(trial, record)
+
+
+def _run_shared(planned: list[Trial], store: Store, say: Callable[[str], None], only_missing: bool = False) -> None:
+    """The stages before alignment, by address: one serves all trials, unless the sweep varies something before it."""
+    from raypref.stages.on_ray import OnRay
+
+    runner = OnRay(store)
+    needed = {str(stage.address): (trial.chain, stage) for trial in planned for stage in trial.chain.shared}
+    for run, stage in needed.values():
+        if only_missing and store.done(stage.address):
+            continue
+        run_chain(run, [stage], store, runner, say)
+
+
+def _metadata(base: RunConfig) -> dict[str, str]:
+    """What the dashboard's job page says of a sweep."""
+    return {
+        "method": base.align.objective.name,
+        "dataset": base.data.source.kind,
+        "preset": base.name,
+        "git": str(provenance()["git"]),
+    }
+
+
+def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, Any]:
     return {
         "name": sweep.name,
         "question": sweep.question,
-        "space": {key: list(values) for key, values in sweep.space.items()},
+        "search": sweep.search,
+        "metrics": list(sweep.metrics),
+        "space": {k: v.model_dump() if isinstance(v, Range) else list(v) for k, v in sweep.space.items()},
         "symbols": {key: symbol(key) for key in sweep.space},
         "seeds": list(range(sweep.seeds)),
         "default": default_setting(sweep, base),
@@ -101,10 +189,16 @@ def _print_dry_run(
     for trial in planned:
         done = store.done(trial.chain.align.address) and store.done(trial.chain.evaluate.address)
         missing += not done
-        state = "done" if done else "to do"
+        state = "done" if done else read_record(folder, trial).get("status", "to do").replace("running", "to do")
         console.print(f"  {trial.label:<40} {state:<6} {trial.chain.evaluate.address}", highlight=False, soft_wrap=True)
-    stages = sum(not store.done(stage.address) for stage in shared.shared)
+    unproposed = 0 if sweep.search == "grid" else max(0, sweep.trials - len(planned) // sweep.seeds)
+    if unproposed:
+        console.print(f"  and {unproposed} settings that {sweep.search} will propose, {sweep.seeds} seed(s) each")
+    missing += unproposed * sweep.seeds
+    stages = len({str(s.address) for t in planned for s in t.chain.shared if not store.done(s.address)})
+    total = len(planned) + unproposed * sweep.seeds
     console.print(
-        f"\nto do: {stages} shared stage(s), {missing} of {len(planned)} trials; results: {folder}", highlight=False
-    )
+        f"\nto do: {stages} shared stage(s), {missing} of {total} trials; results: {folder}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
     print_shortages(console, shared.config, store, missing)

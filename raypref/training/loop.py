@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -70,6 +71,7 @@ def train(
     scratch: Path,
     checkpoint_every: int = 200,
     report: Report = lambda metrics: None,
+    watch: Report = lambda metrics: None,
 ) -> dict[str, Any]:
     """Minimize `task` and leave the kept weights in `scratch/kept`; goes on where a killed attempt stopped.
 
@@ -78,6 +80,7 @@ def train(
         micro_batches: how the global batch goes through the model.
         scratch: folder for checkpoints, `metrics.jsonl` and `validation.jsonl`, shared by all workers.
         report: called on every worker at each validation.
+        watch: called on every worker after each step.
 
     Returns:
         facts for the manifest: steps, best step, validation metrics, seconds.
@@ -87,7 +90,7 @@ def train(
     validate_at = {math.ceil(total * (i + 1) / config.validations) for i in range(config.validations)}
     progress = Progress(scratch, engine, task)
     batches = global_batches(read, config.global_batch, config.seed, progress.step, steps_per_epoch)
-    started = time.perf_counter()
+    started = last = time.perf_counter()
     validated: dict[str, float] = {}
     while progress.step < total:
         step = progress.step
@@ -101,11 +104,17 @@ def train(
             raise Diverged(step, metrics)
         progress.step += 1
         progress.log("metrics", {"step": step, "lr": learning_rate(config, step, total), "epoch": epoch, **metrics})
+        before, last = last, time.perf_counter()
+        watch(
+            {"step": progress.step, **metrics, "tokens_per_second": prompt_tokens(own) * engine.world / (last - before)}
+        )
         if progress.step in validate_at:
             engine.train(False)
             validated = validator(engine, task)
             progress.validated(validated, config.keep)
-            report({"step": progress.step, **metrics, **{f"validation_{k}": v for k, v in validated.items()}})
+            seen = {f"validation_{k}": v for k, v in validated.items()}
+            report({"step": progress.step, "share": progress.step / total, **metrics, **seen})
+            watch(seen)
         if progress.step % checkpoint_every == 0 and progress.step < total:
             progress.save()  # after the validation: a resumed run must know which weights it has kept
     if config.keep == "last" or not validate_at:
@@ -173,6 +182,11 @@ def _gradients_of_whole_batch(
     sums = MetricSums()
     sums.add(output, weights)
     return sums.means(reduce=False)
+
+
+def prompt_tokens(table: pa.Table) -> int:
+    """Tokens of a table's prompts, without titles and padding."""
+    return pc.sum(pc.list_value_length(table["prompt_ids"])).as_py() or 0
 
 
 def planned_steps(config: TrainingConfig, examples: int) -> int:
