@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -18,6 +20,7 @@ USAGE = """usage: raypref COMMAND [options]
   plot FOLDER            draw a sweep's figures again from its collected tables alone
   dashboard              what Ray's dashboard shows of a sweep, and how to set up Prometheus and Grafana
   objectives [NAME]      the objectives, or one in full
+  export RUN --to DIR    a run's model as a Hugging Face folder, with a card
   data COMMAND           list, download, show, audit and export data sets
 
 `raypref COMMAND --help` tells more.
@@ -40,6 +43,9 @@ def main() -> None:
     except UserError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(2)
+    except BrokenPipeError:  # the reader of our output, `head` say, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing it at exit fails once more
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def _submit(arguments: list[str]) -> int:
@@ -73,6 +79,13 @@ def _dashboard(arguments: list[str]) -> int:
     return int(tyro.cli(dashboard, args=arguments, prog="raypref dashboard"))
 
 
+def _export(arguments: list[str]) -> int:
+    from raypref.commands.export import Export, export
+
+    export(tyro.cli(Export, args=arguments, prog="raypref export"), Console())
+    return 0
+
+
 def _objectives(arguments: list[str]) -> int:
     from raypref.commands.objectives import objectives
 
@@ -92,6 +105,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "collect": _collect,
     "plot": _plot,
     "dashboard": _dashboard,
+    "export": _export,
     "objectives": _objectives,
     "data": _data,
 }

@@ -43,7 +43,7 @@ def data_config(name: str, path: Path | None = None, cut: CutConfig | None = Non
     return DataConfig(source=source, **dict(cut or CutConfig()))
 
 
-def list_sets(console: Console | None = None) -> None:
+def list_sets(console: tyro.conf.Suppress[Console | None] = None) -> None:
     """List the public data sets that raypref reads, and which of them are here."""
     table = Table("name", "data set", "paper", "here")
     for name, data in CATALOG.items():
@@ -54,7 +54,7 @@ def list_sets(console: Console | None = None) -> None:
     _console(console).print("Your own CSV, Parquet or RecBole files: source kinds csv and recbole (docs/data.md).")
 
 
-def download(name: Name, to: Path | None = None, console: Console | None = None) -> Path:
+def download(name: Name, to: Path | None = None, console: tyro.conf.Suppress[Console | None] = None) -> Path:
     """Fetch a public data set; an interrupted download goes on where it stopped.
 
     Args:
@@ -81,7 +81,7 @@ def show(
     name: Name,
     path: Path | None = None,
     cut: CutConfig = DEFAULT_CUT,
-    console: Console | None = None,
+    console: tyro.conf.Suppress[Console | None] = None,
 ) -> None:
     """Show a data set: its size beside the papers' tables, its ratings and lengths, three prompts.
 
@@ -125,7 +125,7 @@ def audit_leaks(
     path: Path | None = None,
     cut: CutConfig = DEFAULT_CUT,
     split: Literal["validation", "test"] | None = None,
-    console: Console | None = None,
+    console: tyro.conf.Suppress[Console | None] = None,
 ) -> bool:
     """Measure what a guesser gets who never reads a title; more than chance by position alone is a leak.
 
@@ -163,7 +163,7 @@ def export(
     cut: CutConfig = DEFAULT_CUT,
     prompt: PromptConfig = DEFAULT_PROMPT,
     negatives: int | None = None,
-    console: Console | None = None,
+    console: tyro.conf.Suppress[Console | None] = None,
 ) -> list[Path]:
     """Write a data set for other tools.
 

@@ -55,6 +55,11 @@ class RunConfig(Frozen):
                 f"align.negatives = {self.align.negatives}, but a validation example has {c.eval_random} candidates "
                 "beside its target: take no more, raise data.candidates.eval_random, or set align.validations to 0"
             )
+        if self.align.reference == "base" and self.model.lora is None:
+            raise ValueError(
+                "align.reference = base is the model with its adapter off, but the model has none: set model.lora, or "
+                "take align.reference = sft"
+            )
         for stage, training in (("sft", self.sft), ("align", self.align)):
             if training.global_batch % self.resources.workers:
                 raise ValueError(

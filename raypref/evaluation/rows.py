@@ -49,7 +49,8 @@ def evaluated(
         for first in range(0, table.num_rows, batch):
             part = table.slice(first, batch)
             with torch.no_grad():
-                logps = scorer(all_candidates(part, tokenizer.pad_token_id).to(model.device)).float().cpu().numpy()
+                titles_of_part = all_candidates(part, tokenizer.pad_token_id, scorer.rows())
+                logps = scorer(titles_of_part.to(model.device)).float().cpu().numpy()
             target = part["target"].to_numpy()
             shown = [names[row] for row in part["candidates"].to_pylist()]
             answers: list[str | None] = [None] * part.num_rows

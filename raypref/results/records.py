@@ -13,7 +13,7 @@ from raypref.errors import UserError
 from raypref.results.place import Place
 from raypref.store import MANIFEST
 
-NUMBERS = ("seconds", "train_seconds", "evaluate_seconds", "peak_memory_gb")
+NUMBERS = ("seconds", "train_seconds", "evaluate_seconds", "overhead_seconds", "peak_memory_gb")
 TEXTS = ("label", "status", "align", "evaluate", "error", "started", "ended")
 STATES = ("done", "running", "failed", "pruned", "incomplete", "unreadable", "superseded")
 

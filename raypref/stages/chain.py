@@ -21,7 +21,7 @@ from raypref.data.fingerprint import fingerprint
 from raypref.data.sources.files import find
 from raypref.models.backbone import check_model, local_folder
 from raypref.store import Address, Store, digest
-from raypref.training.tasks import needs_expert, needs_reference
+from raypref.training.tasks import needs_expert, needs_reference, task_of
 
 # Raise a stage's number when a change to its code changes what it writes: old outputs are then left alone.
 VERSIONS = {"prepare": 1, "tokenize": 1, "expert": 1, "sft": 1, "reference": 1, "align": 1, "evaluate": 1}
@@ -82,6 +82,7 @@ class Chain:
 def chain(config: RunConfig) -> Chain:
     """The stages of a run. Reads source files and local weights to hash them, and refuses what can't be loaded."""
     check_model(config.model)
+    task_of(config.align)  # a custom objective may be missing or broken
     name = config.name
     whole = dump(config)
     prepare = Stage("prepare", name, {**whole["data"], "source": _source_identity(config)})
@@ -93,7 +94,8 @@ def chain(config: RunConfig) -> Chain:
     expert = reference = None
     policy = {**data, "sft": sft}
     if needs_reference(config.align):
-        reference = Stage("reference", name, {"splits": ["train", "validation"]}, policy)
+        compared = {"splits": ["train", "validation"], "model": config.align.reference}
+        reference = Stage("reference", name, compared, policy)
     if needs_expert(config.align):
         judged = {"recommender": whole["expert"], "splits": ["train", "validation"]}
         expert = Stage("expert", name, judged, {"prepare": prepare})

@@ -28,6 +28,7 @@ from raypref.store import Store
 from raypref.training.batches import Collator, ReadTables
 from raypref.training.engine import make_engine
 from raypref.training.loop import train
+from raypref.training.micro import MicroBatches
 from raypref.training.tasks import table_columns, task_of
 from raypref.training.validation import Validator
 
@@ -80,19 +81,22 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     folders, columns = training_folders(stage, store), table_columns(config)
     table = ExampleTable(folders, "train", columns)
     task = task_of(config)
-    collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id)
+    engine = make_engine(model, config, resources)
+    rows = engine.scorer.rows(resources.packing)
+    collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id, rows)
     validation = list(bodies.head(ExampleTable(folders, "validation", columns), config.validation_examples))
     micro = min(resources.micro_batch, config.global_batch // around.world)
     scratch = store.scratch(stage.address)
+    began = time.time()
     facts = train(
-        engine=make_engine(model, config, resources),
+        engine=engine,
         task=task,
         config=config,
         read=around.stream() if around.stream else lambda: iter(table),
         examples=table.rows,
         collator=collator,
         validator=Validator(validation, collator, micro),
-        micro_batch=micro,
+        micro_batches=MicroBatches(micro, resources.micro_tokens),
         scratch=scratch,
         checkpoint_every=resources.checkpoint_every,
         report=around.report,
@@ -104,7 +108,7 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
             for name in ("metrics", "validation"):
                 if (scratch / f"{name}.jsonl").is_file():
                     shutil.copy(scratch / f"{name}.jsonl", folder)
-            manifest_facts |= facts | {"peak_memory_gb": peak_memory_gb(), "workers": around.world}
+            manifest_facts |= facts | {"peak_memory_gb": peak_memory_gb(), "workers": around.world, "began": began}
 
 
 def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
@@ -135,6 +139,7 @@ def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
                 of_split = rows.filter(pa.compute.equal(rows["split"], split))
                 facts[split] = means(of_split) | {"examples": of_split.num_rows}
             facts["evaluate_seconds"] = round(time.perf_counter() - started, 2)
+            facts["finished"] = time.time()
 
 
 _BODIES = {"sft": train_stage, "align": train_stage, "evaluate": evaluate_stage}

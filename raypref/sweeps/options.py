@@ -85,7 +85,7 @@ def parse(
         origins["data.source.kind"] = "command line"
     name = first.objective or objective
     if name is not None and name != content["align"]["objective"]["name"]:
-        pick(name, OBJECTIVES, "objective")
+        pick(name, {**OBJECTIVES, "custom": None}, "objective")
         content = merge(content, {"align": {"objective": {"name": name}}})
         origins["align.objective.name"] = "command line" if first.objective else "the sweep"
     config = validated(RunConfig, content, first.preset)
@@ -100,7 +100,8 @@ def parse(
     except ValidationError as error:
         raise UserError(plain_faults(error), where="command line", mend="see --help for all options") from None
     before = dict(leaves(content))
-    origins |= {k: "command line" for k, v in leaves(dump(parsed.run)) if before.get(k) != v}
+    changed = {k for k, v in leaves(dump(parsed.run)) if before.get(k) != v and k != "align.objective.code"}
+    origins |= dict.fromkeys(changed, "command line")
     return parsed, parsed.run, origins
 
 

@@ -15,7 +15,9 @@ from raypref.config.loading import dump
 from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_chain
 from raypref.provenance import provenance
 from raypref.results.labels import symbol
+from raypref.shortages import print_shortages
 from raypref.stages.chain import Chain
+from raypref.stages.needs import memory_line
 from raypref.store import Store, digest, write_json
 from raypref.sweeps.options import SweepOptions
 from raypref.sweeps.space import (
@@ -181,7 +183,8 @@ def _print_dry_run(
 ) -> None:
     shared = planned[0].chain
     print_plan(console, shared, store, origins, shared.shared)
-    console.print(f"\ntrials, each asking for {resources_line(shared.config)}:", highlight=False)
+    console.print(f"\n{memory_line(shared, store)}", highlight=False, soft_wrap=True)
+    console.print(f"trials, each asking for {resources_line(shared.config)}:", highlight=False)
     missing = 0
     for trial in planned:
         done = store.done(trial.chain.align.address) and store.done(trial.chain.evaluate.address)
@@ -195,6 +198,7 @@ def _print_dry_run(
     stages = len({str(s.address) for t in planned for s in t.chain.shared if not store.done(s.address)})
     total = len(planned) + unproposed * sweep.seeds
     console.print(
-        f"\nmissing: {stages} shared stage(s), {missing} of {total} trials; results: {folder}",
+        f"\nto do: {stages} shared stage(s), {missing} of {total} trials; results: {folder}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    print_shortages(console, shared.config, store, missing)

@@ -68,6 +68,20 @@ def done_fields(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def overhead(record: dict[str, Any], facts: dict[str, Any], started: float, ended: float) -> dict[str, Any]:
+    """Seconds of a trial outside the training loop and the evaluation: in all, before the first step, after the last.
+
+    Before: Ray's group of workers, imports, the model and the first batch. After: the end of the group, reports. What
+    is left lies between the stages: the aligned model is written and loaded. A resumed trial has no such parts.
+    """
+    align, evaluate = facts["align"], facts["evaluate"]
+    outside = {"overhead_seconds": round(record["seconds"] - align["train_seconds"] - evaluate["evaluate_seconds"], 2)}
+    if align.get("began", 0) > started:
+        outside["start_seconds"] = round(align["began"] - started, 2)
+        outside["end_seconds"] = round(ended - evaluate["finished"], 2)
+    return outside
+
+
 def finished_before(trial: Trial, store: Store, folder: Path) -> dict[str, Any] | None:
     """The record of a trial whose addresses are all done, whoever computed them; None if there is work left."""
     run = trial.chain

@@ -24,7 +24,7 @@ from raypref.store import Store, write_json
 from raypref.sweeps.board import open_board, tags_of
 from raypref.sweeps.queue import TrialQueue
 from raypref.sweeps.space import SweepConfig, Trial
-from raypref.sweeps.trial_records import done_fields, new_record, now, record_path
+from raypref.sweeps.trial_records import done_fields, new_record, now, overhead, record_path
 
 
 def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool) -> None:
@@ -106,8 +106,9 @@ def _trial(point: dict[str, Any], folder: str) -> None:
         what = str(error) if isinstance(error, UserError) else traceback.format_exc(limit=-3)
         write_json(path, record | {"status": "failed", "error": what, "ended": now()})
         raise
-    record |= done_fields(facts) | {"seconds": round(time.time() - started, 2), "ended": now()}
-    write_json(path, record)
+    ended = time.time()
+    record |= done_fields(facts) | {"seconds": round(ended - started, 2), "ended": now()}
+    write_json(path, record | overhead(record, facts, started, ended))
     validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
     tune.report({METRIC: validation["exact_hr@1"]})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -145,3 +146,20 @@ def test_a_file_may_change_one_key_of_a_section(tmp_path: Path) -> None:
     assert config.data.source.users == 10
     assert origins["data.source.users"] == str(tmp_path / "my.yaml")
     assert config.model.path == "raypref-tiny"
+
+
+def test_a_dry_run_says_what_this_machine_lacks(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1_000_000))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    options = ["--preset", "llama3-8b-lora", "--dataset", "generated", "--root", str(tmp_path / "new"), "--dry-run"]
+    assert run(SWEEP, options) == 0
+    said = capsys.readouterr().out
+    assert "missing: GPUs: 4 for each training group, 1 here" in said
+    assert "missing: model meta-llama/Meta-Llama-3-8B-Instruct: not on this machine" in said
+    assert "missing: disk: about 3.1 GB, 0.0 GB are free" in said
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    assert run(SWEEP, options) == 0
+    assert "GPUs" not in capsys.readouterr().out

@@ -24,6 +24,7 @@ from raypref.sweeps.runtime import connect
 from raypref.training.batches import global_batches, worker_share
 
 SIZE, SEED, STEPS, ROWS = 16, 3, 12, 100
+FIRSTS = (0, 8)  # steps to start from: the beginning, and as a resumed run
 
 
 def fingerprint(table: pa.Table) -> list[str]:
@@ -31,36 +32,39 @@ def fingerprint(table: pa.Table) -> list[str]:
     return [hashlib.sha256(json.dumps(row).encode()).hexdigest() for row in table.to_pylist()]
 
 
-def record(arguments: dict[str, Any]) -> None:
-    """Read the stream as the training loop does, from `first` on; leave one file a worker."""
+def record(out: dict[str, str]) -> None:
+    """Read the stream as the training loop does, from each of `FIRSTS` on; leave one file a worker."""
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    batches = global_batches(stream(), SIZE, SEED, arguments["first"], ROWS // SIZE)
-    seen = []
-    for _ in range(arguments["first"], STEPS):
-        epoch, table = next(batches)
-        seen.append([epoch, fingerprint(worker_share(table, rank, world))])
-    Path(arguments["out"], f"{rank}.json").write_text(json.dumps(seen))
+    for first in FIRSTS:
+        batches = global_batches(stream(), SIZE, SEED, first, ROWS // SIZE)
+        seen = []
+        for _ in range(first, STEPS):
+            epoch, table = next(batches)
+            seen.append([epoch, fingerprint(worker_share(table, rank, world))])
+        Path(out["folder"], f"{first}-{rank}.json").write_text(json.dumps(seen))
 
 
-def run(folder: Path, workers: int, first: int) -> list[Any]:
-    """What a group of `workers` sees: by step, (epoch, each worker's rows)."""
-    out = folder / f"seen-{workers}-{first}"
+def run(folder: Path, workers: int) -> dict[int, list[Any]]:
+    """What a group of `workers` sees, by first step: of each step (epoch, each worker's rows)."""
+    out = folder / f"seen-{workers}"
     out.mkdir()
     ray.train.torch.TorchTrainer(
         record,
-        train_loop_config={"out": str(out), "first": first},
+        train_loop_config={"folder": str(out)},
         datasets={"train": stream_of([folder], ["history"])},
         dataset_config=ray.train.DataConfig(datasets_to_split=[]),
         scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 0.5}),
         run_config=ray.train.RunConfig(name=out.name, storage_path=str(folder / "train")),
     ).fit()
-    by_rank = [json.loads((out / f"{rank}.json").read_text()) for rank in range(workers)]
-    return [[step[0][0], [rows for _, rows in step]] for step in zip(*by_rank)]
+    found = {}
+    for first in FIRSTS:
+        by_rank = [json.loads((out / f"{first}-{rank}.json").read_text()) for rank in range(workers)]
+        found[first] = [[step[0][0], [rows for _, rows in step]] for step in zip(*by_rank)]
+    return found
 
 
 if __name__ == "__main__":
     where = Path(sys.argv[1])
     connect()
-    groups = {f"{n} from {first}": run(where, n, first) for n, first in ((1, 0), (2, 0), (4, 0), (2, 8))}
-    (where / "seen.json").write_text(json.dumps(groups))
+    (where / "seen.json").write_text(json.dumps({workers: run(where, workers) for workers in (1, 2, 4)}))

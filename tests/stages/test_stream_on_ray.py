@@ -36,15 +36,15 @@ def test_workers_share_one_stream_and_a_resumed_run_goes_on_in_it(tmp_path: Path
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     seen = json.loads((tmp_path / "seen.json").read_text())
 
-    def steps(group: str) -> list[tuple[int, list[str]]]:
-        return [(epoch, [row for part in rows for row in part]) for epoch, rows in seen[group]]
+    def steps(workers: int, first: int) -> list[tuple[int, list[str]]]:
+        return [(epoch, [row for part in rows for row in part]) for epoch, rows in seen[str(workers)][str(first)]]
 
-    alone = steps("1 from 0")
+    alone = steps(1, 0)
     assert len(alone) == STEPS
     assert all(len(set(rows)) == SIZE for _, rows in alone)
     assert {epoch for epoch, _ in alone} == {0, 1}
     assert {row for _, rows in alone for row in rows} <= set(fingerprint(table))  # what was stored, bit for bit
-    for workers in (2, 4):
-        assert [len(rows) for _, rows in seen[f"{workers} from 0"][0:1]] == [workers]
-        assert steps(f"{workers} from 0") == alone
-    assert steps("2 from 8") == alone[8:]
+    for workers in (1, 2, 4):
+        assert {len(rows) for _, rows in seen[str(workers)]["0"]} == {workers}
+        assert steps(workers, 0) == alone
+        assert steps(workers, 8) == alone[8:]

@@ -1,0 +1,60 @@
+"""What a run asks for and this machine has not; said by `--dry-run`, before anything is started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from rich.console import Console
+
+from raypref.config import RunConfig
+from raypref.config.model import PretrainedModel
+from raypref.experiment import DISK_PER_RUN
+from raypref.models.backbone import local_folder
+from raypref.store import Store
+
+MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
+
+
+def print_shortages(console: Console, config: RunConfig, store: Store, runs: int) -> None:
+    """What is missing for `runs` runs, or that nothing is."""
+    for line in shortages(config, store, runs) or ["nothing"]:
+        console.print(f"missing: {line}", highlight=False, soft_wrap=True)
+
+
+def shortages(config: RunConfig, store: Store, runs: int) -> list[str]:
+    """A line for each of: GPUs, CPUs, the model's weights, disk. Of a cluster (RAY_ADDRESS) no hardware is asked."""
+    found = [] if os.environ.get("RAY_ADDRESS") else _hardware(config)
+    if isinstance(config.model, PretrainedModel) and local_folder(config.model) is None and not _cached(config.model):
+        found.append(
+            f"model {config.model.path}: not on this machine; it will be fetched from the Hugging Face hub "
+            "(some models need a login), or give a folder by --model.path"
+        )
+    free = shutil.disk_usage(next(folder for folder in (store.root, *store.root.parents) if folder.exists())).free
+    if free < runs * DISK_PER_RUN:
+        found.append(f"disk: about {runs * DISK_PER_RUN / 1e9:.1f} GB, {free / 1e9:.1f} GB are free at {store.root}")
+    return found
+
+
+def _hardware(config: RunConfig) -> list[str]:
+    import torch
+
+    found = []
+    resources, cores = config.resources, os.cpu_count() or 1
+    gpus = resources.gpus_per_worker * resources.workers
+    if gpus > torch.cuda.device_count():
+        found.append(
+            f"GPUs: {gpus:g} for each training group, {torch.cuda.device_count()} here; submit to a cluster "
+            "(RAY_ADDRESS), or take fewer by --resources.workers and --resources.gpus-per-worker"
+        )
+    if resources.workers * resources.cpus_per_worker > max(cores, 4):  # on less than 4 cores Ray is told of 4
+        found.append(f"CPUs: {resources.workers * resources.cpus_per_worker:g} for each training group, {cores} here")
+    return found
+
+
+def _cached(model: PretrainedModel) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return any(
+        isinstance(try_to_load_from_cache(model.path, name, revision=model.revision), str) for name in MODEL_FILES
+    )
