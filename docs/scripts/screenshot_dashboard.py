@@ -36,21 +36,27 @@ def main(options: list[str]) -> None:
             viewport={"width": 1500, "height": 900}, extra_http_headers={"Authorization": f"Bearer {token}"}
         )
         arguments = [*options, "--root", results]
-        command = submission(address, ROOT / "jobs" / "sweep_lambda.py", arguments, ["--submission-id", job])
+        command = submission(address, Path("jobs") / "sweep_lambda.py", arguments, ["--submission-id", job])
         running = subprocess.Popen(command, env=_environment(), cwd=ROOT)
         page = context.new_page()
         page.goto(f"{address}/#/actors")
         wait_for(page, "Board", running)
+        page.get_by_label("Class").fill("Board")
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(1500)
         page.screenshot(path=FIGURES / "dashboard-actors.png")
         running.wait(PATIENCE)
+        page.set_viewport_size({"width": 1500, "height": 1500})
         page.goto(f"{address}/#/jobs/{job}")
-        wait_for(page, "report:", None)
-        page.screenshot(path=FIGURES / "dashboard-job.png", full_page=True)
+        wait_for(page, "SUCCEEDED", None)
+        page.wait_for_timeout(5000)
+        page.screenshot(path=FIGURES / "dashboard-job.png")
+        (FIGURES / "dashboard-job.txt").write_text(page.locator("body").inner_text())
     print(FIGURES / "dashboard-actors.png", FIGURES / "dashboard-job.png")
 
 
 def wait_for(page: Any, text: str, running: subprocess.Popen[bytes] | None) -> None:
-    """Until the page shows a text, loading it again, or the job has ended."""
+    """Until the page shows a text, loading it again; gives up when the job has ended, or after PATIENCE."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and (running is None or running.poll() is None):
         page.reload()
