@@ -43,15 +43,18 @@ def main(options: list[str]) -> None:
         wait_for(page, "Board", running)
         page.get_by_label("Class").fill("Board")
         page.keyboard.press("Enter")
-        page.wait_for_timeout(1500)
-        page.screenshot(path=FIGURES / "dashboard-actors.png")
+        while page.get_by_text("ALIVE").count() < 2 and running.poll() is None:
+            page.wait_for_timeout(1000)
+        page.screenshot(path=FIGURES / "dashboard-actors.png", clip={"x": 0, "y": 0, "width": 1500, "height": 560})
         running.wait(PATIENCE)
         page.set_viewport_size({"width": 1500, "height": 1500})
         page.goto(f"{address}/#/jobs/{job}")
         wait_for(page, "SUCCEEDED", None)
         page.wait_for_timeout(5000)
-        page.screenshot(path=FIGURES / "dashboard-job.png")
-        (FIGURES / "dashboard-job.txt").write_text(page.locator("body").inner_text())
+        page.mouse.move(700, 1080)
+        page.mouse.wheel(0, 5000)
+        page.wait_for_timeout(1000)
+        page.screenshot(path=FIGURES / "dashboard-job.png", clip={"x": 0, "y": 0, "width": 1500, "height": 1220})
     print(FIGURES / "dashboard-actors.png", FIGURES / "dashboard-job.png")
 
 
