@@ -14,6 +14,8 @@ from typing import Any
 
 PACKAGES = ("raypref", "torch", "transformers", "peft", "deepspeed", "ray", "optuna", "numpy", "pandas", "pyarrow")
 
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for the driver of a submitted job
+
 
 def provenance() -> dict[str, Any]:
     """A JSON-ready account; costs nothing after the first call of a process but the time of day."""

@@ -36,21 +36,30 @@ def main(options: list[str]) -> None:
             viewport={"width": 1500, "height": 900}, extra_http_headers={"Authorization": f"Bearer {token}"}
         )
         arguments = [*options, "--root", results]
-        command = submission(address, ROOT / "jobs" / "sweep_lambda.py", arguments, ["--submission-id", job])
+        command = submission(address, Path("jobs") / "sweep_lambda.py", arguments, ["--submission-id", job])
         running = subprocess.Popen(command, env=_environment(), cwd=ROOT)
         page = context.new_page()
         page.goto(f"{address}/#/actors")
         wait_for(page, "Board", running)
-        page.screenshot(path=FIGURES / "dashboard-actors.png")
+        page.get_by_label("Class").fill("Board")
+        page.keyboard.press("Enter")
+        while page.get_by_text("ALIVE").count() < 2 and running.poll() is None:
+            page.wait_for_timeout(1000)
+        page.screenshot(path=FIGURES / "dashboard-actors.png", clip={"x": 0, "y": 0, "width": 1500, "height": 560})
         running.wait(PATIENCE)
+        page.set_viewport_size({"width": 1500, "height": 1500})
         page.goto(f"{address}/#/jobs/{job}")
-        wait_for(page, "report:", None)
-        page.screenshot(path=FIGURES / "dashboard-job.png", full_page=True)
+        wait_for(page, "SUCCEEDED", None)
+        page.wait_for_timeout(5000)
+        page.mouse.move(700, 1080)
+        page.mouse.wheel(0, 5000)
+        page.wait_for_timeout(1000)
+        page.screenshot(path=FIGURES / "dashboard-job.png", clip={"x": 0, "y": 0, "width": 1500, "height": 1220})
     print(FIGURES / "dashboard-actors.png", FIGURES / "dashboard-job.png")
 
 
 def wait_for(page: Any, text: str, running: subprocess.Popen[bytes] | None) -> None:
-    """Until the page shows a text, loading it again, or the job has ended."""
+    """Until the page shows a text, loading it again; gives up when the job has ended, or after PATIENCE."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and (running is None or running.poll() is None):
         page.reload()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rich.console import Console
 
+from raypref.provenance import SUBMITTED
 from raypref.results.answer import answer
 from raypref.results.collect import Collection, collect, write
 from raypref.results.figures import FORMATS, drawings
@@ -35,7 +37,7 @@ def tell(collection: Collection, out: Path, console: Console) -> bool:
         for name, text in (("table.md", markdown(collection)), ("table.tex", latex(collection))):
             (out / name).write_text(text)
         draw(collection, out)
-        console.print(rich_table(collection))
+        _print_table(collection, console)
         console.print(f"\n{answer(collection)}", highlight=False, markup=False)
         write_json(out / "answer.json", {"answer": answer(collection)})
     for _, trial in unfinished.iterrows():
@@ -46,6 +48,16 @@ def tell(collection: Collection, out: Path, console: Console) -> bool:
     write_report(collection, out)
     console.print(f"\nreport: {out / 'report.html'}", highlight=False, soft_wrap=True)
     return not len(unfinished)
+
+
+def _print_table(collection: Collection, console: Console) -> None:
+    """The comparison table; in a submitted job with spaces that Ray's log page, being HTML, does not run together."""
+    if SUBMITTED not in os.environ:
+        console.print(rich_table(collection))
+        return
+    with console.capture() as capture:
+        console.print(rich_table(collection))
+    console.file.write(capture.get().replace(" ", "\u00a0"))
 
 
 def draw(collection: Collection, out: Path, formats: tuple[str, ...] = FORMATS) -> list[Path]:

@@ -95,9 +95,14 @@ def parse(
     class Whole(options):  # type: ignore[valid-type, misc]
         run: Annotated[RunConfig, tyro.conf.arg(name="")] = config
 
-    Whole.__doc__ = description
     try:
-        parsed = tyro.cli(Whole, args=arguments, config=(tyro.conf.AvoidSubcommands,), prog=Path(sys.argv[0]).name)
+        parsed = tyro.cli(
+            Whole,
+            args=arguments,
+            config=(tyro.conf.AvoidSubcommands,),
+            prog=Path(sys.argv[0]).name,
+            description=description,
+        )
     except ValidationError as error:
         raise UserError(plain_faults(error), where="command line", mend="see --help for all options") from None
     before = dict(leaves(content))

@@ -15,8 +15,7 @@ from ray.job_config import JobConfig
 
 from raypref.commands.submit import FEWER_WARNINGS, MIN_LOGICAL_CPUS, free_port
 from raypref.errors import UserError
-
-RAY_JOB_CONFIG_JSON_ENV_VAR = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for the driver of a submitted job
+from raypref.provenance import SUBMITTED
 
 
 def quiet() -> None:
@@ -47,7 +46,7 @@ def connect(verbose: bool = False, metadata: dict[str, str] | None = None) -> No
     # Tune can clean up a stopped trial's workers only if it reaches the State API, which the dashboard serves.
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
     options: dict[str, Any] = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
-    if metadata and RAY_JOB_CONFIG_JSON_ENV_VAR not in os.environ:
+    if metadata and SUBMITTED not in os.environ:
         options["job_config"] = JobConfig(metadata=metadata)
     if os.environ.get("RAY_ADDRESS"):
         try:

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "results"))
-
 from pages import axe_script, browsing, missing
 from planted_sweeps import LAMBDA, sweep
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import optuna
 import pytest
 from optuna.trial import TrialState
+from simulated import BETA, LAMBDA, Simulated, config, points
+from tiny_chain import TINY, changed
 
 from raypref.errors import UserError
 from raypref.sweeps.space import Range, SweepConfig
 from raypref.sweeps.tuning import scheduler
-from tests.stages.tiny_chain import TINY, changed
-from tests.sweeps.simulated import BETA, LAMBDA, Simulated, config, points
 
 ANY_LAMBDA = {LAMBDA: {"low": 0.0, "high": 4.0}}
 
