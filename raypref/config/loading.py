@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`. A section whose tag (`kind`, `name`, `recommender`) changes starts from its own defaults."""
+    """`over` laid on `base`. A section whose tag (kind, name, recommender) changes starts from its own defaults."""
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)

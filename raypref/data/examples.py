@@ -12,7 +12,7 @@ from raypref.config.data import CutConfig
 from raypref.data.candidates import NeverInteracted, draws, keys
 from raypref.data.filtering import first_meetings, k_core, ratings
 from raypref.data.schema import EXAMPLES, Log, PublishedLog
-from raypref.data.splitting import PROBES, SPLITS, Probe, Split, check_not_empty, probes, split
+from raypref.data.splitting import SPLITS, Probe, Split, check_not_empty, probes, split
 from raypref.errors import UserError
 
 SHARD_ROWS = 2048

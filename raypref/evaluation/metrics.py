@@ -127,9 +127,7 @@ def popularity_bias(rows: pa.Table, column: np.ndarray | None = None) -> np.ndar
     Edge cases: nothing recommended (a tie at the top, an answer that names no candidate) or no history: NaN.
     """
     chosen = picked(rows) if column is None else column
-    popular = [
-        row[index] if index >= 0 else np.nan for row, index in zip(rows["logpop"].to_pylist(), chosen.tolist())
-    ]
+    popular = [row[index] if index >= 0 else np.nan for row, index in zip(rows["logpop"].to_pylist(), chosen.tolist())]
     history: np.ndarray = rows["history_logpop"].to_numpy(zero_copy_only=False).astype(np.float64)
     return np.array(popular, dtype=np.float64) - history
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ def by_history_length(rows: pa.Table, values: np.ndarray, edges: Sequence[int] =
     """
     lengths = rows["history_length"].to_numpy()
     group = np.searchsorted(np.asarray(edges), lengths, side="left")
-    names = [f"<= {edges[0]}", *(f"{a + 1}-{b}" for a, b in zip(edges, edges[1:])), f"> {edges[-1]}"]
+    names = [f"<= {edges[0]}", *(f"{a + 1}-{b}" for a, b in itertools.pairwise(edges)), f"> {edges[-1]}"]
     found = []
     for number, name in enumerate(names):
         seen = values[(group == number) & np.isfinite(values)]

@@ -135,9 +135,7 @@ def _add_up(model: SequentialRecommender, group: Group) -> None:
         dist.all_reduce(parameter.grad)
 
 
-def next_item_losses(
-    model: SequentialRecommender, history: Tensor, target: Tensor, rng: np.random.Generator
-) -> Tensor:
+def next_item_losses(model: SequentialRecommender, history: Tensor, target: Tensor, rng: np.random.Generator) -> Tensor:
     """(places,) `-log softmax(<sequence, item>)` of the next item at each place; -1 is padding in both tensors.
 
     Over the whole catalog, or over the target and `sampled_items` others drawn for the batch: the sum over the

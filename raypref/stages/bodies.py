@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from raypref.config import RunConfig
 from raypref.config.data import CutConfig
 from raypref.config.model import ScratchModel
+from raypref.config.recommender import BaselineConfig
 from raypref.data.columns import ExampleTable, write_shard
 from raypref.data.examples import examples_of
 from raypref.data.prompts import PromptRenderer
@@ -150,12 +151,12 @@ def fit_expert(config: RunConfig, folder: Path) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name != "curve"}
 
 
-def fit_baseline(config: RunConfig, group: Group) -> tuple[Recommender, dict[str, Any]]:
-    """The recommender of method `baseline`; the validation split says when to stop, and which penalty."""
+def fit_baseline(config: RunConfig, baseline: BaselineConfig, group: Group) -> tuple[Recommender, dict[str, Any]]:
+    """A recommender on the run's data; the validation split says when to stop, and which penalty."""
     log = SOURCES[config.data.source.kind](config.data.source)
     examples = examples_of(log, config.data)
     training = training_log(examples, log.items.num_rows)
-    return fitted(config.baseline, training, device(), validation_questions(examples), group)
+    return fitted(baseline, training, device(), validation_questions(examples), group)
 
 
 class ShardExpert:

@@ -1,7 +1,7 @@
 """Which stages a run consists of, what each depends on, and the address that follows from it.
 
     prepare -> tokenize -> expert -> sft -> reference -> align -> evaluate
-    prepare -> fit -> evaluate                                    (method `baseline`)
+    prepare -> tune -> fit -> evaluate                            (method `baseline`)
 
 A stage's address is a hash of its own part of the config and of its inputs' addresses, so a change anywhere gives new
 addresses from there on and nowhere else.
@@ -32,6 +32,7 @@ VERSIONS = {
     "sft": 1,
     "reference": 1,
     "align": 1,
+    "tune": 1,
     "fit": 1,
     "evaluate": 2,
 }
@@ -42,7 +43,7 @@ class Stage:
     """One step of a run: what it is computed from."""
 
     kind: str
-    """prepare, tokenize, expert, sft, reference, align, fit or evaluate."""
+    """prepare, tokenize, expert, sft, reference, align, tune, fit or evaluate."""
     name: str
     """For people; not part of the hash."""
     config: Mapping[str, Any]
@@ -112,9 +113,7 @@ def chain(config: RunConfig) -> Chain:
     prepare = prepare_stage(config)
     evaluation = _evaluation(whole)
     if config.method == "baseline":
-        fit = Stage("fit", name, {"recommender": whole["baseline"]}, {"prepare": prepare})
-        judged = {k: v for k, v in evaluation.items() if k not in ("generate", "beams")}
-        return Chain(config, (prepare,), (fit, Stage("evaluate", name, judged, {"prepare": prepare, "fit": fit})))
+        return _baseline_chain(config, prepare, whole["baseline"], evaluation)
     model = _model_identity(config)
     data = {"prepare": prepare, "tokenize": _tokenize(config, whole, model, prepare)}
     shared = tuple(data.values())
@@ -155,6 +154,21 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
         evaluate_sft=evaluate_sft,
         reference=reference,
         align=align,
+    )
+
+
+def _baseline_chain(
+    config: RunConfig, prepare: Stage, recommender: dict[str, Any], evaluation: dict[str, Any]
+) -> Chain:
+    """The stages of method `baseline`. Several penalties are tried once, with seed 0; every seed then takes the best."""
+    inputs, shared = {"prepare": prepare}, (prepare,)
+    if len(recommender.get("l2", ())) > 1:
+        tune = Stage("tune", config.name, {"recommender": {**recommender, "seed": 0}}, inputs)
+        inputs, shared = {**inputs, "tune": tune}, (prepare, tune)
+    fit = Stage("fit", config.name, {"recommender": recommender}, inputs)
+    judged = {k: v for k, v in evaluation.items() if k not in ("generate", "beams")}
+    return Chain(
+        config, shared, (fit, Stage("evaluate", config.name, judged, {"prepare": prepare, "fit": fit}))
     )
 
 

@@ -49,6 +49,7 @@ class OnRay:
             "sft": self._train,
             "reference": self._reference,
             "evaluate": self._train,
+            "tune": self._train,
             "fit": self._train,
             "align": self._train,
         }[stage.kind](run, stage)

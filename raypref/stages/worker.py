@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
+from raypref.config.recommender import BaselineConfig
 from raypref.config.training import AlignConfig, TrainingConfig
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.evaluation.metrics import means
@@ -26,7 +27,7 @@ from raypref.models import backbone
 from raypref.recommenders import Group, load_recommender
 from raypref.stages import bodies
 from raypref.stages.chain import Chain, Stage
-from raypref.store import Store
+from raypref.store import MANIFEST, Store
 from raypref.training.batches import Collator, ReadTables
 from raypref.training.engine import make_engine
 from raypref.training.loop import train
@@ -149,11 +150,31 @@ def _judge(chain: Chain, paths: dict[str, Path]) -> Callable[[Iterable[pa.Table]
     )
 
 
+def tune_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
+    """A baseline with seed 0, once for each L2 penalty; the best by the validation split is kept."""
+    config: Any = chain.config.baseline
+    _fit(config.model_copy(update={"seed": 0}), chain, stage, around)
+
+
 def fit_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
-    """A baseline: fitted on the training interactions, stopped and chosen by the validation split."""
+    """A baseline, fitted on the training interactions and stopped by the validation split."""
+    config: Any = chain.config.baseline
+    tuned = stage.inputs.get("tune")
+    if tuned is None:
+        _fit(config, chain, stage, around)
+        return
+    facts = around.store.manifest(tuned.address)["facts"]
+    if config.seed != 0:
+        _fit(config.model_copy(update={"l2": (facts["l2"],)}), chain, stage, around)
+    elif around.rank == 0:  # that fit has been made
+        with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
+            shutil.copytree(around.store.path(tuned.address), folder, dirs_exist_ok=True, ignore=_MANIFEST)
+            manifest_facts |= facts
+
+
+def _fit(config: BaselineConfig, chain: Chain, stage: Stage, around: Surroundings) -> None:
     started = time.perf_counter()
-    group = Group(around.rank, around.world)
-    recommender, facts = bodies.fit_baseline(chain.config, group)
+    recommender, facts = bodies.fit_baseline(chain.config, config, Group(around.rank, around.world))
     if around.rank == 0:
         with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
             recommender.save(folder / "model")
@@ -163,7 +184,8 @@ def fit_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
             manifest_facts |= {**facts, "train_seconds": seconds, "peak_memory_gb": peak_memory_gb()}
 
 
-_BODIES = {"fit": fit_stage, "sft": train_stage, "align": train_stage, "evaluate": evaluate_stage}
+_MANIFEST = shutil.ignore_patterns(MANIFEST)
+_BODIES = {"tune": tune_stage, "fit": fit_stage, "sft": train_stage, "align": train_stage, "evaluate": evaluate_stage}
 
 
 def peak_memory_gb() -> float:

@@ -27,7 +27,7 @@ class RunOptions:
     """Options that every command with a config has."""
 
     preset: str = "tiny"
-    """Settings to start from: tiny, llama3-8b-lora or qwen2.5-7b-lora."""
+    """Settings to start from: tiny, scratch, classical, llama3-8b-lora or qwen2.5-7b-lora."""
     config: Path | None = None
     """A YAML file over the preset."""
     dataset: str | None = None
@@ -50,6 +50,8 @@ class SweepOptions(RunOptions):
     """Values of the swept key instead of those of the YAML file (for sweeps over one key)."""
     seeds: int | None = None
     """Repetitions of each setting instead of those of the YAML file."""
+    ray: bool = True
+    """Run on Ray; --no-ray: in this process, a trial after the other."""
 
 
 def parse(

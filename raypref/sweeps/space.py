@@ -15,9 +15,9 @@ from raypref.config.base import Frozen, unknown_key
 from raypref.config.loading import dump, leaves, override, read_yaml, validated
 from raypref.errors import UserError
 from raypref.stages.chain import Chain, chain
+from raypref.sweeps.methods import METHOD_KEY, method_changes, seed_key
 
 Value = float | int | str | bool
-SEED_KEY = "align.seed"
 SYMBOLS = {"lambda": "λ", "alpha": "α", "rho": "ρ", "u_beta": "U_β", "beta": "β", "negatives": "K"}
 
 
@@ -35,7 +35,9 @@ class SweepConfig(Frozen):
     search: Literal["grid"] = "grid"
     """grid: all combinations."""
     seeds: Annotated[int, Field(ge=1)] = 3
-    """Repetitions of each setting, with align.seed = 0, 1, ..."""
+    """Repetitions of each setting, with its training's seed = 0, 1, ...; one where no seed changes the result."""
+    default: Mapping[str, Value] | None = None
+    """The setting that others are compared with; none: the base config's own values."""
 
     @field_validator("space")
     @classmethod
@@ -64,7 +66,12 @@ class Trial:
         """What people call it: `recpo λ=2 seed=1`."""
         shown = " ".join(f"{symbol(key)}={value:g}" if isinstance(value, float) else f"{symbol(key)}={value}"
                          for key, value in self.params.items())  # fmt: skip
-        return f"{self.chain.config.align.objective.name} {shown} seed={self.seed}"
+        return f"{self.heading} {shown} seed={self.seed}".strip()
+
+    @property
+    def heading(self) -> str:
+        """The objective, which all trials share; nothing where the sweep varies the method."""
+        return "" if METHOD_KEY in self.params else self.chain.config.align.objective.name
 
 
 def symbol(key: str) -> str:
@@ -92,18 +99,25 @@ def trials(sweep: SweepConfig, base: RunConfig) -> list[Trial]:
                 where=f"sweep {sweep.name}, objective {base.align.objective.name}",
                 mend="choose a key of the config (see --help), or another --objective",
             )
-    default = {key: content[key] for key in sweep.space}
+    default = default_setting(sweep, base)
     settings = [dict(zip(sweep.space, values)) for values in itertools.product(*sweep.space.values())]
     settings.sort(key=lambda setting: setting != default)  # stable: the default first, the rest as declared
     made: list[Trial] = []
     for seed in range(sweep.seeds):
         for setting in settings:
-            config = override(base, {**setting, SEED_KEY: seed}, f"sweep {sweep.name}")
+            changes = method_changes(str(setting[METHOD_KEY]), base) if METHOD_KEY in setting else {}
+            config = override(base, {**setting, **changes}, f"sweep {sweep.name}")
+            varied = seed_key(config)
+            if varied is None and seed:
+                continue
+            config = config if varied is None else override(config, {varied: seed}, f"sweep {sweep.name}")
             made.append(Trial(len(made), setting, seed, chain(config)))
     return made
 
 
 def default_setting(sweep: SweepConfig, base: RunConfig) -> dict[str, Any]:
-    """The base config's own values of the swept keys."""
+    """The sweep's, else the base config's own values of the swept keys."""
+    if sweep.default is not None:
+        return dict(sweep.default)
     content = dict(leaves(dump(base)))
     return {key: content[key] for key in sweep.space}

@@ -75,7 +75,7 @@ def run_trials(
 
 
 def _trial(point: dict[str, Any], arguments: dict[int, dict[str, Any]]) -> None:
-    """Align and evaluate one setting in one Ray Train group; runs in a Tune process of its own."""
+    """Train and evaluate one setting in one Ray Train group; runs in a Tune process of its own."""
     given = arguments[point["trial"]]
     started = time.time()
     record = given["record"] | {"status": "running", "started": _now()}
@@ -85,7 +85,7 @@ def _trial(point: dict[str, Any], arguments: dict[int, dict[str, Any]]) -> None:
         run = chain(RunConfig.model_validate(given["config"]))
         facts = fit(
             run,
-            [run.align, run.evaluate],
+            list(run.own),
             store,
             name=record["file_name"],
             callbacks=[TuneReportCallback()],
@@ -146,13 +146,14 @@ def threads_per_worker(config: RunConfig, concurrent: int) -> int:
 
 
 def done_fields(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a finished trial's record says of its stages."""
+    """What a finished trial's record says of its stages: what was trained, if anything, and the evaluation."""
+    trained: dict[str, Any] = next((found for kind, found in facts.items() if kind != "evaluate"), {})
     return {
         "status": "done",
         "error": None,
-        "train_seconds": facts["align"]["train_seconds"],
+        "train_seconds": trained.get("train_seconds"),
         "evaluate_seconds": facts["evaluate"]["evaluate_seconds"],
-        "peak_memory_gb": facts["align"]["peak_memory_gb"],
+        "peak_memory_gb": trained.get("peak_memory_gb"),
         "metrics": {split: facts["evaluate"][split] for split in ("validation", "test") if split in facts["evaluate"]},
     }
 
@@ -160,15 +161,12 @@ def done_fields(facts: dict[str, Any]) -> dict[str, Any]:
 def finished_before(trial: Trial, store: Store, folder: Path) -> dict[str, Any] | None:
     """The record of a trial whose addresses are all done, whoever computed them; None if there is work left."""
     run = trial.chain
-    if not (store.done(run.align.address) and store.done(run.evaluate.address)):
+    if not all(store.done(stage.address) for stage in run.own):
         return None
     record = read_record(folder, trial)
     if record.get("status") == "done":
         return record
-    facts = {
-        "align": store.manifest(run.align.address)["facts"],
-        "evaluate": store.manifest(run.evaluate.address)["facts"],
-    }
+    facts = {stage.kind: store.manifest(stage.address)["facts"] for stage in run.own}
     record = _record(trial) | done_fields(facts) | {"seconds": None, "started": None, "ended": _now()}
     write_json(record_path(folder, trial), record)
     return record
@@ -194,7 +192,7 @@ def _record(trial: Trial) -> dict[str, Any]:
         "file_name": _file_name(trial),
         "params": dict(trial.params),
         "seed": trial.seed,
-        "align": str(trial.chain.align.address),
+        "align": str(trial.chain.trained.address),
         "evaluate": str(trial.chain.evaluate.address),
     }
 
@@ -202,7 +200,7 @@ def _record(trial: Trial) -> dict[str, Any]:
 def _file_name(trial: Trial) -> str:
     """The label as a folder's name: `recpo-lambda=2-seed=1-0f3a...`."""
     settings = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in trial.params.items()]
-    return "-".join([trial.chain.config.align.objective.name, *settings, f"seed={trial.seed}", trial.id])
+    return "-".join([*filter(None, [trial.heading]), *settings, f"seed={trial.seed}", trial.id])
 
 
 def _now() -> str:
