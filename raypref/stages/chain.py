@@ -160,16 +160,15 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
 def _baseline_chain(
     config: RunConfig, prepare: Stage, recommender: dict[str, Any], evaluation: dict[str, Any]
 ) -> Chain:
-    """The stages of method `baseline`. Several penalties are tried once, with seed 0; every seed then takes the best."""
-    inputs, shared = {"prepare": prepare}, (prepare,)
+    """The stages of method `baseline`. Several penalties are tried once, with seed 0; each seed then takes the best."""
+    inputs: dict[str, Stage] = {"prepare": prepare}
     if len(recommender.get("l2", ())) > 1:
         tune = Stage("tune", config.name, {"recommender": {**recommender, "seed": 0}}, inputs)
-        inputs, shared = {**inputs, "tune": tune}, (prepare, tune)
+        inputs = {**inputs, "tune": tune}
     fit = Stage("fit", config.name, {"recommender": recommender}, inputs)
     judged = {k: v for k, v in evaluation.items() if k not in ("generate", "beams")}
-    return Chain(
-        config, shared, (fit, Stage("evaluate", config.name, judged, {"prepare": prepare, "fit": fit}))
-    )
+    evaluate = Stage("evaluate", config.name, judged, {"prepare": prepare, "fit": fit})
+    return Chain(config, tuple(inputs.values()), (fit, evaluate))
 
 
 def prepare_stage(config: RunConfig) -> Stage:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -19,6 +19,9 @@ from raypref.sweeps.methods import METHOD_KEY, method_changes, seed_key
 
 Value = float | int | str | bool
 SYMBOLS = {"lambda": "λ", "alpha": "α", "rho": "ρ", "u_beta": "U_β", "beta": "β", "negatives": "K"}
+
+
+Declared = TypeVar("Declared", bound="SweepConfig")
 
 
 class SweepConfig(Frozen):
@@ -80,9 +83,9 @@ def symbol(key: str) -> str:
     return SYMBOLS.get(last, last)
 
 
-def load_sweep(path: Path) -> SweepConfig:
+def load_sweep(path: Path, kind: type[Declared]) -> Declared:
     """Read a sweep's YAML file."""
-    return validated(SweepConfig, read_yaml(path), str(path))
+    return validated(kind, read_yaml(path), str(path))
 
 
 def trials(sweep: SweepConfig, base: RunConfig) -> list[Trial]:
