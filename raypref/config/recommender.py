@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from raypref.config.base import Frozen
 
@@ -96,6 +96,13 @@ class Caser(FittedConfig):
     """Vertical filters."""
 
 
-ExpertConfig = Annotated[Sasrec | Gru4rec | Caser, Field(discriminator="recommender")]
-BaselineConfig = Annotated[Random | Popularity | Sasrec | Gru4rec | Caser, Field(discriminator="recommender")]
+def _tagged(content: Any) -> Any:
+    """A section that does not say which recommender it configures means SASRec."""
+    return {"recommender": "sasrec", **content} if isinstance(content, dict) else content
+
+
+ExpertConfig = Annotated[Sasrec | Gru4rec | Caser, Field(discriminator="recommender"), BeforeValidator(_tagged)]
+BaselineConfig = Annotated[
+    Random | Popularity | Sasrec | Gru4rec | Caser, Field(discriminator="recommender"), BeforeValidator(_tagged)
+]
 BASELINES = ("random", "popularity", "gru4rec", "caser", "sasrec")

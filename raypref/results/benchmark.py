@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -88,10 +88,10 @@ def benchmark(collections: Mapping[str, Collection], reference: str, metrics: Se
         table["significant"] = table["p_holm"] < LEVEL
     frame = pd.DataFrame(scores)
     frame["best"] = False
-    for keys, group in pairs.groupby(["dataset", "metric", "best"]):
-        dataset, metric, best = keys  # type: ignore[misc]
+    for column, group in pairs.groupby(["dataset", "metric", "best"]):
+        of, by, best = cast("tuple[str, str, str]", column)
         if ((group["p_holm"] < LEVEL) & (group["difference"] < 0)).all():
-            of_best = (frame["dataset"] == dataset) & (frame["metric"] == metric) & (frame["method"] == best)
+            of_best = (frame["dataset"] == of) & (frame["metric"] == by) & (frame["method"] == best)
             frame.loc[of_best, "best"] = True
     return Benchmark(frame, table, _published(collections), reference, int(np.isfinite(p).sum()))
 
