@@ -17,6 +17,8 @@ USAGE = """usage: raypref COMMAND [options]
 
   submit JOB [options]   run a job on Ray: the cluster of RAY_ADDRESS, or this machine
   run [options]          one run: prepare, fine-tune, align, evaluate
+  recommend [options]    what a run's model recommends to a user
+  rescore [options]      an outside system's scores join a benchmark's table
   collect FOLDER         gather a sweep's results again: tables, curves, answer
   objectives [NAME]      the objectives, or one in full
   data COMMAND           list, download, show, audit and export data sets
@@ -59,6 +61,18 @@ def _run(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _recommend(arguments: list[str]) -> int:
+    from raypref.commands.recommend import recommend
+
+    return recommend(arguments)
+
+
+def _rescore(arguments: list[str]) -> int:
+    from raypref.commands.rescore import rescore
+
+    return rescore(arguments)
+
+
 def _collect(arguments: list[str]) -> int:
     from raypref.results.conclusion import conclude
 
@@ -92,6 +106,8 @@ def _data(arguments: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "submit": _submit,
     "run": _run,
+    "recommend": _recommend,
+    "rescore": _rescore,
     "collect": _collect,
     "objectives": _objectives,
     "data": _data,
