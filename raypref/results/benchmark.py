@@ -74,7 +74,7 @@ def benchmark(collections: Mapping[str, Collection], reference: str, metrics: Se
             split = PROBES.get(metric, "test")
             if not collection.has(metric, split):
                 continue
-            for row in rows_of(summary(collection, metric, split)):
+            for row in rows_of(_scores(collection, metric, split)):
                 kept = {k: row[k] for k in ("seeds", "mean", "low", "high", "low_users", "high_users")}
                 scores.append({"dataset": dataset, "method": row["method"], "metric": metric, **kept})
             family += _with_best(collection, dataset, metric, split)
@@ -98,7 +98,7 @@ def benchmark(collections: Mapping[str, Collection], reference: str, metrics: Se
 
 def _with_best(collection: Collection, dataset: str, metric: str, split: str) -> list[dict[str, Any]]:
     """The best method's comparisons with each other one, by one metric."""
-    found = summary(collection, metric, split)
+    found = _scores(collection, metric, split)
     if len(found) < 2:
         return []
     top = str(found.sort_values("mean", kind="stable")["method"].iloc[-1])
@@ -145,6 +145,11 @@ def _with_reference(collection: Collection, dataset: str, reference: str) -> lis
             | {"difference_ndcg": ranked.difference, "p_wilcoxon": ranked.p, "effect_wilcoxon": ranked.effect}
         )
     return found
+
+
+def _scores(collection: Collection, metric: str, split: str) -> pd.DataFrame:
+    found = summary(collection, metric, split)
+    return found[~found["sft"].astype(bool)]  # a method of the sweep, or not in the table
 
 
 def _setting(collection: Collection, method: str) -> Setting:
