@@ -1,13 +1,18 @@
 # Everything a newcomer needs: `make sweep` runs the main job, `make test` the tests. Both install into .venv first.
+# `make sweeps` runs a smoke version of every sweep in jobs/.
 PYTHON ?= python3
 VENV := .venv
 RAYPREF_ROOT ?= $(CURDIR)/results
 export RAYPREF_ROOT
 ARGS ?=
 
-.PHONY: sweep test lint install clean
+.PHONY: sweep sweeps test lint install clean
 sweep: $(VENV)/installed
 	$(VENV)/bin/raypref submit jobs/sweep_lambda.py $(ARGS)
+
+sweeps: $(VENV)/installed
+	set -e; for job in jobs/sweep_*.py; do \
+	  echo "== $$job"; $(VENV)/bin/python $$job --preset smoke --seeds 1 --limit 2 $(ARGS); done
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest $(ARGS)

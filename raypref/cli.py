@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import tyro
 from rich.console import Console
@@ -19,8 +18,11 @@ USAGE = """usage: raypref COMMAND [options]
   run [options]          one run: prepare, fine-tune, align, evaluate
   recommend [options]    what a run's model recommends to a user
   rescore [options]      an outside system's scores join a benchmark's table
-  collect FOLDER         gather a sweep's results again: tables, curves, answer
+  collect FOLDER ...     gather the results of one sweep or several again: tables, curves, answer
+  plot FOLDER            draw a sweep's figures again from its collected tables alone
+  dashboard              what Ray's dashboard shows of a sweep, and how to set up Prometheus and Grafana
   objectives [NAME]      the objectives, or one in full
+  export RUN --to DIR    a run's model as a Hugging Face folder, with a card
   data COMMAND           list, download, show, audit and export data sets
 
 `raypref COMMAND --help` tells more.
@@ -74,20 +76,28 @@ def _rescore(arguments: list[str]) -> int:
 
 
 def _collect(arguments: list[str]) -> int:
-    from raypref.results.conclusion import conclude
-
-    def collect(folder: tyro.conf.Positional[Path], root: Path | None = None) -> int:
-        """Gather a sweep's results again.
-
-        Args:
-            folder: The sweep's folder, <root>/sweeps/NAME.
-            root: The root of all results; default: two levels above the folder.
-        """
-        if not (folder / "sweep.json").is_file():
-            raise UserError("no sweep lies there", where=str(folder), mend="give a folder with a sweep.json")
-        return 0 if conclude(folder, (root or folder.parent.parent).absolute(), Console()) else 3
+    from raypref.commands.collect import collect
 
     return int(tyro.cli(collect, args=arguments, prog="raypref collect"))
+
+
+def _export(arguments: list[str]) -> int:
+    from raypref.commands.export import Export, export
+
+    export(tyro.cli(Export, args=arguments, prog="raypref export"), Console())
+    return 0
+
+
+def _plot(arguments: list[str]) -> int:
+    from raypref.commands.collect import plot
+
+    return int(tyro.cli(plot, args=arguments, prog="raypref plot"))
+
+
+def _dashboard(arguments: list[str]) -> int:
+    from raypref.commands.dashboard import dashboard
+
+    return int(tyro.cli(dashboard, args=arguments, prog="raypref dashboard"))
 
 
 def _objectives(arguments: list[str]) -> int:
@@ -109,6 +119,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "recommend": _recommend,
     "rescore": _rescore,
     "collect": _collect,
+    "export": _export,
+    "plot": _plot,
+    "dashboard": _dashboard,
     "objectives": _objectives,
     "data": _data,
 }

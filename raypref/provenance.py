@@ -23,12 +23,18 @@ def provenance() -> dict[str, Any]:
 @functools.cache
 def _fixed() -> dict[str, Any]:
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {name: _version(name) for name in PACKAGES},
         "git": _git_state(),
     }
+
+
+def _command() -> str:
+    """The command line; of a process that Ray started only that: the job's own is in the sweep's files."""
+    name = Path(sys.argv[0]).name
+    return "a process of Ray's" if name == "default_worker.py" else " ".join([name, *sys.argv[1:]])
 
 
 def _version(package: str) -> str | None:

@@ -31,7 +31,7 @@ Every candidate of every evaluated user needs a score; `--pairs FILE` writes whi
 
 Examples:
   raypref rescore --preset classical --pairs pairs.parquet
-  raypref rescore --preset classical --scores mine.parquet --system mine --table ROOT/sweeps/benchmark-classical-...
+  raypref rescore --preset classical --scores mine.parquet --called mine --table ROOT/sweeps/benchmark-classical-...
 """
 
 
@@ -41,13 +41,13 @@ class RescoreOptions(RunOptions):
 
     scores: Path | None = None
     """Parquet with the columns user, item and score; greater is better."""
-    system: str = "outside"
+    called: str = "outside"
     """What the table calls the system."""
     pairs: Path | None = None
     """Write here the user and item of every pair that needs a score, and stop."""
     table: Path | None = None
     """A benchmark's sweep folder (ROOT/sweeps/...): the system becomes one of its methods."""
-    system_seed: int = 0
+    of_seed: int = 0
     """The system's seed, where several runs of it join one table."""
 
 
@@ -74,15 +74,15 @@ def rescore(arguments: list[str]) -> int:
     rows = outside_rows(prepared, config, scores)
     content = {"data": stage.address.key, "splits": config.evaluation.splits, "version": VERSIONS["evaluate"]}
     content["scores"] = hashlib.sha256(options.scores.read_bytes()).hexdigest()
-    address = Address("evaluate", options.system, digest(content))
+    address = Address("evaluate", options.called, digest(content))
     if not store.done(address):
         with store.writing(address, content, {"prepare": str(stage.address)}) as (folder, facts):
             pq.write_table(rows, folder / "rows.parquet", compression="zstd")
             facts |= {split: means(part) | {"examples": part.num_rows} for split, part in _by_split(rows).items()}
     test = means(_by_split(rows).get("test", rows))
-    console.print(f"{options.system}: exact HR@1 {test['exact_hr@1']:.4f}; {store.path(address)}", highlight=False)
+    console.print(f"{options.called}: exact HR@1 {test['exact_hr@1']:.4f}; {store.path(address)}", highlight=False)
     if options.table is not None:
-        join_table(options.table, options.system, options.system_seed, address)
+        join_table(options.table, options.called, options.of_seed, address)
         console.print("joined; draw the table again with `raypref collect` or the benchmark's command", highlight=False)
     return 0
 
@@ -115,8 +115,8 @@ def read_scores(path: Path) -> pd.Series:
         raise UserError(f"columns are missing: {', '.join(lacking)}", where=str(path), mend=mend)
     if not pd.api.types.is_numeric_dtype(frame["score"]) or frame["score"].isna().any():
         raise UserError("some scores are no numbers", where=f"{path}, column score", mend="leave no score empty")
-    series = frame.assign(user=frame["user"].astype(str), item=frame["item"].astype(str))
-    series = series.set_index(["user", "item"])["score"].astype(np.float64)
+    texts = frame.assign(user=frame["user"].astype(str), item=frame["item"].astype(str))
+    series: pd.Series = texts.set_index(["user", "item"])["score"].astype(np.float64)
     twice = series.index[series.index.duplicated()]
     if len(twice):
         raise UserError(f"{len(twice)} pairs have two scores, e.g. {twice[0]}", where=str(path), mend="keep one each")

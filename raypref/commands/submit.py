@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -47,16 +48,32 @@ def submit(options: Submit, arguments: list[str]) -> int:
         )
     address = os.environ.get("RAY_ADDRESS")
     with contextlib.nullcontext(address) if address else local_head(options.dashboard_port) as address:
-        variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        if state := provenance()["git"]:
-            variables["RAYPREF_GIT"] = str(state)
-        command = [
-            *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", str(address)),
-            *("--working-dir", ".", "--runtime-env-json", json.dumps({"env_vars": variables})),
-            *("--metadata-json", json.dumps({"job": options.script.stem, "git": str(provenance()["git"])})),
-            *("--", "python", str(options.script), *arguments),
-        ]
+        command = submission(str(address), options.script, arguments)
         return subprocess.run(command, env=_environment(), check=False).returncode
+
+
+def submission(address: str, script: Path, arguments: list[str], more: list[str] | None = None) -> list[str]:
+    """The `ray job submit` of a job, with what the dashboard's job page is to say of it.
+
+    Args:
+        more: further options of `ray job submit`.
+    """
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    if state := provenance()["git"]:
+        variables["RAYPREF_GIT"] = str(state)
+    metadata = {"sweep": script.stem, "git": str(state), **_said(arguments, ("preset", "dataset", "method"))}
+    return [
+        *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", address),
+        *("--working-dir", ".", "--runtime-env-json", json.dumps({"env_vars": variables})),
+        *("--metadata-json", json.dumps(metadata), *(more or [])),
+        *("--", "python", str(script), *arguments),
+    ]
+
+
+def _said(arguments: list[str], names: tuple[str, ...]) -> dict[str, str]:
+    """What a job's own command line says of some options, as `--name value` or `--name=value`."""
+    following = dict(itertools.pairwise(arguments)) | dict(a.split("=", 1) for a in arguments if "=" in a)
+    return {name: following[f"--{name}"] for name in names if f"--{name}" in following}
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ class RunConfig(Frozen):
 
     name: Annotated[str, AfterValidator(_a_name)] = "run"
     """A word for people; part of folder names, never of what is computed."""
-    method: Literal["aligned", "sft", "zero-shot", "baseline"] = "aligned"
+    system: Literal["aligned", "sft", "zero-shot", "baseline"] = "aligned"
     """What is evaluated: the aligned model; the model after SFT; the model as it comes; or the recommender of
     `baseline`."""
     data: DataConfig = DataConfig()
@@ -36,7 +36,7 @@ class RunConfig(Frozen):
     expert: ExpertConfig = Field(default_factory=lambda: Sasrec(l2=(1e-6,)))
     """The sequential recommender that napo, eapo and the like ask for its judgement; of no effect on the others."""
     baseline: BaselineConfig = Field(default_factory=Sasrec)
-    """The recommender that method `baseline` evaluates; of no effect on the others."""
+    """The recommender that system `baseline` evaluates; of no effect on the others."""
     sft: TrainingConfig = TrainingConfig()
     """Supervised fine-tuning on the preferred titles."""
     align: AlignConfig = AlignConfig()
@@ -59,6 +59,11 @@ class RunConfig(Frozen):
             raise ValueError(
                 f"align.negatives = {self.align.negatives}, but a validation example has {c.eval_random} candidates "
                 "beside its target: take no more, raise data.candidates.eval_random, or set align.validations to 0"
+            )
+        if self.align.reference == "base" and self.model.lora is None:
+            raise ValueError(
+                "align.reference = base is the model with its adapter off, but the model has none: set model.lora, or "
+                "take align.reference = sft"
             )
         for stage, training in (("sft", self.sft), ("align", self.align)):
             if training.global_batch % self.resources.workers:

@@ -47,6 +47,8 @@ class AlignConfig(TrainingConfig):
     """The loss and its hyper-parameters."""
     negatives: Count = 3
     """K: dispreferred titles of each example, drawn anew each epoch from the prompt's own candidates."""
+    reference: Literal["sft", "base"] = "sft"
+    """What objectives with a reference compare with: the SFT model, or the base model, its adapter off (LoRA only)."""
 
 
 class EvaluationConfig(Frozen):
@@ -79,6 +81,13 @@ class ResourceConfig(Frozen):
     """Torch threads of a worker on the CPU; none: the machine's cores divided by the workers that run at once."""
     micro_batch: Count = 16
     """Examples that go through the model at once; the rest of the global batch is accumulated."""
+    micro_tokens: Count | None = None
+    """Instead of `micro_batch` examples, as many as fit into so many tokens, those of like length together."""
+    packing: bool = True
+    """Put the examples that go through the model at once into one row, without padding."""
+    attention: Literal["auto", "documents", "flex", "dense"] = "auto"
+    """documents: one example after the other; flex: FlexAttention under a block mask (GPU); dense: a mask of all tokens
+    by all tokens; auto: documents where the model allows it, else dense."""
     engine: Literal["deepspeed", "torch"] = "deepspeed"
     """What runs the optimizer step."""
     zero_stage: Literal[0, 1, 2, 3] = 2

@@ -62,7 +62,8 @@ def evaluated(
         for first in range(0, table.num_rows, batch):
             part = table.slice(first, batch)
             with torch.no_grad():
-                logps = scorer(all_candidates(part, tokenizer.pad_token_id).to(model.device)).float().cpu().numpy()
+                titles_of_part = all_candidates(part, tokenizer.pad_token_id, scorer.rows())
+                logps = scorer(titles_of_part.to(model.device)).float().cpu().numpy()
             shown = [names[row] for row in part["candidates"].to_pylist()]
             longest = max(len(ids) for row in part["title_ids"].to_pylist() for ids in row)
             prompts = part["prompt_ids"].to_pylist()

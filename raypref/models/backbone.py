@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
@@ -98,9 +99,30 @@ def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Policy:
     torch.manual_seed(config.seed)
     model: Any
     if isinstance(config, ScratchModel):
-        model = AutoModelForCausalLM.from_config(_llama(config, tokenizer))
+        special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        model = AutoModelForCausalLM.from_config(_llama(config, len(tokenizer), **special))
     else:
         model = _load_weights(config)
+    return _adapted(model, config)
+
+
+def skeleton(config: ModelConfig, vocabulary: int) -> Policy:
+    """The policy's architecture with weights that are not set: to be called where tensors have no content."""
+    if isinstance(config, ScratchModel):
+        model: Any = AutoModelForCausalLM.from_config(_llama(config, vocabulary))
+    else:
+        path = local_folder(config) or config.path
+        try:
+            architecture = AutoConfig.from_pretrained(str(path), revision=config.revision)
+        except (OSError, ValueError) as error:
+            raise _not_loadable(config.path, "model", error) from error
+        model = AutoModelForCausalLM.from_config(architecture, dtype=_dtype(config))
+        _checkpointed(model, config)
+    return _adapted(model, config)
+
+
+def _adapted(model: Any, config: ModelConfig) -> Policy:
+    """The model with a fresh adapter, if the config has LoRA."""
     if config.lora is not None:
         from peft import LoraConfig, get_peft_model
 
@@ -137,9 +159,9 @@ def save(model: Policy, folder: Path) -> None:
     model.save_pretrained(str(folder))
 
 
-def _llama(config: ScratchModel, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
+def _llama(config: ScratchModel, vocabulary: int, **special: Any) -> LlamaConfig:
     return LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=vocabulary,
         hidden_size=config.hidden_size,
         num_hidden_layers=config.layers,
         num_attention_heads=config.heads,
@@ -147,31 +169,37 @@ def _llama(config: ScratchModel, tokenizer: PreTrainedTokenizerBase) -> LlamaCon
         intermediate_size=config.intermediate_size,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **special,
     )
+
+
+def _dtype(config: PretrainedModel) -> torch.dtype:
+    """float32 for weights that are trained themselves: bfloat16 loses updates smaller than 1/256 of a weight."""
+    held: torch.dtype = torch.float32 if config.lora is None else getattr(torch, config.dtype)
+    return held
+
+
+def _checkpointed(model: Any, config: PretrainedModel) -> None:
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
 
 
 def _load_weights(config: PretrainedModel) -> PreTrainedModel:
     check_model(config)
     path = str(local_folder(config) or config.path)
-    # Weights that are trained themselves are kept in float32: bfloat16 loses updates smaller than 1/256 of a weight.
-    dtype = torch.float32 if config.lora is None else getattr(torch, config.dtype)
     loader: Any = AutoModelForCausalLM  # its types leave out the second result
     model: PreTrainedModel
     try:
         model, info = loader.from_pretrained(
-            path, revision=config.revision, dtype=dtype, use_safetensors=True, output_loading_info=True
+            path, revision=config.revision, dtype=_dtype(config), use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise _not_loadable(config.path, "model", error) from error
     if info["missing_keys"]:  # transformers would leave them random, with no more than a warning
         missing = ValueError("weights are missing: " + ", ".join(sorted(info["missing_keys"])))
         raise _not_loadable(config.path, "model", missing)
-    if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
+    _checkpointed(model, config)
     return model
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from raypref.errors import UserError
 from raypref.evaluation.metrics import mean, per_user
+from raypref.results.place import Place
 from raypref.results.records import NUMBERS, TEXTS, Unusable, complete, read_records, read_rows, read_sweep
 
 SFT = "sft"
@@ -41,7 +42,7 @@ class Collection:
     """A row a usable trial and evaluated example: the evaluation's row without its lists, and its value of each
     metric.
     """
-    root: Path | None = None
+    root: Place | None = None
     """The folder that the trials' addresses are relative to, if it is known."""
 
     @property
@@ -58,18 +59,18 @@ class Collection:
         return bool(((self.metrics["metric"] == metric) & (self.metrics["split"] == split)).any())
 
 
-def collect(folder: Path, root: Path | None = None) -> Collection:
+def collect(folder: Path | str | Place, root: Path | str | Place | None = None) -> Collection:
     """Read a sweep's folder and the evaluations that it names, however far they are.
 
     Args:
-        folder: `<root>/sweeps/<name>-<hash>`.
+        folder: `<root>/sweeps/<name>-<hash>`, a path or a URI.
         root: where addresses start; by default two folders up.
 
     Raises:
         UserError: no sweep lies there.
     """
-    folder = Path(folder)
-    root = folder.absolute().parent.parent if root is None else Path(root)
+    folder = Place.of(folder)
+    root = folder.parent.parent if root is None else Place.of(root)
     sweep = read_sweep(folder)
     parameters = list(sweep["space"])
     records = read_records(folder, parameters)

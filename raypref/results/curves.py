@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import html
-import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,26 +13,15 @@ from matplotlib.figure import Figure
 
 from raypref.errors import UserError
 from raypref.results.collect import Collection
-from raypref.results.labels import math_symbol, metric_label, rows_of, symbol, value_text
-from raypref.results.settings import same, summary
+from raypref.results.labels import COSTS, math_symbol, metric_label, rows_of, same, symbol, value_text
+from raypref.results.pictures import BLUE, GREY, TEXT, figure_svg, save_figure
+from raypref.results.settings import settings, summary
+from raypref.results.statistics import seed_interval
 from raypref.store import digest
 
 METRICS = ("generated_hr@1", "valid_ratio")
 COLUMNS = ["parameter", "symbol", "value", "metric", "split", "mean", "low", "high", "over", "low_users", "high_users"]
 COLUMNS += ["seeds", "points", "default", "sft"]
-BLUE, GREY, TEXT = "#2f6db5", "#8a8a8a", "#1f2328"
-_STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": TEXT,
-    "axes.labelcolor": TEXT,
-    "axes.edgecolor": TEXT,
-    "xtick.color": TEXT,
-    "ytick.color": TEXT,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "raypref",
-}
 
 
 def curve_table(
@@ -76,6 +61,29 @@ def curve_table(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def cost_table(collection: Collection, parameter: str) -> pd.DataFrame:
+    """What the trials on a curve cost, in the columns of `curve_table`: training time and peak memory for COSTS' names.
+
+    Trials that another sweep computed tell their cost too, as their stages' manifests have it.
+    """
+    rows: list[dict[str, Any]] = []
+    others = {key: value for key, value in _default(collection).items() if key != parameter}
+    for metric in [name for name in COSTS if name in collection.trials]:
+        cost = dict(zip(collection.trials["trial"], collection.trials[metric]))
+        for setting in settings(collection):
+            points = [cost[trial] for trial in setting.ids if np.isfinite(cost[trial])]
+            if not points or not all(same(setting.params[key], value) for key, value in others.items()):
+                continue
+            interval = seed_interval(points)
+            described = {"parameter": parameter, "symbol": symbol(parameter, collection.sweep), "sft": False}
+            described |= {"value": setting.params[parameter], "metric": metric, "split": "test", "points": points}
+            bounds = {"mean": interval.mean, "low": max(interval.low, 0.0), "high": interval.high}
+            over = "seeds" if np.isfinite(interval.low) else ""
+            users = {"low_users": np.nan, "high_users": np.nan, "default": setting.default}
+            rows.append(described | bounds | users | {"over": over, "seeds": len(points)})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
 def _default(collection: Collection) -> dict[str, Any]:
     default = collection.sweep.get("default")
     return {key: default[key] for key in collection.parameters if key in default} if isinstance(default, dict) else {}
@@ -89,29 +97,12 @@ def draw_curve(
     dpi: int = 160,
 ) -> list[Path]:
     """Draw a curve table, a panel for each metric, as `<path_stem>.png`, `.svg` and so on."""
-    path_stem = Path(path_stem)
-    path_stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [path_stem.with_name(f"{path_stem.name}.{kind}") for kind in formats]
-    with mpl.rc_context(_STYLE):
-        figure = curve_figure(table, title)
-        for path, kind in zip(paths, formats):
-            figure.savefig(path, format=kind, dpi=dpi, bbox_inches="tight", metadata=_undated(kind))
-    return paths
+    return save_figure(lambda: curve_figure(table, title), path_stem, formats, dpi)
 
 
 def curve_svg(table: pd.DataFrame, title: str = "") -> str:
     """The same as an `<svg>` element for a page: transparent, its text in the page's colour, with an alt text."""
-    buffer = io.StringIO()
-    with mpl.rc_context(_STYLE):
-        figure = curve_figure(table, title)
-        figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata=_undated("svg"))
-    drawn = buffer.getvalue()
-    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
-    drawn = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", drawn).replace(TEXT, "currentColor")
-    names = digest([title, table.to_dict("list")])  # ids must differ from those of the page's other figures
-    drawn = re.sub(r'\bid="([^"]+)"', rf'id="{names}-\1"', drawn)
-    drawn = re.sub(r'(url\(|href=")#', rf"\1#{names}-", drawn)
-    return drawn.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt_text(table))}"', 1)
+    return figure_svg(lambda: curve_figure(table, title), alt_text(table), digest([title, table.to_dict("list")]))
 
 
 def alt_text(table: pd.DataFrame) -> str:
@@ -194,8 +185,3 @@ def _baseline(ax: Axes, sft: pd.DataFrame) -> None:
         ax.axhline(mean, color=GREY, ls="--", lw=1.2, label="SFT, 95 % over users", zorder=1)
         if np.isfinite(low):
             ax.axhspan(low, high, color=GREY, alpha=0.15, lw=0, zorder=0)
-
-
-def _undated(kind: str) -> dict[str, Any]:
-    """Metadata without the time of day, so that the same table gives the same file."""
-    return {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})

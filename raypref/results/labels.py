@@ -30,6 +30,7 @@ METRICS = {
 }
 """Short names. All of these are means of values between 0 and 1."""
 UNBOUNDED = {"exact_popularity_bias": "exact popularity bias", "generated_popularity_bias": "popularity bias"}
+COSTS = {"train_seconds": "training time (s)", "peak_memory_gb": "peak memory (GB)"}
 
 
 def symbol(key: str, sweep: Mapping[str, Any] | None = None) -> str:
@@ -73,8 +74,17 @@ def setting_text(params: Mapping[str, Any], sweep: Mapping[str, Any] | None = No
     return " ".join(f"{symbol(key, sweep)}={value_text(value)}" for key, value in params.items())
 
 
+def same(value: Any, other: Any) -> bool:
+    """Values of a swept key, whether read from JSON or from a column of text."""
+    if isinstance(value, str) or isinstance(other, str):
+        return str(value).lower() == str(other).lower()
+    if value is None or other is None:
+        return value is other
+    return bool(math.isclose(float(value), float(other), rel_tol=1e-12))
+
+
 def metric_label(metric: str) -> str:
-    return (METRICS | UNBOUNDED).get(metric, metric)
+    return (METRICS | UNBOUNDED | COSTS).get(metric, metric)
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:

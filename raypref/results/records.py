@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypref.errors import UserError
+from raypref.results.place import Place
 from raypref.store import MANIFEST
 
-NUMBERS = ("seconds", "train_seconds", "evaluate_seconds", "peak_memory_gb")
+NUMBERS = ("seconds", "train_seconds", "evaluate_seconds", "overhead_seconds", "peak_memory_gb")
 TEXTS = ("label", "status", "align", "evaluate", "error", "started", "ended")
-STATES = ("done", "running", "failed", "incomplete", "unreadable", "superseded")
+STATES = ("done", "running", "failed", "pruned", "incomplete", "unreadable", "superseded")
 
 
 class Unusable(Exception):
     """Why an evaluation's rows can't be used."""
 
 
-def read_sweep(folder: Path) -> dict[str, Any]:
+def read_sweep(folder: Place) -> dict[str, Any]:
     """The account of a sweep.
 
     Raises:
@@ -31,7 +31,7 @@ def read_sweep(folder: Path) -> dict[str, Any]:
     path = folder / "sweep.json"
     again = "run the sweep's job again: it writes the account anew and repeats no finished trial"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         mend = "name a folder <root>/sweeps/<name>-<hash>, as the job prints it"
         raise UserError("no sweep lies in this folder: it has no sweep.json", where=str(folder), mend=mend) from None
@@ -42,17 +42,16 @@ def read_sweep(folder: Path) -> dict[str, Any]:
     return content
 
 
-def read_records(folder: Path, parameters: Sequence[str]) -> list[dict[str, Any]]:
+def read_records(folder: Place, parameters: Sequence[str]) -> list[dict[str, Any]]:
     """A record a trial, with every field, whatever the file lacks."""
-    paths = sorted(path for path in (folder / "trials").glob("*.json") if not path.name.startswith("."))
-    records = [_record(path, parameters) for path in paths]
+    records = [_record(path, parameters) for path in (folder / "trials").list(".json")]
     _supersede(records)
     return records
 
 
-def _record(path: Path, parameters: Sequence[str]) -> dict[str, Any]:
+def _record(path: Place, parameters: Sequence[str]) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
         if not isinstance(content, dict):
             raise ValueError("it holds no record")
     except (OSError, ValueError) as error:
@@ -99,7 +98,7 @@ def _supersede(records: list[dict[str, Any]]) -> None:
         latest[key] = record
 
 
-def read_rows(root: Path, address: str) -> pa.Table:
+def read_rows(root: Place, address: str) -> pa.Table:
     """An evaluation's per-user rows.
 
     Raises:
@@ -109,7 +108,7 @@ def read_rows(root: Path, address: str) -> pa.Table:
     if not (folder / MANIFEST).is_file():
         raise Unusable(f"the evaluation is not finished, or gone: {address}")
     try:
-        rows = pq.read_table(folder / "rows.parquet", use_threads=False)
+        rows = pq.read_table(f"{folder}/rows.parquet", filesystem=folder.files, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise Unusable(f"{address}/rows.parquet can't be read: {_first_line(error)}") from error
     if rows.num_rows == 0:

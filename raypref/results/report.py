@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from raypref.results.answer import answer, best_setting
 from raypref.results.collect import SFT, Collection
-from raypref.results.curves import alt_text, curve_svg, curve_table
+from raypref.results.figures import Drawing, drawings, split_shown
 from raypref.results.labels import metric_label, rows_of, symbol, value_text
 from raypref.results.rendering import escaped, markdown
 from raypref.results.settings import comparisons, settings, summary
@@ -24,32 +24,21 @@ from raypref.results.tables import SHOWN, cells, comparison_table, footnotes, he
 from raypref.results.training_curves import SHOWN as TRAINING
 from raypref.results.training_curves import setting_colours, training_svg, training_table
 
-CURVES = ("generated_hr@1", "valid_ratio", "exact_hr@1")
 ERROR_LENGTH, ERROR_GROUPS, LEGEND = 3000, 30, 16
 
 
 def write_report(collection: Collection, folder: Path) -> list[Path]:
-    """Write `report.html`, which holds its curves, and `report.md`, which shows the `curve-<key>.png` beside it."""
-    folder, curves = Path(folder), curve_tables(collection)
+    """Write `report.html`, which holds its curves, and `report.md`, which shows the pictures beside it."""
+    folder, figures = Path(folder), drawings(collection)
     paths = [folder / "report.html", folder / "report.md"]
-    _write(paths[0], report_html(collection, curves))
-    _write(paths[1], report_markdown(collection, curves))
+    _write(paths[0], report_html(collection, figures))
+    _write(paths[1], report_markdown(collection, figures))
     return paths
 
 
-def curve_tables(collection: Collection) -> dict[str, pd.DataFrame]:
-    """The curve of each swept key that has at least two values to compare, on test if there is such a split."""
-    split, found = _split(collection), {}
-    for key in collection.parameters:
-        table = curve_table(collection, key, CURVES, split)
-        if table.loc[~table["sft"].astype(bool), "value"].nunique() > 1:
-            found[key] = table
-    return found
-
-
-def report_html(collection: Collection, curves: Mapping[str, pd.DataFrame] | None = None) -> str:
+def report_html(collection: Collection, figures: Sequence[Drawing] | None = None) -> str:
     """The page as text."""
-    split = _split(collection)
+    split = split_shown(collection)
     table = comparison_table(collection, split)
     header, rows = cells(collection, table)
     training = training_table(collection)
@@ -63,9 +52,7 @@ def report_html(collection: Collection, curves: Mapping[str, pd.DataFrame] | Non
         answer=answer(collection),
         now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         counts=_counts(collection),
-        curves=[
-            _figures(collection, *item) for item in (curve_tables(collection) if curves is None else curves).items()
-        ],
+        figures=[_figure(collection, drawing) for drawing in (drawings(collection) if figures is None else figures)],
         header=header,
         rows=[{"cells": row, "best": best} for row, best in zip(rows, table["best"] if rows else [])],
         notes=footnotes(collection, table, split),
@@ -85,13 +72,13 @@ def report_html(collection: Collection, curves: Mapping[str, pd.DataFrame] | Non
     )
 
 
-def report_markdown(collection: Collection, curves: Mapping[str, pd.DataFrame] | None = None) -> str:
+def report_markdown(collection: Collection, figures: Sequence[Drawing] | None = None) -> str:
     """The same without the list of trials: question, answer, table, curves, failures, how to run it again."""
     question = str(collection.sweep.get("question") or collection.sweep.get("name"))
     lines = [f"# {escaped(question)}", "", escaped(answer(collection)), ""]
-    lines += [markdown(collection, _split(collection))]
-    for key, table in (curve_tables(collection) if curves is None else curves).items():
-        lines += [f"![{escaped(alt_text(table))}](curve-{key.rsplit('.', 1)[-1]}.png)", ""]
+    lines += [markdown(collection, split_shown(collection))]
+    for drawing in drawings(collection) if figures is None else figures:
+        lines += [f"![{escaped(drawing.describe(drawing.table))}]({drawing.name}.png)", ""]
     failures = _failures(collection)
     if failures:
         lines += ["## Trials without results", ""]
@@ -105,6 +92,9 @@ def report_markdown(collection: Collection, curves: Mapping[str, pd.DataFrame] |
 
 
 def value_list(values: Any) -> str:
+    """The values of a list, or the ends of a range."""
+    if isinstance(values, dict):
+        return f"{values.get('low')} to {values.get('high')}{' (logarithmic)' if values.get('log') else ''}"
     return ", ".join(value_text(value) for value in values) if isinstance(values, list) else str(values)
 
 
@@ -113,29 +103,30 @@ def _title(collection: Collection) -> str:
     return " on ".join(str(name) for name in named if name) or str(collection.sweep.get("name", "sweep"))
 
 
-def _split(collection: Collection) -> str:
-    """Test, unless no trial was evaluated on it."""
-    splits = set(collection.metrics["split"])
-    return "test" if "test" in splits or not splits else sorted(splits)[0]
-
-
 def _counts(collection: Collection) -> str:
     counts = collection.trials.loc[collection.trials["trial"] != SFT, "status"].value_counts()
     return ", ".join(f"{count} {status}" for status, count in counts.items()) or "no trials"
 
 
-def _figures(collection: Collection, key: str, table: pd.DataFrame) -> dict[str, Any]:
-    """A curve, a picture for each metric so that they stand below each other on a phone, and the table behind it."""
-    parts = [table[table["metric"] == metric] for metric in dict.fromkeys(table["metric"])]
-    header = [symbol(key, collection.sweep), "metric", "mean", "low", "high", "95 % over", "seeds"]
+def _figure(collection: Collection, drawing: Drawing) -> dict[str, Any]:
+    """A figure, a picture for each metric so that they stand below each other on a phone, and the table behind it."""
+    hidden = {"parameter", "symbol", "split", "low_users", "high_users", "points", "sft", "default", "over"}
+    shown = [str(column) for column in drawing.table.columns if column not in hidden]
+    header = [symbol(name, collection.sweep) if "." in name else metric_label(name) for name in shown]
     rows = [
-        ["SFT" if row["sft"] else value_text(row["value"]), metric_label(row["metric"])]
-        + [_number(row[name], ".4f") for name in ("mean", "low", "high")]
-        + [row["over"] or "-", str(row["seeds"])]
-        for row in rows_of(table)
+        ["SFT" if name == "value" and row.get("sft") else _cell(name, row[name]) for name in shown]
+        for row in rows_of(drawing.table)
     ]
-    svgs = [Markup(curve_svg(part)) for part in parts]
-    return {"key": key, "symbol": symbol(key, collection.sweep), "svgs": svgs, "header": header, "rows": rows}
+    svgs = [Markup(svg) for svg in drawing.svgs()]
+    return {"heading": drawing.heading, "svgs": svgs, "header": header, "rows": rows}
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "metric":
+        return metric_label(str(value))
+    if isinstance(value, float) and name not in ("value", "seeds") and "." not in name:
+        return _number(value, ".4f")
+    return value_text(value)
 
 
 def _details(collection: Collection, split: str) -> list[list[str]]:

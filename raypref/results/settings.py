@@ -13,7 +13,7 @@ import pandas as pd
 
 from raypref.results.collect import SFT, Collection
 from raypref.results.crossed import SeedSpread, crossed_test, seed_spread
-from raypref.results.labels import confined, setting_text
+from raypref.results.labels import confined, same, setting_text
 from raypref.results.statistics import (
     Test,
     holm,
@@ -73,15 +73,6 @@ def is_default(collection: Collection, params: Mapping[str, Any]) -> bool:
 def _is_fixed(collection: Collection, params: Mapping[str, Any]) -> bool:
     known = collection.sweep.get("fixed")
     return isinstance(known, dict) and any(params.get(key) in values for key, values in known.items())
-
-
-def same(value: Any, other: Any) -> bool:
-    """Values of a swept key, whether read from JSON or from a column of text."""
-    if isinstance(value, str) or isinstance(other, str):
-        return str(value).lower() == str(other).lower()
-    if value is None or other is None:
-        return value is other
-    return bool(math.isclose(float(value), float(other), rel_tol=1e-12))
 
 
 @functools.lru_cache(maxsize=16)

@@ -7,7 +7,6 @@ import html
 import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,14 @@ from matplotlib.ticker import MaxNLocator
 
 from raypref.results.collect import SFT, Collection
 from raypref.results.labels import rows_of, setting_text
+from raypref.results.place import Place
 
 SHOWN = {"loss": "loss", "reward_margin": "reward margin"}
 COLUMNS = ["trial", "label", "setting", "metric", "step", "value"]
 MOST_LINES = 500  # parsed of one log
 MOST_POINTS, FEWEST_POINTS, ALL_POINTS = 80, 12, 24_000
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 620, 250, 58, 34, 10
-Place = Callable[[Any], np.ndarray]
+Scale = Callable[[Any], np.ndarray]
 
 
 def training_table(collection: Collection) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def training_table(collection: Collection) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Place) -> list[dict[str, Any]]:
     """Lines of a log, evenly chosen from a long one."""
     try:
         lines = path.read_bytes().splitlines()
@@ -88,7 +88,7 @@ def setting_colours(table: pd.DataFrame) -> dict[str, str]:
     return {name: f"hsl({215 + 165 * i // max(1, len(names) - 1)} 65% 52%)" for i, name in enumerate(names)}
 
 
-def _scale(values: pd.Series, start: float, end: float) -> tuple[list[float], Place]:
+def _scale(values: pd.Series, start: float, end: float) -> tuple[list[float], Scale]:
     """Ticks, and the map from values to places."""
     low, high = float(values.min()), float(values.max())
     if math.isclose(low, high):
@@ -97,7 +97,7 @@ def _scale(values: pd.Series, start: float, end: float) -> tuple[list[float], Pl
     return ticks, lambda v: start + (np.asarray(v, dtype=float) - low) / (high - low) * (end - start)
 
 
-def _axes(x_ticks: list[float], x: Place, y_ticks: list[float], y: Place, name: str) -> str:
+def _axes(x_ticks: list[float], x: Scale, y_ticks: list[float], y: Scale, name: str) -> str:
     floor = HEIGHT - BOTTOM
     parts = [f'<path class="axis" d="M{LEFT},{TOP}V{floor}H{WIDTH - 8}"/>']
     for tick in y_ticks:

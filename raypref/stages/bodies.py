@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -123,21 +124,27 @@ class ShardTokenizer:
 
 
 class ShardScorer:
-    """Writes the reference's log-probs of all candidates of one shard after another; holds the SFT model."""
+    """Writes the reference's log-probs of all candidates of one shard after another; holds the SFT model.
+
+    With `align.reference: base` the SFT model's adapter is off, which leaves the base model.
+    """
 
     def __init__(self, config: RunConfig, inputs: dict[str, Path], out: Path) -> None:
         self.inputs, self.out = inputs, out
         self.model, self.tokenizer = load_policy(config, inputs["tokenize"], inputs["sft"])
         self.scorer = TitleScorer(self.model.eval())
+        self.base = config.align.reference == "base"
 
     @torch.no_grad()
     def __call__(self, split: str, shard: int) -> int:
         """Titles scored."""
         table = ExampleTable([self.inputs["tokenize"]], split).read(shard)
         logps = []
-        for first in range(0, table.num_rows, SCORING_BATCH):
-            batch = all_candidates(table.slice(first, SCORING_BATCH), self.tokenizer.pad_token_id)
-            logps += list(self.scorer(batch.to(self.model.device)).float().cpu().numpy())
+        with self.model.disable_adapter() if self.base else contextlib.nullcontext():
+            for first in range(0, table.num_rows, SCORING_BATCH):
+                part = table.slice(first, SCORING_BATCH)
+                batch = all_candidates(part, self.tokenizer.pad_token_id, self.scorer.rows())
+                logps += list(self.scorer(batch.to(self.model.device)).float().cpu().numpy())
         write_shard(pa.table({"example": table["example"], "ref_logps": logps}), self.out, split, shard)
         return sum(map(len, logps))
 

@@ -1,7 +1,7 @@
 """Which stages a run consists of, what each depends on, and the address that follows from it.
 
     prepare -> tokenize -> expert -> sft -> reference -> align -> evaluate
-    prepare -> tune -> fit -> evaluate                            (method `baseline`)
+    prepare -> tune -> fit -> evaluate                            (a baseline)
 
 A stage's address is a hash of its own part of the config and of its inputs' addresses, so a change anywhere gives new
 addresses from there on and nowhere else.
@@ -22,7 +22,7 @@ from raypref.data.fingerprint import fingerprint
 from raypref.data.sources.files import find
 from raypref.models.backbone import check_model, local_folder
 from raypref.store import Address, Store, digest
-from raypref.training.tasks import needs_expert, needs_reference
+from raypref.training.tasks import needs_expert, needs_reference, task_of
 
 # Raise a stage's number when a change to its code changes what it writes: old outputs are then left alone.
 VERSIONS = {
@@ -107,24 +107,25 @@ class AlignedChain(Chain):
 
 def chain(config: RunConfig) -> Chain:
     """The stages of a run. Reads source files and local weights to hash them, and refuses what can't be loaded."""
-    if config.method == "aligned":
+    if config.system == "aligned":
         return aligned_chain(config)
     name, whole = config.name, dump(config)
     prepare = prepare_stage(config)
     evaluation = _evaluation(whole)
-    if config.method == "baseline":
+    if config.system == "baseline":
         return _baseline_chain(config, prepare, whole["baseline"], evaluation)
     model = _model_identity(config)
     data = {"prepare": prepare, "tokenize": _tokenize(config, whole, model, prepare)}
     shared = tuple(data.values())
-    if config.method == "zero-shot":
+    if config.system == "zero-shot":
         return Chain(config, shared, (Stage("evaluate", name, {**evaluation, "model": model}, data),))
     sft = Stage("sft", name, {"model": model, "training": whole["sft"]}, data)
     return Chain(config, shared, (sft, Stage("evaluate", f"{name}-sft", evaluation, {**data, "model": sft})))
 
 
 def aligned_chain(config: RunConfig) -> AlignedChain:
-    """The stages of method `aligned`."""
+    """The stages of an aligned model."""
+    task_of(config.align)  # a custom objective may be missing or broken
     name, whole = config.name, dump(config)
     prepare = prepare_stage(config)
     model = _model_identity(config)
@@ -134,7 +135,8 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
     expert = reference = None
     policy = {**data, "sft": sft}
     if needs_reference(config.align):
-        reference = Stage("reference", name, {"splits": ["train", "validation"]}, policy)
+        compared = {"splits": ["train", "validation"], "model": config.align.reference}
+        reference = Stage("reference", name, compared, policy)
     if needs_expert(config.align):
         judged = {"recommender": whole["expert"], "splits": ["train", "validation"]}
         expert = Stage("expert", name, judged, {"prepare": prepare})
@@ -160,7 +162,7 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
 def _baseline_chain(
     config: RunConfig, prepare: Stage, recommender: dict[str, Any], evaluation: dict[str, Any]
 ) -> Chain:
-    """The stages of method `baseline`. Several penalties are tried once, with seed 0; each seed then takes the best."""
+    """The stages of a baseline. Several penalties are tried once, with seed 0; each seed then takes the best."""
     inputs: dict[str, Stage] = {"prepare": prepare}
     if len(recommender.get("l2", ())) > 1:
         tune = Stage("tune", config.name, {"recommender": {**recommender, "seed": 0}}, inputs)

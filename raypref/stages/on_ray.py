@@ -137,8 +137,12 @@ def fit(
     name: str,
     callbacks: list[Any] | None = None,
     threads: int | None = None,
+    board: str | None = None,
 ) -> dict[str, Any]:
     """Run trained and evaluated stages in one group of Ray Train workers; the facts they leave, by stage kind.
+
+    Args:
+        board: name of an actor whose `show` is told of every step; the workers' logs have it too.
 
     Raises:
         the worker's own exception where it is a UserError, else Ray's.
@@ -156,6 +160,7 @@ def fit(
             "config": dump(run.config),
             "root": str(store.root),
             "stages": [str(stage.address) for stage in stages],
+            "board": board,
             "threads": threads or resources.threads or max(1, _cores() // resources.workers),
         },
         datasets=datasets,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import ray
 import ray.train
 import torch
 
@@ -20,6 +21,7 @@ from raypref.stages.worker import Surroundings, run_stages
 from raypref.store import Store
 
 METRIC = "validation_hr@1"  # exact ranking; what every training report carries
+SHARE = "share"  # of the steps done, in the reports that a scheduler may stop a trial at
 
 
 def work(arguments: dict[str, Any]) -> None:
@@ -30,12 +32,14 @@ def work(arguments: dict[str, Any]) -> None:
     run = chain(RunConfig.model_validate(arguments["config"]))
     store = Store(arguments["root"])
     by_address = {str(stage.address): stage for stage in run}
+    print(f"{arguments['board'] or ''} {', '.join(arguments['stages'])}", flush=True)
     around = Surroundings(
         store=store,
         rank=context.get_world_rank(),
         world=context.get_world_size(),
         stream=stream,
-        report=ray.train.report,
+        report=report,
+        watch=watcher(arguments["board"] if context.get_world_rank() == 0 else None),
     )
     try:
         facts = run_stages(run, [by_address[a] for a in arguments["stages"]], around)
@@ -49,6 +53,20 @@ def work(arguments: dict[str, Any]) -> None:
     if "evaluate_validation_exact_hr@1" in summary:
         summary[METRIC] = summary["evaluate_validation_exact_hr@1"]
     ray.train.report(summary)
+
+
+def watcher(board: str | None) -> Callable[[dict[str, Any]], None]:
+    """Passes numbers on to a trial's board, without waiting for it."""
+    if board is None:
+        return lambda values: None
+    show: Any = ray.get_actor(board).show
+    return lambda values: show.remote(values)
+
+
+def report(metrics: dict[str, Any]) -> None:
+    """To Train, and through it to Tune; the last validation without its share, as that trial is as good as done."""
+    print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()), flush=True)
+    ray.train.report({name: value for name, value in metrics.items() if name != SHARE or value < 1})
 
 
 def stream() -> Callable[[], Iterator[pa.Table]]:

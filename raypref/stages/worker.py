@@ -31,6 +31,7 @@ from raypref.store import MANIFEST, Store
 from raypref.training.batches import Collator, ReadTables
 from raypref.training.engine import make_engine
 from raypref.training.loop import train
+from raypref.training.micro import MicroBatches
 from raypref.training.tasks import table_columns, task_of
 from raypref.training.validation import Validator
 
@@ -45,7 +46,9 @@ class Surroundings:
     stream: Callable[[], ReadTables] | None = None
     """Gives the training table's reader; None reads the shards from the store."""
     report: Callable[[dict[str, Any]], None] = lambda metrics: None
-    """Called on every worker alike."""
+    """Called on every worker alike, at each validation."""
+    watch: Callable[[dict[str, Any]], None] = lambda metrics: None
+    """Called on every worker after each step."""
 
 
 def run_stages(chain: Chain, stages: list[Stage], around: Surroundings) -> dict[str, Any]:
@@ -81,22 +84,26 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     folders, columns = training_folders(stage, store), table_columns(config)
     table = ExampleTable(folders, "train", columns)
     task = task_of(config)
-    collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id)
+    engine = make_engine(model, config, resources)
+    rows = engine.scorer.rows(resources.packing)
+    collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id, rows)
     validation = list(bodies.head(ExampleTable(folders, "validation", columns), config.validation_examples))
     micro = min(resources.micro_batch, config.global_batch // around.world)
     scratch = store.scratch(stage.address)
+    began = time.time()
     facts = train(
-        engine=make_engine(model, config, resources),
+        engine=engine,
         task=task,
         config=config,
         read=around.stream() if around.stream else lambda: iter(table),
         examples=table.rows,
         collator=collator,
         validator=Validator(validation, collator, micro),
-        micro_batch=micro,
+        micro_batches=MicroBatches(micro, resources.micro_tokens),
         scratch=scratch,
         checkpoint_every=resources.checkpoint_every,
         report=around.report,
+        watch=around.watch,
     )
     if around.rank == 0:
         with store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
@@ -104,7 +111,7 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
             for name in ("metrics", "validation"):
                 if (scratch / f"{name}.jsonl").is_file():
                     shutil.copy(scratch / f"{name}.jsonl", folder)
-            manifest_facts |= facts | {"peak_memory_gb": peak_memory_gb(), "workers": around.world}
+            manifest_facts |= facts | {"peak_memory_gb": peak_memory_gb(), "workers": around.world, "began": began}
 
 
 def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
@@ -135,6 +142,7 @@ def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
                 of_split = rows.filter(pa.compute.equal(rows["split"], split))
                 facts[split] = means(of_split) | {"examples": of_split.num_rows}
             facts["evaluate_seconds"] = round(time.perf_counter() - started, 2)
+            facts["finished"] = time.time()
 
 
 def _judge(chain: Chain, paths: dict[str, Path]) -> Callable[[Iterable[pa.Table], str], Iterator[pa.Table]]:

@@ -16,7 +16,7 @@ from raypref.data.sources import SOURCES
 from raypref.errors import UserError
 from raypref.store import Store, digest
 from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, print_error
-from raypref.sweeps.methods import METHOD_KEY
+from raypref.sweeps.methods import METHOD
 from raypref.sweeps.options import SweepOptions, parse
 from raypref.sweeps.space import SweepConfig, load_sweep
 from raypref.sweeps.sweep import run_sweep
@@ -60,8 +60,8 @@ def run(sweep_file: Path, arguments: list[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     declared = load_sweep(sweep_file, BenchmarkConfig)
     options, config, origins = parse(BenchmarkOptions, arguments, declared.question + EXAMPLES)
-    methods = options.methods or declared.presets.get(options.preset) or declared.space[METHOD_KEY]
-    changes = {"space": {METHOD_KEY: methods}} | ({} if options.seeds is None else {"seeds": options.seeds})
+    methods = options.methods or declared.presets.get(options.preset) or declared.space[METHOD]
+    changes = {"space": {METHOD: methods}} | ({} if options.seeds is None else {"seeds": options.seeds})
     content = declared.model_dump(exclude={"presets"})
     sweep = SweepConfig.model_validate(content | changes)
     bases = _bases(config, options.datasets)
@@ -90,7 +90,7 @@ def conclude(folders: Mapping[str, Path], sweep: SweepConfig, store: Store, cons
     quiet = Console(quiet=True)
     well = [conclude_sweep(folder, store.root, console if len(folders) == 1 else quiet) for folder in folders.values()]
     collections = {name: collect(folder, store.root) for name, folder in folders.items()}
-    reference = str((sweep.default or {}).get(METHOD_KEY, "popularity"))
+    reference = str((sweep.default or {}).get(METHOD, "popularity"))
     found = benchmark({name: c for name, c in collections.items() if not c.done.empty}, reference)
     out = store.root / "benchmarks" / f"{sweep.name}-{digest(sorted(f.name for f in folders.values()))}"
     write_benchmark(found, sweep.question, out)

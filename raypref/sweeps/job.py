@@ -20,8 +20,9 @@ EXAMPLES = """
 
 Examples:
   python jobs/{name}.py --dry-run
+  python jobs/{name}.py --preset smoke --seeds 1 --limit 2{more}
   python jobs/{name}.py --dataset ml-100k --data.source.path ml-100k
-  ray job submit --working-dir . -- python jobs/{name}.py --preset llama3-8b-lora --root s3-or-shared-folder
+  ray job submit --working-dir . -- python jobs/{name}.py --preset llama3-8b-lora --root /shared/raypref
 """
 
 
@@ -35,9 +36,9 @@ def run(sweep_file: Path, arguments: list[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     try:
         sweep = load_sweep(sweep_file, SweepConfig)
-        description = sweep.question + EXAMPLES.format(name=sweep.name)
+        description = sweep.question + EXAMPLES.format(name=sweep.name, more=_examples(sweep))
         options, config, origins = parse(SweepOptions, arguments, description, sweep.objective)
-        sweep = _with_options(sweep, options)
+        sweep = _with_options(sweep.space_of(config.align.objective.name), options)
         folder = run_sweep(sweep, config, options, origins, console)
         return EXIT_TRIALS_FAILED if folder is not None and not _conclude(folder, options.root, console) else 0
     except UserError as error:
@@ -52,19 +53,31 @@ def print_error(error: UserError) -> None:
 
 
 def _with_options(sweep: SweepConfig, options: SweepOptions) -> SweepConfig:
-    changes: dict[str, object] = {}
-    if options.seeds is not None:
-        changes["seeds"] = options.seeds
+    given = {name: getattr(options, name) for name in ("seeds", "search", "trials", "pruner")}
+    changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     if options.values is not None:
         if len(sweep.space) != 1:
             raise UserError(
                 "--values is for sweeps over one key", where=", ".join(sweep.space), mend="edit the YAML file"
             )
         changes["space"] = {next(iter(sweep.space)): options.values}
+    search = changes.get("search", sweep.search)
+    if search == "grid" and (options.trials is not None or options.add_trials):
+        raise UserError(
+            "a grid has as many trials as its values", where="--trials, --add-trials",
+            mend="widen it by --values or --seeds, or choose another --search",
+        )  # fmt: skip
     try:
         return SweepConfig.model_validate(sweep.model_dump() | changes)
     except ValidationError as error:
-        raise UserError(plain_faults(error), where="--values, --seeds") from None
+        raise UserError(plain_faults(error), where=f"sweep {sweep.name} with these options") from None
+
+
+def _examples(sweep: SweepConfig) -> str:
+    """Examples of what this sweep alone can do."""
+    command = f"\n  python jobs/{sweep.name}.py"
+    by_method = "".join(f"{command} --method {method}" for method in sweep.by_objective)
+    return by_method + (f"{command} --add-trials 10" if sweep.search != "grid" else "")
 
 
 def _conclude(folder: Path, root: Path, console: Console) -> bool:

@@ -10,7 +10,8 @@ from raypref.config.loading import dump
 from raypref.config.recommender import BASELINES, FittedConfig
 from raypref.objectives import OBJECTIVES
 
-METHOD_KEY = "method"
+METHOD = "method"
+"""What a benchmark varies: no config key, but a name that stands for several."""
 SEED_KEYS = {"aligned": "align.seed", "sft": "sft.seed", "baseline": "baseline.seed"}
 SEEDLESS = ("zero-shot", "popularity")
 """Methods that no seed changes: one trial each."""
@@ -30,14 +31,14 @@ def method_changes(name: str, base: RunConfig) -> dict[str, Any]:
         shared = dump(base.baseline) if isinstance(base.baseline, FittedConfig) else {}
         shared = {k: v for k, v in shared.items() if k in FittedConfig.model_fields}
         floor = name in ("random", "popularity")
-        return {"method": "baseline", "baseline": {**({} if floor else shared), "recommender": name}}
+        return {"system": "baseline", "baseline": {**({} if floor else shared), "recommender": name}}
     if name in OBJECTIVES:
-        return {"method": "aligned", "align.objective": {"name": name}}
-    return {"method": name}
+        return {"system": "aligned", "align.objective": {"name": name}}
+    return {"system": name}
 
 
 def seed_key(config: RunConfig) -> str | None:
     """The config key that repetitions vary; None where no seed changes the result."""
-    if config.method == "baseline" and config.baseline.recommender in SEEDLESS:
+    if config.system == "baseline" and config.baseline.recommender in SEEDLESS:
         return None
-    return SEED_KEYS.get(config.method)
+    return SEED_KEYS.get(config.system)

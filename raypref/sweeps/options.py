@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from pydantic import ValidationError
@@ -27,12 +27,12 @@ class RunOptions:
     """Options that every command with a config has."""
 
     preset: str = "tiny"
-    """Settings to start from: tiny, scratch, classical, llama3-8b-lora or qwen2.5-7b-lora."""
+    """Settings to start from: tiny, smoke, scratch, classical, llama3-8b-lora or qwen2.5-7b-lora."""
     config: Path | None = None
     """A YAML file over the preset."""
     dataset: str | None = None
     """Kind of data source (generated, ml-100k, csv ...); its options are --data.source.*"""
-    objective: str | None = None
+    objective: Annotated[str | None, tyro.conf.arg(aliases=("--method",))] = None
     """Name of the objective (recpo, sdpo, dpo ...); its options are --align.objective.*"""
     root: Path = dataclasses.field(default_factory=lambda: Path(os.environ.get("RAYPREF_ROOT", DEFAULT_ROOT)))
     """Folder of all results, shared by all nodes of a cluster; default: $RAYPREF_ROOT, else ~/raypref-results."""
@@ -50,8 +50,22 @@ class SweepOptions(RunOptions):
     """Values of the swept key instead of those of the YAML file (for sweeps over one key)."""
     seeds: int | None = None
     """Repetitions of each setting instead of those of the YAML file."""
+    search: Literal["grid", "random", "tpe", "gp", "nsga2"] | None = None
+    """How settings are chosen, instead of the YAML file's way."""
+    trials: int | None = None
+    """Settings in all that a search may try, earlier ones included; a grid has as many as it has."""
+    add_trials: int = 0
+    """Settings to try on top of all that were tried before."""
+    pruner: Literal["none", "asha", "median"] | None = None
+    """End trials that validate badly before their time; not for grids."""
+    limit: int | None = None
+    """Only the first so many settings, the default one first: to try a sweep out."""
+    storage: str | None = None
+    """URL of a database for the Optuna study; default: a journal file in the sweep's folder."""
     ray: bool = True
-    """Run on Ray; --no-ray: in this process, a trial after the other."""
+    """Run on Ray; --no-ray: in this process, a trial after the other (grids only)."""
+    mirror: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Write finished trials there too; each needs its package (pip install 'raypref[tensorboard]' ...)."""
 
 
 def parse(
@@ -73,7 +87,7 @@ def parse(
         origins["data.source.kind"] = "command line"
     name = first.objective or objective
     if name is not None and name != content["align"]["objective"]["name"]:
-        pick(name, OBJECTIVES, "objective")
+        pick(name, {**OBJECTIVES, "custom": None}, "objective")
         content = merge(content, {"align": {"objective": {"name": name}}})
         origins["align.objective.name"] = "command line" if first.objective else "the sweep"
     config = validated(RunConfig, content, first.preset)
@@ -88,12 +102,13 @@ def parse(
     except ValidationError as error:
         raise UserError(plain_faults(error), where="command line", mend="see --help for all options") from None
     before = dict(leaves(content))
-    origins |= {k: "command line" for k, v in leaves(dump(parsed.run)) if before.get(k) != v}
+    changed = {k for k, v in leaves(dump(parsed.run)) if before.get(k) != v and k != "align.objective.code"}
+    origins |= dict.fromkeys(changed, "command line")
     return parsed, parsed.run, origins
 
 
 def _prescan(options: type[Options], arguments: list[str]) -> tuple[Any, list[str]]:
-    wanted = ("--preset", "--config", "--dataset", "--objective")
+    wanted = ("--preset", "--config", "--dataset", "--objective", "--method")
     kept: list[str] = []
     for i, argument in enumerate(arguments):
         if argument in wanted:

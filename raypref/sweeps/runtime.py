@@ -11,9 +11,12 @@ if not os.environ.get("RAY_ADDRESS"):
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported, not when it starts
 
 import ray
+from ray.job_config import JobConfig
 
 from raypref.commands.submit import FEWER_WARNINGS, MIN_LOGICAL_CPUS, free_port
 from raypref.errors import UserError
+
+RAY_JOB_CONFIG_JSON_ENV_VAR = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for the driver of a submitted job
 
 
 def quiet() -> None:
@@ -31,8 +34,12 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
-def connect(verbose: bool = False) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start one on this machine with its dashboard on 127.0.0.1."""
+def connect(verbose: bool = False, metadata: dict[str, str] | None = None) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start one on this machine with its dashboard on 127.0.0.1.
+
+    Args:
+        metadata: what the dashboard's job page says of this driver; a submitted job has its submission's instead.
+    """
     if ray.is_initialized():
         return
     if not verbose:
@@ -40,6 +47,8 @@ def connect(verbose: bool = False) -> None:
     # Tune can clean up a stopped trial's workers only if it reaches the State API, which the dashboard serves.
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
     options: dict[str, Any] = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
+    if metadata and RAY_JOB_CONFIG_JSON_ENV_VAR not in os.environ:
+        options["job_config"] = JobConfig(metadata=metadata)
     if os.environ.get("RAY_ADDRESS"):
         try:
             ray.init(**options)

@@ -3,29 +3,58 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from raypref.config import RunConfig
 from raypref.config.base import Frozen, unknown_key
 from raypref.config.loading import dump, leaves, override, read_yaml, validated
 from raypref.errors import UserError
+from raypref.results.labels import same, setting_text
 from raypref.stages.chain import Chain, chain
-from raypref.sweeps.methods import METHOD_KEY, method_changes, seed_key
+from raypref.store import digest
+from raypref.sweeps.methods import METHOD, method_changes, seed_key
 
 Value = float | int | str | bool
-SYMBOLS = {"lambda": "λ", "alpha": "α", "rho": "ρ", "u_beta": "U_β", "beta": "β", "negatives": "K"}
+METHOD_KEY = "align.objective.name"
+DEFAULT_TRIALS = 20
+
+
+class Range(Frozen):
+    """Numbers from `low` to `high`, both included: whole ones if both ends are."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    """Search on a logarithmic scale."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low = {self.low} must be less than high = {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic scale has no low = {self.low}")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+Choices = Annotated[tuple[Value, ...], Field(min_length=1)]
+Space = Annotated[Mapping[str, Choices | Range], Field(min_length=1)]
 
 
 Declared = TypeVar("Declared", bound="SweepConfig")
 
 
 class SweepConfig(Frozen):
-    """A question, and the grid of settings that answers it."""
+    """A question, and the space of settings that answers it."""
 
     name: str
     """The job's name."""
@@ -33,21 +62,38 @@ class SweepConfig(Frozen):
     """What is asked, in a sentence."""
     objective: str | None = None
     """The objective it is asked of; none: the run's own."""
-    space: Mapping[str, tuple[Value, ...]]
-    """Dotted config keys and the values that each takes."""
-    search: Literal["grid"] = "grid"
-    """grid: all combinations."""
+    space: Space
+    """Dotted config keys, each with the values it takes, or with a range for the searches that draw."""
+    by_objective: Mapping[str, Space] = {}
+    """Spaces of other objectives that the same question can be asked of (`--method`)."""
+    search: Literal["grid", "random", "tpe", "gp", "nsga2"] = "grid"
+    """grid: all combinations; the others draw settings one after another (Optuna's samplers)."""
+    trials: Annotated[int, Field(ge=1)] = DEFAULT_TRIALS
+    """Settings in all, the default one and those of earlier runs included; a grid has as many as it has."""
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("exact_hr@1",)
+    """What a search maximizes, on the validation split, as means over the seeds; several make a Pareto front."""
+    pruner: Literal["none", "asha", "median"] = "none"
+    """Ends trials that validate badly before their time; not for grids, whose curves need every trial whole."""
     seeds: Annotated[int, Field(ge=1)] = 3
     """Repetitions of each setting, with its training's seed = 0, 1, ...; one where no seed changes the result."""
     default: Mapping[str, Value] | None = None
     """The setting that others are compared with; none: the base config's own values."""
 
-    @field_validator("space")
-    @classmethod
-    def _has_values(cls, space: Mapping[str, tuple[Value, ...]]) -> Mapping[str, tuple[Value, ...]]:
-        if not space or not all(space.values()):
-            raise ValueError("each key needs at least one value, and there must be a key")
-        return space
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for space in (self.space, *self.by_objective.values()):
+            ranges = [key for key, values in space.items() if isinstance(values, Range)]
+            if ranges and self.search == "grid":
+                raise ValueError(f"a grid needs lists of values, and {ranges[0]} has a range (or take search: tpe)")
+        if self.pruner != "none" and self.search == "grid":
+            raise ValueError("a pruner cuts a grid's trials short, and its curve would be of other trials' best")
+        if self.pruner != "none" and len(self.metrics) > 1:
+            raise ValueError("a pruner looks at one metric, and this search has several")
+        return self
+
+    def space_of(self, objective: str) -> SweepConfig:
+        """The same question with the space that `objective` has of its own, if any."""
+        return self.model_copy(update={"space": self.by_objective.get(objective, self.space)})
 
 
 @dataclass(frozen=True)
@@ -65,22 +111,14 @@ class Trial:
         return self.chain.evaluate.address.key
 
     @property
-    def label(self) -> str:
-        """What people call it: `recpo λ=2 seed=1`."""
-        shown = " ".join(f"{symbol(key)}={value:g}" if isinstance(value, float) else f"{symbol(key)}={value}"
-                         for key, value in self.params.items())  # fmt: skip
-        return f"{self.heading} {shown} seed={self.seed}".strip()
+    def method(self) -> str:
+        return str(self.params.get(METHOD, self.chain.config.align.objective.name))
 
     @property
-    def heading(self) -> str:
-        """The objective, which all trials share; nothing where the sweep varies the method."""
-        return "" if METHOD_KEY in self.params else self.chain.config.align.objective.name
-
-
-def symbol(key: str) -> str:
-    """The papers' letter for a config key, else its last part."""
-    last = key.rsplit(".", 1)[-1]
-    return SYMBOLS.get(last, last)
+    def label(self) -> str:
+        """What people call it: `recpo λ=2 seed=1`."""
+        shown = setting_text({key: value for key, value in self.params.items() if key not in (METHOD, METHOD_KEY)})
+        return " ".join(filter(None, [self.method, shown, f"seed={self.seed}"]))
 
 
 def load_sweep(path: Path, kind: type[Declared]) -> Declared:
@@ -88,12 +126,70 @@ def load_sweep(path: Path, kind: type[Declared]) -> Declared:
     return validated(kind, read_yaml(path), str(path))
 
 
-def trials(sweep: SweepConfig, base: RunConfig) -> list[Trial]:
-    """Every setting with every seed, the default setting first; all checked before anything runs.
+def make_trial(sweep: SweepConfig, base: RunConfig, setting: Mapping[str, Value], seed: int, number: int) -> Trial:
+    """Raises: UserError: a value that the config refuses, named with the sweep."""
+    config = _configured(sweep, base, setting)
+    key = seed_key(config)
+    config = config if key is None else override(config, {key: seed}, f"sweep {sweep.name}")
+    return Trial(number, setting, seed, chain(config))
+
+
+def _configured(sweep: SweepConfig, base: RunConfig, setting: Mapping[str, Value]) -> RunConfig:
+    changes = {key: value for key, value in setting.items() if key != METHOD}
+    if METHOD in setting:
+        changes |= method_changes(str(setting[METHOD]), base)
+    return override(base, changes, f"sweep {sweep.name}")
+
+
+def trials(sweep: SweepConfig, base: RunConfig, settings: Iterable[Mapping[str, Value]]) -> list[Trial]:
+    """Every setting with every seed that changes it; all checked before anything runs."""
+    pairs = [
+        (seed, setting)
+        for seed, setting in itertools.product(range(sweep.seeds), settings)
+        if seed == 0 or seed_key(_configured(sweep, base, setting)) is not None
+    ]
+    return [make_trial(sweep, base, setting, seed, number) for number, (seed, setting) in enumerate(pairs)]
+
+
+def grid(sweep: SweepConfig, base: RunConfig) -> list[dict[str, Value]]:
+    """All combinations of the space's values, the default setting first."""
+    lists = {key: values for key, values in sweep.space.items() if not isinstance(values, Range)}
+    return with_default_first(
+        default_setting(sweep, base), [dict(zip(lists, point)) for point in itertools.product(*lists.values())]
+    )
+
+
+def with_default_first(default: dict[str, Value], settings: Iterable[dict[str, Value]]) -> list[dict[str, Value]]:
+    """The settings, each once, after the default one."""
+    return list({setting_key(setting): setting for setting in (default, *settings)}.values())
+
+
+def setting_key(setting: Mapping[str, Value]) -> str:
+    """The same for two settings if they are one, 1 and 1.0 being the same value."""
+    return digest({key: float(value) if isinstance(value, (int, float)) else value for key, value in setting.items()})
+
+
+def contains(sweep: SweepConfig, setting: Mapping[str, Any]) -> bool:
+    """Whether a setting is one of the space's."""
+    if setting.keys() != sweep.space.keys():
+        return False
+    return all(_within(values, setting[key]) for key, values in sweep.space.items())
+
+
+def _within(values: tuple[Value, ...] | Range, value: Any) -> bool:
+    if isinstance(values, Range):
+        return isinstance(value, (int, float)) and values.low <= value <= values.high
+    return any(same(value, other) for other in values)
+
+
+def default_setting(sweep: SweepConfig, base: RunConfig) -> dict[str, Any]:
+    """The sweep's default setting, else the base config's own values of the swept keys.
 
     Raises:
-        UserError: a key that the config lacks, or a value that it refuses, named with the sweep.
+        UserError: a key that the config lacks.
     """
+    if sweep.default is not None:
+        return dict(sweep.default)
     content = dict(leaves(dump(base)))
     for key in sweep.space:
         if key not in content:
@@ -102,25 +198,11 @@ def trials(sweep: SweepConfig, base: RunConfig) -> list[Trial]:
                 where=f"sweep {sweep.name}, objective {base.align.objective.name}",
                 mend="choose a key of the config (see --help), or another --objective",
             )
-    default = default_setting(sweep, base)
-    settings = [dict(zip(sweep.space, values)) for values in itertools.product(*sweep.space.values())]
-    settings.sort(key=lambda setting: setting != default)  # stable: the default first, the rest as declared
-    made: list[Trial] = []
-    for seed in range(sweep.seeds):
-        for setting in settings:
-            changes = method_changes(str(setting[METHOD_KEY]), base) if METHOD_KEY in setting else {}
-            config = override(base, {**setting, **changes}, f"sweep {sweep.name}")
-            varied = seed_key(config)
-            if varied is None and seed:
-                continue
-            config = config if varied is None else override(config, {varied: seed}, f"sweep {sweep.name}")
-            made.append(Trial(len(made), setting, seed, chain(config)))
-    return made
-
-
-def default_setting(sweep: SweepConfig, base: RunConfig) -> dict[str, Any]:
-    """The sweep's, else the base config's own values of the swept keys."""
-    if sweep.default is not None:
-        return dict(sweep.default)
-    content = dict(leaves(dump(base)))
     return {key: content[key] for key in sweep.space}
+
+
+def check_ends(sweep: SweepConfig, base: RunConfig) -> None:
+    """Refuse a space whose ends the config refuses, before anything is drawn from it."""
+    for key, values in sweep.space.items():
+        for value in (values.low, values.high) if isinstance(values, Range) else values:
+            override(base, {key: value}, f"sweep {sweep.name}")

@@ -12,22 +12,46 @@ from rich.console import Console
 
 from raypref.config import RunConfig
 from raypref.config.loading import dump
-from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line, run_chain
+from raypref.errors import UserError
+from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_chain
 from raypref.provenance import provenance
+from raypref.results.labels import symbol
 from raypref.shortages import print_shortages
-from raypref.stages.chain import AlignedChain, Chain, Stage
+from raypref.stages.chain import AlignedChain, Chain
 from raypref.stages.in_process import InProcess
+from raypref.stages.needs import memory_line
 from raypref.store import Store, digest, write_json
-from raypref.sweeps.methods import METHOD_KEY, SEEDLESS
+from raypref.sweeps.methods import METHOD, SEEDLESS
 from raypref.sweeps.options import SweepOptions
-from raypref.sweeps.space import SweepConfig, Trial, default_setting, trials
+from raypref.sweeps.space import (
+    Range,
+    SweepConfig,
+    Trial,
+    Value,
+    check_ends,
+    contains,
+    default_setting,
+    grid,
+    trials,
+    with_default_first,
+)
 from raypref.sweeps.table import LiveTable
+from raypref.sweeps.trial_records import finished_before, read_record, read_records
 
 
 def sweep_folder(sweep: SweepConfig, base: RunConfig, store: Store) -> Path:
     """One folder for a question asked of one base config: a wider space or more seeds extend it."""
     asked = {"base": dump(base) | {"resources": None}, "keys": sorted(sweep.space)}
     return store.root / "sweeps" / f"{sweep.name}-{base.name}-{digest(asked)}"
+
+
+def settings_of(sweep: SweepConfig, base: RunConfig, folder: Path) -> list[dict[str, Value]]:
+    """The settings that are known before anything runs, the default one first: a grid's, or those tried before."""
+    if sweep.search == "grid":
+        return grid(sweep, base)
+    check_ends(sweep, base)
+    tried = [record["params"] for record in read_records(folder) if isinstance(record.get("params"), dict)]
+    return with_default_first(default_setting(sweep, base), (params for params in tried if contains(sweep, params)))
 
 
 def run_sweep(
@@ -38,66 +62,136 @@ def run_sweep(
     Ray is started only where there is something to compute.
     """
     store = Store(options.root)
-    planned = trials(sweep, base)
     folder = sweep_folder(sweep, base, store)
-    shared = planned[0].chain
+    settings = settings_of(sweep, base, folder)
+    if options.limit is not None:
+        settings = settings[: options.limit]
+        sweep = sweep.model_copy(update={"trials": min(sweep.trials, options.limit)})
+    if options.add_trials:
+        sweep = sweep.model_copy(update={"trials": len(settings) + options.add_trials})
+    planned = trials(sweep, base, settings)
     if options.dry_run:
         _print_dry_run(console, sweep, planned, store, origins, folder)
         return None
     store.check_space(DISK_PER_RUN * (1 + len(planned)) // 4)
-    from raypref.sweeps import runtime
-    from raypref.sweeps.tuning import concurrency, finished_before, run_trials
-
-    console.print(f"{sweep.question}\n{len(planned)} trials; results under {folder}", highlight=False)
-    write_json(folder / "sweep.json", _account(sweep, base, shared))
-    todo = [trial for trial in planned if finished_before(trial, store, folder) is None]
-    # By address: one stage serves all trials, unless the sweep varies something before alignment.
-    needed = {str(stage.address): (trial.chain, stage) for trial in planned for stage in trial.chain.shared}
-    say: Callable[[str], None] = lambda line: console.print(line, highlight=False, soft_wrap=True)  # noqa: E731
-    runner: Runner = InProcess(store)
+    console.print(f"{sweep.question}\nresults under {folder}", highlight=False, soft_wrap=True)
+    write_json(folder / "sweep.json", _account(sweep, base, planned[0].chain))
     if options.ray:
-        if todo or any(not store.done(stage.address) for _, stage in needed.values()):
-            runtime.connect(options.verbose)
-        from raypref.stages.on_ray import OnRay
-
-        runner = OnRay(store)
-    for run, stage in needed.values():
-        run_chain(run, [stage], store, runner, say)
-    started = time.time()
-    if todo and not options.ray:
-        with LiveTable(console, len(todo)) as live:
-            for trial in todo:
-                for stage in trial.chain.own:
-                    runner(trial.chain, stage)
-                live.ended(trial, finished_before(trial, store, folder) or {})
-    elif todo:
-        concurrent = min(concurrency(base), len(todo))
-        say(f"trials    {len(planned) - len(todo)} done before, {len(todo)} to run, {concurrent} at a time")
-        with LiveTable(console, len(todo)) as live:
-            run_trials(todo, store, folder, f"{folder.name}-{int(started)}", concurrent, options.verbose, live.ended)
+        _run(sweep, base, planned, store, folder, options, console)
     else:
-        say(f"trials    all {len(planned)} done before")
+        _run_here(sweep, planned, store, folder, console)
     return folder
 
 
-def _shared(planned: list[Trial]) -> list[Stage]:
-    """The stages before the trials' own, each once."""
-    return list({str(stage.address): stage for trial in planned for stage in trial.chain.shared}.values())
+def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Path, console: Console) -> None:
+    """A grid's trials in this process, one after the other."""
+    if sweep.search != "grid":
+        raise UserError("a search needs Ray", where="--no-ray", mend="leave it out, or give --search grid")
+    left = [trial for trial in planned if finished_before(trial, store, folder) is None]
+    runner = InProcess(store)
+    with LiveTable(console, len(left)) as live:
+        for trial in left:
+            live.started(trial)
+            for stage in trial.chain:
+                runner(trial.chain, stage)
+            live.ended(trial, finished_before(trial, store, folder) or {})
+
+
+def _run(
+    sweep: SweepConfig,
+    base: RunConfig,
+    planned: list[Trial],
+    store: Store,
+    folder: Path,
+    options: SweepOptions,
+    console: Console,
+) -> None:
+    from raypref.sweeps import runtime  # must precede any other import of ray
+    from raypref.sweeps.mirrors import Mirror
+    from raypref.sweeps.queue import TrialQueue
+    from raypref.sweeps.study import Study
+    from raypref.sweeps.tuning import concurrency, run_trials, scheduler, threads_per_worker, write_order
+
+    scheduler(sweep, base)  # what this and the mirrors refuse must be known before the shared stages run
+    mirrors = [Mirror(kind, folder, store) for kind in options.mirror]
+    say: Callable[[str], None] = lambda line: console.print(line, highlight=False, soft_wrap=True)  # noqa: E731
+    concurrent = 1
+
+    def prepare(trial: Trial) -> None:
+        write_order(trial, store, folder, sweep, threads_per_worker(base, concurrent))
+        _run_shared([trial], store, say, only_missing=True)
+
+    study = Study(sweep, folder, options.storage)
+    listeners = Listeners()
+    queue = TrialQueue(sweep, base, planned, study, store, folder, listeners, prepare)
+    needed = [trial for trial in planned if trial in queue.waiting] or planned[:1]
+    missing = any(not store.done(stage.address) for trial in needed for stage in trial.chain.shared)
+    if queue.left or missing:
+        runtime.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
+        concurrent = max(1, min(concurrency(base), queue.left))
+    _run_shared(needed, store, say)
+    if not queue.left:
+        say(f"trials    all {queue.done_before} done before")
+        return
+    say(f"trials    {queue.done_before} done before, {queue.left} to run, {concurrent} at a time")
+    from raypref.sweeps.board import FinishedTrials
+
+    finished = FinishedTrials(sweep)
+    with LiveTable(console, queue.left) as live:
+        listeners.all = [live, finished, *mirrors]
+        run_trials(queue, f"{folder.name}-{int(time.time())}", concurrent, options.verbose)
+
+
+class Listeners:
+    """Tells several of the trials as they go."""
+
+    def __init__(self) -> None:
+        self.all: list[Any] = []
+
+    def started(self, trial: Trial) -> None:
+        for listener in self.all:
+            listener.started(trial)
+
+    def ended(self, trial: Trial, record: dict[str, Any]) -> None:
+        for listener in self.all:
+            listener.ended(trial, record)
+
+
+def _run_shared(planned: list[Trial], store: Store, say: Callable[[str], None], only_missing: bool = False) -> None:
+    """The stages before alignment, by address: one serves all trials, unless the sweep varies something before it."""
+    from raypref.stages.on_ray import OnRay
+
+    runner = OnRay(store)
+    needed = {str(stage.address): (trial.chain, stage) for trial in planned for stage in trial.chain.shared}
+    for run, stage in needed.values():
+        if only_missing and store.done(stage.address):
+            continue
+        run_chain(run, [stage], store, runner, say)
+
+
+def _metadata(base: RunConfig) -> dict[str, str]:
+    """What the dashboard's job page says of a sweep."""
+    return {
+        "method": base.align.objective.name,
+        "dataset": base.data.source.kind,
+        "preset": base.name,
+        "git": str(provenance()["git"]),
+    }
 
 
 def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, Any]:
-    from raypref.sweeps.space import symbol
-
-    one_method = METHOD_KEY not in sweep.space
+    one_method = METHOD not in sweep.space
     return {
         "name": sweep.name,
         "question": sweep.question,
-        "space": {key: list(values) for key, values in sweep.space.items()},
+        "search": sweep.search,
+        "metrics": list(sweep.metrics),
+        "space": {k: v.model_dump() if isinstance(v, Range) else list(v) for k, v in sweep.space.items()},
         "symbols": {key: symbol(key) for key in sweep.space},
         "seeds": list(range(sweep.seeds)),
         "default": default_setting(sweep, base),
         "method": base.align.objective.name if one_method else None,
-        "fixed": {METHOD_KEY: list(SEEDLESS)},
+        "fixed": {METHOD: list(SEEDLESS)},
         "dataset": base.data.source.kind,
         "config": dump(base),
         "sft": str(shared.evaluate_sft.address) if isinstance(shared, AlignedChain) and one_method else None,
@@ -109,17 +203,27 @@ def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, An
 def _print_dry_run(
     console: Console, sweep: SweepConfig, planned: list[Trial], store: Store, origins: dict[str, str], folder: Path
 ) -> None:
-    shared = _shared(planned)
-    print_plan(console, planned[0].chain, store, origins, shared)
-    console.print(f"\ntrials, each asking for {resources_line(planned[0].chain.config)}:", highlight=False)
+    shared = planned[0].chain
+    stages = list({str(s.address): s for t in planned for s in t.chain.shared}.values())
+    print_plan(console, shared, store, origins, stages)
+    aligned = next((t.chain for t in planned if isinstance(t.chain, AlignedChain)), None)
+    if aligned is not None:
+        console.print(f"\n{memory_line(aligned, store)}", highlight=False, soft_wrap=True)
+    console.print(f"trials, each asking for {resources_line(shared.config)}:", highlight=False)
     missing = 0
     for trial in planned:
         done = all(store.done(stage.address) for stage in trial.chain.own)
         missing += not done
-        state = "done" if done else "to do"
+        state = "done" if done else read_record(folder, trial).get("status", "to do").replace("running", "to do")
         console.print(f"  {trial.label:<40} {state:<6} {trial.chain.evaluate.address}", highlight=False, soft_wrap=True)
-    stages = sum(not store.done(stage.address) for stage in shared)
+    unproposed = 0 if sweep.search == "grid" else max(0, sweep.trials - len(planned) // sweep.seeds)
+    if unproposed:
+        console.print(f"  and {unproposed} settings that {sweep.search} will propose, {sweep.seeds} seed(s) each")
+    missing += unproposed * sweep.seeds
+    missing_stages = sum(not store.done(stage.address) for stage in stages)
+    total = len(planned) + unproposed * sweep.seeds
     console.print(
-        f"\nto do: {stages} shared stage(s), {missing} of {len(planned)} trials; results: {folder}", highlight=False
-    )
-    print_shortages(console, planned[0].chain.config, store, missing)
+        f"\nto do: {missing_stages} shared stage(s), {missing} of {total} trials; results: {folder}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    print_shortages(console, shared.config, store, missing)

@@ -1,4 +1,4 @@
-"""The trials as they end: a live table in a terminal, plain lines anywhere else."""
+"""The trials as they go: a live table in a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ import time
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from raypref.sweeps.space import Trial
 
+MOST_ROWS = 30  # of a live table: a taller one than the terminal can't be drawn again in place
+
 
 class LiveTable:
-    """Shows each trial that ended, the best so far, and how long the rest will take."""
+    """Shows what runs, what ended, the best so far, the share done, and how long the rest will take."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console, self.total = console, total
-        self.rows: list[tuple[str, dict[str, Any]]] = []
-        self.started = time.time()
-        self.live = Live(self._table(), console=console, refresh_per_second=2) if console.is_terminal else None
+        self.rows: list[tuple[Trial, dict[str, Any]]] = []
+        self.running: dict[str, tuple[Trial, float]] = {}
+        self.begun = time.time()
+        self.live = (
+            Live(get_renderable=self._shown, console=console, refresh_per_second=1) if console.is_terminal else None
+        )
 
     def __enter__(self) -> LiveTable:
         if self.live:
@@ -31,45 +38,72 @@ class LiveTable:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live:
-            self.live.update(self._table())
             self.live.stop()
+
+    def started(self, trial: Trial) -> None:
+        """A trial is about to run."""
+        self.running[trial.id] = (trial, time.time())
 
     def ended(self, trial: Trial, record: dict[str, Any]) -> None:
         """A trial ended, well or badly."""
-        self.rows.append((trial.label, record))
+        self.running.pop(trial.id, None)
+        self.rows.append((trial, record))
         if self.live:
-            self.live.update(self._table())
             return
-        values = "  ".join(f"{name} {value}" for name, value in _shown(record))
-        line = f"[{len(self.rows)}/{self.total}] {trial.label:<32} {record['status']:<6} {values}  left {self._left()}"
+        values = "  ".join(f"{name} {value}" for name, value in _values(record))
+        best = self.best()
+        said = f"  best {best}" if best else ""
+        line = f"[{self.share()}] {trial.label:<32} {record['status']:<6} {values}  left {self.left()}{said}"
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    def _left(self) -> str:
-        done = len(self.rows)
-        return f"{(time.time() - self.started) / done * (self.total - done) / 60:.1f} min" if done else "?"
+    def share(self) -> str:
+        return f"{len(self.rows)}/{self.total}, {len(self.rows) / max(1, self.total):.0%}"
 
-    def _table(self) -> Table:
-        best = max((_value(record) for _, record in self.rows), default=None)
-        table = Table(title=f"{len(self.rows)} of {self.total} trials, {self._left()} left", title_justify="left")
+    def left(self) -> str:
+        """Time left, from the trials that ended and how many ran at once."""
+        done = len(self.rows)
+        return f"{(time.time() - self.begun) / done * max(0, self.total - done) / 60:.1f} min" if done else "?"
+
+    def best(self) -> str:
+        """The finished trial with the best exact HR@1 on validation."""
+        done = [(trial, record) for trial, record in self.rows if record["status"] == "done"]
+        if not done:
+            return ""
+        trial, record = max(done, key=lambda row: _value(row[1]))
+        return f"{trial.label} ({_value(record):.3f})"
+
+    def _shown(self) -> Group:
+        table = Table(title_justify="left")
         table.add_column("trial")
         table.add_column("state")
         for name in ("HR@1", "valid", "exact HR@1", "seconds"):
             table.add_column(name, justify="right")
-        for label, record in self.rows:
-            style = "bold green" if _value(record) == best and record["status"] == "done" else None
-            table.add_row(label, record["status"], *(value for _, value in _shown(record, pad=True)), style=style)
-        return table
+        best = self.best()
+        ended = self.rows[-max(1, MOST_ROWS - len(self.running)) :]
+        if len(ended) < len(self.rows):
+            table.add_row(f"... {len(self.rows) - len(ended)} before", *[""] * 5)
+        for trial, record in ended:
+            style = "bold green" if best.startswith(f"{trial.label} (") else None
+            cells = [value for _, value in _values(record)]
+            table.add_row(trial.label, record["status"], *cells, *[""] * (4 - len(cells)), style=style)
+        for trial, since in self.running.values():
+            table.add_row(trial.label, "runs", "", "", "", f"{time.time() - since:.0f}", style="dim")
+        bar = ProgressBar(total=max(1, self.total), completed=len(self.rows), width=40)
+        line = f"{self.share()} of the trials, {self.left()} left" + (f"; best so far: {best}" if best else "")
+        return Group(table, bar, Text(line))
 
 
 def _value(record: dict[str, Any]) -> float:
-    return float(record.get("metrics", {}).get("validation", {}).get("exact_hr@1", float("-inf")))
+    """What the best is chosen by."""
+    metrics = record.get("metrics", {})
+    return float((metrics.get("validation") or metrics.get("test") or {}).get("exact_hr@1", float("-inf")))
 
 
-def _shown(record: dict[str, Any], pad: bool = False) -> list[tuple[str, str]]:
-    """Test metrics and time of a finished trial, the last line of the error of a failed one."""
+def _values(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """Test metrics and time of a finished trial, the last line of the error of another."""
     if record["status"] != "done":
         lines = (record.get("error") or "").strip().splitlines()
-        return [("error:", lines[-1][:120] if lines else "?")] + [("", "")] * (3 if pad else 0)
+        return [("why:", lines[-1][:120] if lines else "?")]
     test = record["metrics"].get("test") or record["metrics"]["validation"]
     names = {"generated_hr@1": "HR@1", "valid_ratio": "valid", "exact_hr@1": "exact"}
     shown = [(short, f"{test[name]:.3f}" if name in test else "-") for name, short in names.items()]

@@ -1,4 +1,4 @@
-"""A sweep's trials under Ray Tune: Optuna proposes, each trial is a Tune function that runs a Ray Train group."""
+"""A sweep's trials under Ray Tune: each is a Tune function that runs a Ray Train group."""
 
 from __future__ import annotations
 
@@ -6,125 +6,111 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import optuna
 import ray
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.errors import UserError
 from raypref.stages.chain import chain
 from raypref.stages.on_ray import fit
-from raypref.stages.remote import METRIC
+from raypref.stages.remote import METRIC, SHARE
 from raypref.store import Store, write_json
-from raypref.sweeps.space import Trial
+from raypref.sweeps.board import open_board, tags_of
+from raypref.sweeps.queue import TrialQueue
+from raypref.sweeps.space import SweepConfig, Trial
+from raypref.sweeps.trial_records import done_fields, new_record, now, overhead, record_path
 
-Listener = Callable[[Trial, dict[str, Any]], None]
 
-
-def run_trials(
-    trials: Sequence[Trial], store: Store, folder: Path, name: str, concurrent: int, verbose: bool, on_end: Listener
-) -> None:
-    """Run trials, `concurrent` at a time; each leaves a record in `folder/trials`, and a failed one stops no other."""
-    by_number = {trial.number: trial for trial in trials}
-    numbers = [trial.number for trial in trials]
-    optuna.logging.set_verbosity(optuna.logging.INFO if verbose else optuna.logging.WARNING)
-    search = OptunaSearch(
-        {"trial": optuna.distributions.CategoricalDistribution(tuple(numbers))},
-        metric=METRIC,
-        mode="max",
-        points_to_evaluate=[{"trial": number} for number in numbers],
-    )
-    arguments = {
-        number: {
-            "config": dump(trial.chain.config),
-            "record": _record(trial),
-            "path": str(record_path(folder, trial)),
-            "root": str(store.root),
-            "threads": threads_per_worker(trial.chain.config, concurrent),
-        }
-        for number, trial in by_number.items()
-    }
-    trainable = tune.with_resources(tune.with_parameters(_trial, arguments=arguments), {"CPU": 0, "memory": 1 << 20})
-    names = {number: _file_name(trial) for number, trial in by_number.items()}
+def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool) -> None:
+    """Run a queue's trials, `concurrent` at a time; each leaves a record, and a failed one stops no other."""
+    function = tune.with_parameters(_trial, folder=str(queue.folder))
     tuner = tune.Tuner(
-        trainable,
+        tune.with_resources(function, {"CPU": 0, "memory": 1 << 20}),
         tune_config=tune.TuneConfig(
-            search_alg=search,
-            num_samples=len(numbers),
+            search_alg=queue,
+            scheduler=scheduler(queue.sweep, queue.base),
+            num_samples=queue.left,
             max_concurrent_trials=concurrent,
             reuse_actors=True,
-            trial_name_creator=lambda t: names[t.config["trial"]],
-            trial_dirname_creator=lambda t: names[t.config["trial"]],
+            trial_name_creator=lambda t: str(t.config["name"]),
+            trial_dirname_creator=lambda t: str(t.config["name"]),
         ),
         run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(store.root / ".ray-tune"),
-            verbose=1 if verbose else 0,
-            callbacks=[_OnEnd(by_number, folder, on_end)],
+            name=name, storage_path=str(queue.store.root / ".ray-tune"), verbose=1 if verbose else 0
         ),
     )
     tuner.fit()
 
 
-def _trial(point: dict[str, Any], arguments: dict[int, dict[str, Any]]) -> None:
+def scheduler(sweep: SweepConfig, base: RunConfig) -> TrialScheduler:
+    """What stops trials early: nothing, or a rule over the validations of a trial's alignment.
+
+    Raises:
+        UserError: a pruner with nothing to look at.
+    """
+    if sweep.pruner == "none":
+        return FIFOScheduler()
+    validations = base.align.validations
+    if validations < 2:
+        mend = "add --align.validations 4, or --pruner none"
+        raise UserError("a pruner needs two validations of each trial or more", where="align.validations", mend=mend)
+    common: dict[str, Any] = {"time_attr": SHARE, "metric": METRIC, "mode": "max", "grace_period": 1 / validations}
+    if sweep.pruner == "median":
+        return MedianStoppingRule(**common, min_samples_required=3)
+    return ASHAScheduler(**common, max_t=1, reduction_factor=2, stop_last_trials=False)
+
+
+def write_order(trial: Trial, store: Store, folder: Path, sweep: SweepConfig, threads: int) -> None:
+    """What a trial's process needs to know, beside the records."""
+    order = {
+        "config": dump(trial.chain.config),
+        "record": new_record(trial),
+        "path": str(record_path(folder, trial)),
+        "root": str(store.root),
+        "threads": threads,
+        "tags": tags_of(trial, sweep.name),
+    }
+    write_json(_order_path(folder, trial.id), order)
+
+
+def _order_path(folder: Path, trial: str) -> Path:
+    return folder / "orders" / f"{trial}.json"
+
+
+def _trial(point: dict[str, Any], folder: str) -> None:
     """Train and evaluate one setting in one Ray Train group; runs in a Tune process of its own."""
-    given = arguments[point["trial"]]
+    given = json.loads(_order_path(Path(folder), point["trial"]).read_text())
     started = time.time()
-    record = given["record"] | {"status": "running", "started": _now()}
+    record = given["record"] | {"status": "running", "started": now()}
     path, store = Path(given["path"]), Store(given["root"])
     write_json(path, record)
     try:
         run = chain(RunConfig.model_validate(given["config"]))
-        facts = fit(
-            run,
-            list(run.own),
-            store,
-            name=record["file_name"],
-            callbacks=[TuneReportCallback()],
-            threads=given["threads"],
-        )
+        with open_board(record["label"], given["tags"]):
+            facts = fit(
+                run,
+                list(run.own),
+                store,
+                name=record["file_name"],
+                callbacks=[TuneReportCallback()],
+                threads=given["threads"],
+                board=record["label"],
+            )
     except Exception as error:
         what = str(error) if isinstance(error, UserError) else traceback.format_exc(limit=-3)
-        write_json(path, record | {"status": "failed", "error": what, "ended": _now()})
+        write_json(path, record | {"status": "failed", "error": what, "ended": now()})
         raise
-    record |= done_fields(facts) | {"seconds": round(time.time() - started, 2), "ended": _now()}
-    write_json(path, record)
+    ended = time.time()
+    record |= done_fields(facts) | {"seconds": round(ended - started, 2), "ended": now()}
+    write_json(path, record | overhead(record, facts, started, ended))
     validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
     tune.report({METRIC: validation["exact_hr@1"]})
-
-
-class _OnEnd(tune.Callback):
-    """Tells the driver's listener of each trial that ended, well or badly."""
-
-    def __init__(self, trials: dict[int, Trial], folder: Path, listener: Listener) -> None:
-        self.trials, self.folder, self.listener = trials, folder, listener
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune saves its callbacks; a listener may hold a terminal, which can't be saved."""
-        return self.__dict__ | {"listener": lambda trial, record: None}
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._tell(trial)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._tell(trial)
-
-    def _tell(self, tune_trial: Any) -> None:
-        trial = self.trials[tune_trial.config["trial"]]
-        record = read_record(self.folder, trial)
-        if record.get("status") not in ("done", "failed"):  # its process died before it could say so
-            lost = {"status": "failed", "error": "the trial's process died: see Ray's logs", "ended": _now()}
-            record = _record(trial) | record | lost
-            write_json(record_path(self.folder, trial), record)
-        self.listener(trial, record)
 
 
 def concurrency(config: RunConfig) -> int:
@@ -143,65 +129,3 @@ def concurrency(config: RunConfig) -> int:
 def threads_per_worker(config: RunConfig, concurrent: int) -> int:
     """Torch threads of each worker, so that all that run at once share this machine's cores."""
     return config.resources.threads or max(1, (os.cpu_count() or 1) // (concurrent * config.resources.workers))
-
-
-def done_fields(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a finished trial's record says of its stages: what was trained, if anything, and the evaluation."""
-    trained: dict[str, Any] = next((found for kind, found in facts.items() if kind != "evaluate"), {})
-    return {
-        "status": "done",
-        "error": None,
-        "train_seconds": trained.get("train_seconds"),
-        "evaluate_seconds": facts["evaluate"]["evaluate_seconds"],
-        "peak_memory_gb": trained.get("peak_memory_gb"),
-        "metrics": {split: facts["evaluate"][split] for split in ("validation", "test") if split in facts["evaluate"]},
-    }
-
-
-def finished_before(trial: Trial, store: Store, folder: Path) -> dict[str, Any] | None:
-    """The record of a trial whose addresses are all done, whoever computed them; None if there is work left."""
-    run = trial.chain
-    if not all(store.done(stage.address) for stage in run.own):
-        return None
-    record = read_record(folder, trial)
-    if record.get("status") == "done":
-        return record
-    facts = {stage.kind: store.manifest(stage.address)["facts"] for stage in run.own}
-    record = _record(trial) | done_fields(facts) | {"seconds": None, "started": None, "ended": _now()}
-    write_json(record_path(folder, trial), record)
-    return record
-
-
-def record_path(folder: Path, trial: Trial) -> Path:
-    return folder / "trials" / f"{trial.id}.json"
-
-
-def read_record(folder: Path, trial: Trial) -> dict[str, Any]:
-    """A trial's record, empty where there is none that belongs to it."""
-    try:
-        record: dict[str, Any] = json.loads(record_path(folder, trial).read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if record.get("evaluate") == str(trial.chain.evaluate.address) else {}
-
-
-def _record(trial: Trial) -> dict[str, Any]:
-    return {
-        "trial": trial.id,
-        "label": trial.label,
-        "file_name": _file_name(trial),
-        "params": dict(trial.params),
-        "seed": trial.seed,
-        "align": str(trial.chain.trained.address),
-        "evaluate": str(trial.chain.evaluate.address),
-    }
-
-
-def _file_name(trial: Trial) -> str:
-    """The label as a folder's name: `recpo-lambda=2-seed=1-0f3a...`."""
-    settings = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in trial.params.items()]
-    return "-".join([*filter(None, [trial.heading]), *settings, f"seed={trial.seed}", trial.id])
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -11,12 +11,13 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import torch
 from torch import Tensor
 
 from raypref.data.candidates import draws, keys
 from raypref.errors import UserError
-from raypref.models.scoring import TitleBatch, title_batch
+from raypref.models.layout import APART, Rows, TitleBatch, document_length, title_batch
 from raypref.objectives.batch import PreferenceBatch
 
 WINDOW_ROWS = 65_536
@@ -127,8 +128,8 @@ EXAMPLE_COLUMNS = ("sequence_embedding",)
 class Collator:
     """Makes a micro-batch of table rows: the target's title, then K negatives drawn from the prompt's candidates."""
 
-    def __init__(self, negatives: int, seed: int, pad_id: int) -> None:
-        self.negatives, self.seed, self.pad_id = negatives, seed, pad_id
+    def __init__(self, negatives: int, seed: int, pad_id: int, rows: Rows = APART) -> None:
+        self.negatives, self.seed, self.pad_id, self.rows = negatives, seed, pad_id, rows
 
     def __call__(self, table: pa.Table, epoch: int) -> Batch:
         chosen = self.choose(table, epoch)
@@ -146,7 +147,14 @@ class Collator:
         for name in EXAMPLE_COLUMNS:
             if name in table.column_names:
                 columns[name] = torch.from_numpy(_matrix(table[name]))
-        return Batch(title_batch(table["prompt_ids"].to_pylist(), titles, self.pad_id), columns)
+        return Batch(title_batch(table["prompt_ids"].to_pylist(), titles, self.pad_id, self.rows), columns)
+
+    def lengths(self, table: pa.Table, epoch: int) -> np.ndarray:
+        """(B,) tokens that each row's prompt takes with its chosen titles."""
+        prompts = pa.compute.list_value_length(table["prompt_ids"]).to_pylist()
+        titles = [[len(ids) for ids in row] for row in table["title_ids"].to_pylist()]
+        chosen = self.choose(table, epoch)
+        return np.array([document_length(n, [t[c] for c in row]) for n, t, row in zip(prompts, titles, chosen)])
 
     def choose(self, table: pa.Table, epoch: int) -> np.ndarray:
         """(B, 1 + K) indices into each row's candidates: the target, then negatives by (seed, epoch, example)."""
@@ -167,22 +175,22 @@ class Collator:
         return np.concatenate([target[:, None], negatives], axis=1)
 
 
-def concatenated(batches: Sequence[PreferenceBatch]) -> PreferenceBatch:
-    """Micro-batches as one batch, their rows in order."""
+def concatenated(batches: Sequence[PreferenceBatch], order: Tensor) -> PreferenceBatch:
+    """Micro-batches as one batch; `order` (B,): which of their rows, one after the other, comes where."""
 
     def joined(tensors: list[Tensor | None]) -> Tensor | None:
-        return None if tensors[0] is None else torch.cat([t for t in tensors if t is not None])
+        return None if tensors[0] is None else torch.cat([t for t in tensors if t is not None])[order]
 
     whole = {
         f.name: joined([getattr(b, f.name) for b in batches]) for f in fields(PreferenceBatch) if f.name != "columns"
     }
-    columns = {name: torch.cat([b.columns[name] for b in batches]) for name in batches[0].columns}
+    columns = {name: torch.cat([b.columns[name] for b in batches])[order] for name in batches[0].columns}
     return PreferenceBatch(**whole, columns=columns)  # type: ignore[arg-type]
 
 
-def all_candidates(table: pa.Table, pad_id: int) -> TitleBatch:
-    """Rows with the titles of all candidates, in the order of the prompt."""
-    return title_batch(table["prompt_ids"].to_pylist(), table["title_ids"].to_pylist(), pad_id)
+def all_candidates(table: pa.Table, pad_id: int, rows: Rows = APART) -> TitleBatch:
+    """Prompts with the titles of all their candidates, in the order of the prompt."""
+    return title_batch(table["prompt_ids"].to_pylist(), table["title_ids"].to_pylist(), pad_id, rows)
 
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from raypref.config.training import ResourceConfig, TrainingConfig
 from raypref.models import backbone
-from raypref.models.scoring import TitleBatch, TitleScorer
+from raypref.models.layout import TitleBatch
+from raypref.models.scoring import TitleScorer
 
 ADAM_BETAS = (0.9, 0.999)
 
@@ -29,6 +30,7 @@ class Engine(Protocol):
     device: torch.device
     rank: int
     world: int
+    scorer: TitleScorer
 
     def score(self, batch: TitleBatch) -> Tensor:
         """(B, C) title log-probs, float32."""
@@ -69,7 +71,7 @@ class _Base:
             torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         )
         self.model = model
-        self.scorer = TitleScorer(model).to(self.device)
+        self.scorer = TitleScorer(model, resources.attention).to(self.device)
         use_bf16 = {
             "auto": self.device.type == "cuda" and torch.cuda.is_bf16_supported(),
             "bfloat16": True,
@@ -185,12 +187,11 @@ class DeepSpeedEngine(_Base):
 
     @contextlib.contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
-        yield  # DeepSpeed counts micro-batches itself
+        self.module.set_gradient_accumulation_boundary(last)  # its own count knows one number of micro-batches only
+        yield
 
     def backward(self, loss: Tensor, last: bool) -> None:
         self.module.backward(loss * self.world, scale_wrt_gas=False)  # DeepSpeed averages over workers
-        if not last:
-            self.module.step()  # only counts: the update is due at the last micro-batch
 
     def step(self, learning_rate: float) -> float:
         for group in self.optimizer.param_groups:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -27,6 +29,7 @@ from raypref.training.batches import (
     worker_share,
 )
 from raypref.training.engine import Engine
+from raypref.training.micro import MicroBatches
 from raypref.training.progress import Progress
 from raypref.training.sums import MetricSums, all_sum
 from raypref.training.validation import Validator
@@ -64,18 +67,20 @@ def train(
     examples: int,
     collator: Collator,
     validator: Validator,
-    micro_batch: int,
+    micro_batches: MicroBatches,
     scratch: Path,
     checkpoint_every: int = 200,
     report: Report = lambda metrics: None,
+    watch: Report = lambda metrics: None,
 ) -> dict[str, Any]:
     """Minimize `task` and leave the kept weights in `scratch/kept`; goes on where a killed attempt stopped.
 
     Args:
         read: the training table, shard by shard, in stored order. examples: how many rows it has.
-        micro_batch: examples that go through the model at once.
+        micro_batches: how the global batch goes through the model.
         scratch: folder for checkpoints, `metrics.jsonl` and `validation.jsonl`, shared by all workers.
         report: called on every worker at each validation.
+        watch: called on every worker after each step.
 
     Returns:
         facts for the manifest: steps, best step, validation metrics, seconds.
@@ -85,7 +90,7 @@ def train(
     validate_at = {math.ceil(total * (i + 1) / config.validations) for i in range(config.validations)}
     progress = Progress(scratch, engine, task)
     batches = global_batches(read, config.global_batch, config.seed, progress.step, steps_per_epoch)
-    started = time.perf_counter()
+    started = last = time.perf_counter()
     validated: dict[str, float] = {}
     while progress.step < total:
         step = progress.step
@@ -93,17 +98,23 @@ def train(
         engine.train(True)
         own = worker_share(table, engine.rank, engine.world)
         seed = ((config.seed * 1_000_003 + step) * 1_009 + engine.rank) * 1_013
-        metrics = compute_gradients(engine, task, own, epoch, collator, micro_batch, seed)
+        metrics = compute_gradients(engine, task, own, epoch, collator, micro_batches, seed)
         metrics["grad_norm"] = engine.step(learning_rate(config, step, total))
         if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
             raise Diverged(step, metrics)
         progress.step += 1
         progress.log("metrics", {"step": step, "lr": learning_rate(config, step, total), "epoch": epoch, **metrics})
+        before, last = last, time.perf_counter()
+        watch(
+            {"step": progress.step, **metrics, "tokens_per_second": prompt_tokens(own) * engine.world / (last - before)}
+        )
         if progress.step in validate_at:
             engine.train(False)
             validated = validator(engine, task)
             progress.validated(validated, config.keep)
-            report({"step": progress.step, **metrics, **{f"validation_{k}": v for k, v in validated.items()}})
+            seen = {f"validation_{k}": v for k, v in validated.items()}
+            report({"step": progress.step, "share": progress.step / total, **metrics, **seen})
+            watch(seen)
         if progress.step % checkpoint_every == 0 and progress.step < total:
             progress.save()  # after the validation: a resumed run must know which weights it has kept
     if config.keep == "last" or not validate_at:
@@ -112,19 +123,24 @@ def train(
 
 
 def compute_gradients(
-    engine: Engine, task: Task, table: pa.Table, epoch: int, collator: Collator, micro_batch: int, seed: int
+    engine: Engine,
+    task: Task,
+    table: pa.Table,
+    epoch: int,
+    collator: Collator,
+    micro_batches: MicroBatches,
+    seed: int,
 ) -> dict[str, float]:
     """Adds the gradient of the global batch's loss, this worker's share of it, and gives the batch's metrics."""
-    micro = [
-        collator(table.slice(i, micro_batch), epoch).to(engine.device) for i in range(0, table.num_rows, micro_batch)
-    ]
+    parts = micro_batches(table, epoch, collator, engine)
+    micro = [collator(table.take(part), epoch).to(engine.device) for part in parts]
 
     def score(i: int) -> Tensor:
         torch.manual_seed(seed + i)  # dropout: the same when a pass is repeated, and after a resume
         return engine.score(micro[i].titles)
 
     if task.whole_batch:
-        return _gradients_of_whole_batch(engine, task, micro, score)
+        return _gradients_of_whole_batch(engine, task, micro, np.concatenate(parts), score)
     lengths = torch.cat([batch.titles.lengths[:, 0] for batch in micro])
     total = all_sum(lengths.sum().float() if task.by_token else torch.tensor(float(len(lengths)), device=engine.device))
     sums = MetricSums()
@@ -139,13 +155,14 @@ def compute_gradients(
 
 
 def _gradients_of_whole_batch(
-    engine: Engine, task: Task, micro: list[Batch], score: Callable[[int], Tensor]
+    engine: Engine, task: Task, micro: list[Batch], taken: np.ndarray, score: Callable[[int], Tensor]
 ) -> dict[str, float]:
     """The same where an example's loss depends on the rest of the global batch.
 
     Log-probs are computed first, without gradient unless one pass will do; the loss of the batch gathered over workers
     gives the gradient with respect to each log-prob; a pass through each micro-batch carries it into the weights. That
-    is exactly the gradient of the undivided batch.
+    is exactly the gradient of the undivided batch. `taken` (B,): the batch's row of each row of the micro-batches; a
+    loss may depend on the order of the batch, and must not on how it was cut.
     """
     once = len(micro) == 1
     with engine.accumulating(True), torch.set_grad_enabled(once):
@@ -153,7 +170,8 @@ def _gradients_of_whole_batch(
     leaf = torch.cat(logps).detach().requires_grad_()
     rows = torch.split(leaf, [len(part) for part in logps])
     parts = [batch.seen(part) for batch, part in zip(micro, rows)]
-    seen = global_batch(concatenated([part for part in parts if isinstance(part, PreferenceBatch)]))
+    order = torch.from_numpy(np.argsort(taken)).to(leaf.device)
+    seen = global_batch(concatenated([part for part in parts if isinstance(part, PreferenceBatch)], order))
     output, weights = task(seen), task.weights(seen)
     loss = (output.losses * weights).sum() / weights.sum()
     (gradient,) = torch.autograd.grad(loss, leaf)
@@ -164,6 +182,11 @@ def _gradients_of_whole_batch(
     sums = MetricSums()
     sums.add(output, weights)
     return sums.means(reduce=False)
+
+
+def prompt_tokens(table: pa.Table) -> int:
+    """Tokens of a table's prompts, without titles and padding."""
+    return pc.sum(pc.list_value_length(table["prompt_ids"])).as_py() or 0
 
 
 def planned_steps(config: TrainingConfig, examples: int) -> int:

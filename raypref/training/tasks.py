@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from raypref.config.objectives import Custom
 from raypref.config.training import AlignConfig, TrainingConfig
 from raypref.objectives import COLUMNS, OBJECTIVES, ObjectiveOutput
+from raypref.objectives.custom import custom_objective
 from raypref.training.batches import CANDIDATE_COLUMNS, EXAMPLE_COLUMNS, TargetBatch
 from raypref.training.loop import Task
 
@@ -21,7 +23,8 @@ def task_of(config: TrainingConfig) -> Task:
     """SFT for a plain training config, the objective of an alignment config."""
     if not isinstance(config, AlignConfig):
         return Task(sft, None, negatives=0, by_token=True)
-    function, _ = OBJECTIVES[config.objective.name]
+    own = config.objective
+    function = custom_objective(own) if isinstance(own, Custom) else OBJECTIVES[own.name][0]
     return Task(function, config.objective, negatives=config.negatives, whole_batch=config.objective.scope == "batch")
 
 

@@ -42,7 +42,8 @@ class Validator:
         for first in range(0, len(parts), engine.world):
             index = first + engine.rank
             part = parts[min(index, len(parts) - 1)]
-            logps = engine.score(all_candidates(part, self.collator.pad_id).to(engine.device))
+            titles = all_candidates(part, self.collator.pad_id, self.collator.rows)
+            logps = engine.score(titles.to(engine.device))
             seen.append((part, logps, 1.0 if index < len(parts) else 0.0))
         for part, logps, counts in seen:
             batch = self.collator(part, VALIDATION_EPOCH).to(engine.device)

@@ -146,7 +146,7 @@ def test_popularity_s_own_counts_rescore_as_popularity(here: tuple[list[str], St
     folder = tmp_path / "sweep"
     (folder / "trials").mkdir(parents=True)
     (folder / "sweep.json").write_text("{}")
-    found = ["--scores", str(tmp_path / "scores.parquet"), "--system", "fame", "--table", str(folder)]
+    found = ["--scores", str(tmp_path / "scores.parquet"), "--called", "fame", "--table", str(folder)]
     assert rescore([*options, *found]) == 0
     (path,) = (folder / "trials").glob("*.json")
     record = json.loads(path.read_text())

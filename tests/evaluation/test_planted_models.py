@@ -16,7 +16,7 @@ from raypref.evaluation import rows as rows_module
 from raypref.evaluation.metrics import means
 from raypref.evaluation.rows import ROWS, evaluated
 from raypref.models import backbone
-from raypref.models.scoring import TitleBatch
+from raypref.models.layout import TitleBatch
 
 CANDIDATES, USERS = 5, 400
 TITLES = [f"{a} {b}" for a in ("Red", "Blue", "Grey", "Gold") for b in ("Hill", "Lake", "Moon", "Road", "Wolf")]

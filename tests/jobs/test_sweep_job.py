@@ -84,6 +84,16 @@ def test_every_reported_number_follows_from_the_rows(first: tuple[Path, subproce
         assert reported["valid_ratio"] == pytest.approx(test["valid_ratio"])
 
 
+def test_a_trial_says_what_it_spent_outside_training(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    home, _ = first
+    records = [json.loads(path.read_text()) for path in home.glob("root/sweeps/*/trials/*.json")]
+    assert len(records) == 2
+    for record in records:
+        parts = record["train_seconds"] + record["evaluate_seconds"] + record["overhead_seconds"]
+        assert parts == pytest.approx(record["seconds"], abs=0.02)
+        assert 0 < record["start_seconds"] + record["end_seconds"] <= record["overhead_seconds"] + 0.02
+
+
 def test_the_same_command_again_trains_nothing(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     home, _ = first
     manifests = {p: p.stat().st_mtime_ns for p in (home / "root").rglob(MANIFEST)}

@@ -15,7 +15,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from raypref.config.model import LoraConfig, PretrainedModel, ScratchModel
 from raypref.errors import UserError
 from raypref.models import backbone
-from raypref.models.scoring import TitleScorer, title_batch
+from raypref.models.layout import title_batch
+from raypref.models.scoring import TitleScorer
 
 TITLES = ["The Quiet River", "Harbour of Light", "Ünder the Moön", "river", "Steel, and Ash (1999)"]
 TEXTS = [f"Given the user's history:\n{t}\n{u} | Rating: 4\nAnswer:\n" for t in TITLES for u in TITLES]

@@ -25,7 +25,9 @@ from transformers import (
 )
 
 from raypref.errors import UserError
-from raypref.models.scoring import TitleScorer, title_batch
+from raypref.models import scoring
+from raypref.models.layout import Rows, title_batch
+from raypref.models.scoring import TitleScorer
 
 VOCABULARY, PAD, END = 50, 0, 1
 WINDOW = 9  # shorter than most prompts, so that a window that is ignored or counted wrongly shows
@@ -118,13 +120,26 @@ def gradients(model: Any, logps: Tensor) -> dict[str, Tensor]:
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad and p.grad is not None}
 
 
+WITHOUT_SDPA = ("gemma2",)  # soft-capped attention: transformers takes the eager one
+WITHOUT_NAMES = ("gpt2",)  # its modules are called otherwise
+LAYOUTS = {"apart": Rows(), "packed": Rows(packed=True), "padded": Rows(packed=True, multiple=64)}
+
+
 @pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("attention", ["dense", "documents"])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "ignore:fan_in_fan_out")
-def test_titles_score_as_if_each_stood_alone(family: str, lora: bool) -> None:
+def test_titles_score_as_if_each_stood_alone(family: str, attention: Any, layout: str, lora: bool) -> None:
     model = make_model(family, lora)
     prompts, titles = questions(20)
-    shared = TitleScorer(model)(title_batch(prompts, titles, PAD))
+    if attention == "documents" and family in (*WITHOUT_SDPA, *WITHOUT_NAMES):
+        with pytest.raises(UserError, match="no attention 'documents'"):
+            TitleScorer(model, attention)
+        return
+    scorer = TitleScorer(model, attention)
+    assert scorer.trimmed == (family not in WITHOUT_NAMES)
+    shared = scorer(title_batch(prompts, titles, PAD, LAYOUTS[layout]))
     alone = naive(model, prompts, titles)
     torch.testing.assert_close(shared.double(), alone, rtol=1e-5, atol=0)
     assert float(alone.detach().std()) > 1  # titles differ, so equality says something
@@ -181,3 +196,57 @@ def test_a_model_with_another_kind_of_layer_is_refused() -> None:
     model.config.layer_types = ["full_attention", "linear_attention"]
     with pytest.raises(UserError, match="layers of type linear_attention"):
         TitleScorer(model)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2 with a window on some layers", "mistral with a window"])
+@pytest.mark.filterwarnings("ignore")
+def test_flex_attention_has_the_same_mask(family: str) -> None:
+    """Forward only and not compiled: on the CPU it can do no more. Rows of two blocks, so that some are skipped."""
+    model = make_model(family, lora=False).float()
+    prompts, titles = questions(20)
+    batch = title_batch(prompts, titles, PAD, TitleScorer(model, "flex").rows())
+    assert batch.input_ids.shape[1] % 128 == 0
+    assert batch.input_ids.shape[1] > 128
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        flex = TitleScorer(model, "flex")(batch)
+        dense = TitleScorer(model, "dense")(batch)
+    torch.testing.assert_close(flex, dense, rtol=1e-5, atol=1e-5)
+
+
+def test_logits_in_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model("llama", lora=False)
+    prompts, titles = questions(20)
+    batch = title_batch(prompts, titles, PAD, Rows(packed=True))
+    whole = TitleScorer(model)(batch)
+    expected = gradients(model, whole)
+    monkeypatch.setattr(scoring, "CHUNK", 7 * VOCABULARY)
+    parts = TitleScorer(model)(batch)
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=0)
+    for name, gradient in gradients(model, parts).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-12)
+
+
+def test_the_last_layer_computes_places_alone() -> None:
+    model = make_model("llama", lora=False)
+    prompts, titles = questions(4)
+    batch = title_batch(prompts, titles, PAD, Rows(packed=True))
+    TitleScorer(model)
+    rows: dict[int, int] = {}
+    for number, layer in enumerate(model.get_decoder().layers):
+        layer.mlp.act_fn.register_forward_hook(lambda module, args, out, n=number: rows.update({n: out.numel()}))
+    TitleScorer(model)(batch)
+    width = SHAPE["intermediate_size"]
+    assert rows == {0: batch.input_ids.numel() * width, 1: len(batch.places) * width}
+
+
+def test_generation_is_that_of_a_model_never_scored() -> None:
+    """What scoring teaches a model (attention, last layer) must not show elsewhere."""
+    prompts, titles = questions(3)
+    ids = torch.tensor([prompts[1]])
+    fresh, used = make_model("llama", lora=False), make_model("llama", lora=False)
+    with torch.no_grad():
+        TitleScorer(used)(title_batch(prompts, titles, PAD))
+        torch.testing.assert_close(used(input_ids=ids).logits, fresh(input_ids=ids).logits, rtol=0, atol=1e-12)
+        said = [m.generate(input_ids=ids, max_new_tokens=8, do_sample=False).tolist() for m in (fresh, used)]
+    assert said[0] == said[1]
+    assert "attn_implementation" not in used.config.to_json_string()

@@ -11,7 +11,8 @@ import pytest
 from planted_sweeps import LAMBDA, scored, sweep, trained
 
 from raypref.results.collect import Collection, collect
-from raypref.results.report import curve_tables, report_html, write_report
+from raypref.results.figures import drawings
+from raypref.results.report import report_html, write_report
 from raypref.results.training_curves import MOST_POINTS, training_svg, training_table
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
@@ -127,7 +128,7 @@ def test_without_any_result(tmp_path):
     for path in (folder / "trials").glob("*.json"):
         path.unlink()
     found = collect(folder)
-    assert curve_tables(found) == {}
+    assert drawings(found) == []
     page = Page(report_html(found))
     assert not page.open
     assert "No answer yet" in " ".join(page.words)
@@ -136,7 +137,7 @@ def test_without_any_result(tmp_path):
 def test_training_table_is_the_log_thinned(broken, tmp_path):
     table = training_table(broken)
     log = broken.root / broken.done["align"].iloc[0] / "metrics.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_bytes().splitlines()]
     mine = table[(table["trial"] == broken.done["trial"].iloc[0]) & (table["metric"] == "loss")]
     assert mine["value"].tolist() == pytest.approx([line["loss"] for line in lines])
     assert set(table["metric"]) == {"loss", "reward_margin"}

@@ -23,6 +23,7 @@ from raypref.models import backbone
 from raypref.training.batches import Collator
 from raypref.training.engine import Engine, make_engine
 from raypref.training.loop import train
+from raypref.training.micro import MicroBatches
 from raypref.training.tasks import task_of
 from raypref.training.validation import Validator
 
@@ -115,7 +116,7 @@ def run(job: Job, scratch: Path, engine: Engine | None = None, validator: Any = 
     engine = engine or engine_for(job)
     table = make_table() if job.table is None else pq.read_table(job.table)
     task = task_of(job.config)
-    collator = Collator(task.negatives, job.config.seed, job.pad)
+    collator = Collator(task.negatives, job.config.seed, job.pad, engine.scorer.rows(job.resources.packing))
     steps = 0
     inner = engine.step
 
@@ -135,7 +136,9 @@ def run(job: Job, scratch: Path, engine: Engine | None = None, validator: Any = 
         examples=table.num_rows,
         collator=collator,
         validator=validator or Validator([make_table(10, seed=9)], collator, job.resources.micro_batch),
-        micro_batch=min(job.resources.micro_batch, job.config.global_batch // engine.world),
+        micro_batches=MicroBatches(
+            min(job.resources.micro_batch, job.config.global_batch // engine.world), job.resources.micro_tokens
+        ),
         scratch=scratch,
         checkpoint_every=job.resources.checkpoint_every,
     )

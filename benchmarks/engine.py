@@ -1,0 +1,486 @@
+"""What a training step costs: the published way, TRL's DPOTrainer, and this engine, on the same model, data and batch.
+
+    python benchmarks/engine.py                                # two cores, about eight minutes; a table on the screen
+    python benchmarks/engine.py --write docs/performance       # and engine-small.json, .md and .svg there
+    python benchmarks/engine.py --shape 1b --lora 8            # on a GPU: bfloat16; no ray, deepspeed or trl
+    python benchmarks/engine.py --shape 8b --lora 8 --only ours --negatives 19 --checkpointing
+
+Published: K+1 copies of each prompt, logits over the vocabulary for every token, a reference model run beside the
+policy (the concatenated forward pass of the S-DPO and DPO trainers). TRL: `DPOTrainer.training_step` at K = 1, its own
+defaults but for gradient checkpointing, which is off for all. Ours: `compute_gradients` and `Engine.step`, as the
+training loop calls them, collation included, the reference's log-probs from a column (its one pass is timed apart).
+
+Times: all variants live in one process and take turns, after a warm-up of each; the median is given. Memory: each
+variant alone in a process of its own, peak above what the process held before it made the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from raypref.config.training import AlignConfig, ResourceConfig
+from raypref.training.batches import Collator, all_candidates
+from raypref.training.engine import TorchEngine
+from raypref.training.loop import compute_gradients
+from raypref.training.micro import MicroBatches
+from raypref.training.tasks import task_of
+
+CANDIDATES = 20
+NEGATIVES = (1, 3, 7, 15, 19)
+PAD, END = 0, 1
+RATE = 1e-5
+WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama from its config, and a batch for it."""
+
+    hidden: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    intermediate: int
+    vocabulary: int
+    batch: int
+    prompt: int
+    title: int
+    """Tokens of a title, end token included."""
+
+
+SHAPES = {
+    "small": Shape(256, 4, 8, 4, 896, 8_000, batch=4, prompt=384, title=8),
+    "1b": Shape(2048, 16, 32, 8, 8192, 128_256, batch=16, prompt=512, title=12),  # 1.2 B parameters
+    "8b": Shape(4096, 32, 32, 8, 14_336, 128_256, batch=8, prompt=512, title=12),
+    "tiny": Shape(32, 2, 2, 1, 64, 100, batch=2, prompt=24, title=4),  # for the test of this script
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one run of the benchmark is about."""
+
+    shape: str = "small"
+    lora: int | None = None
+    checkpointing: bool = False
+    attention: str = "auto"
+    micro: int | None = None
+    """Examples that go through the model at once; none: the batch."""
+    batch: int | None = None
+    """Examples of a step; none: the shape's."""
+
+    @property
+    def sizes(self) -> Shape:
+        shape = SHAPES[self.shape]
+        return replace(shape, batch=self.batch or shape.batch)
+
+
+def make_model(case: Case) -> Any:
+    """The same weights each time; float32, or frozen bfloat16 ones under LoRA on a GPU."""
+    s, on_gpu = case.sizes, torch.cuda.is_available()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=s.vocabulary, hidden_size=s.hidden, num_hidden_layers=s.layers, num_attention_heads=s.heads,
+        num_key_value_heads=s.key_value_heads, intermediate_size=s.intermediate, max_position_embeddings=4096,
+        pad_token_id=PAD, eos_token_id=END, bos_token_id=2, tie_word_embeddings=case.shape != "8b",
+    )  # fmt: skip
+    dtype = torch.bfloat16 if on_gpu and case.lora else torch.float32
+    with torch.device("cuda" if on_gpu else "cpu"):
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    if case.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    if case.lora:
+        from peft import LoraConfig, get_peft_model
+
+        model = get_peft_model(model, LoraConfig(r=case.lora, lora_alpha=2 * case.lora, target_modules="all-linear"))
+    return model.train()
+
+
+def make_table(shape: Shape) -> pa.Table:
+    """One global batch of random tokens, CANDIDATES titles each."""
+    rng = np.random.default_rng(0)
+
+    def words(n: int) -> list[int]:
+        return rng.integers(3, shape.vocabulary, n).tolist()
+
+    return pa.table(
+        {
+            "example": np.arange(shape.batch),
+            "prompt_ids": [words(shape.prompt) for _ in range(shape.batch)],
+            "title_ids": [[[*words(shape.title - 1), END] for _ in range(CANDIDATES)] for _ in range(shape.batch)],
+            "target": rng.integers(0, CANDIDATES, shape.batch).astype(np.int32),
+        }
+    )
+
+
+def sequences(shape: Shape, negatives: int) -> Tensor:
+    """(B, 1 + K, L) each prompt with each of the titles that ours scores; all are of one length, so none is padded."""
+    table = make_table(shape)
+    chosen = Collator(negatives, 0, PAD).choose(table, 0)
+    prompts, titles = table["prompt_ids"].to_pylist(), table["title_ids"].to_pylist()
+    return torch.tensor([[prompt + own[c] for c in row] for prompt, own, row in zip(prompts, titles, chosen)])
+
+
+def autocast() -> torch.autocast:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+
+
+def sdpo_loss(policy: Tensor, reference: Tensor) -> Tensor:
+    """S-DPO's loss of (B, 1 + K) log-probs at beta = 1, as `objectives/losses.py` has it."""
+    rewards = policy - reference
+    return -nn.functional.logsigmoid(-torch.logsumexp(rewards[:, 1:] - rewards[:, :1], dim=1)).mean()
+
+
+class Published:
+    """K+1 copies of a prompt, full logits, the reference model in the loop."""
+
+    def __init__(self, case: Case, negatives: int) -> None:
+        self.model = make_model(case)
+        self.reference = None if case.lora else make_model(case).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=RATE)
+        self.ids = sequences(case.sizes, negatives).to(self.model.device)
+        self.prompt = case.sizes.prompt
+        self.micro = case.micro or case.sizes.batch
+        self.tokens = self.ids.numel() * 2  # policy and reference
+
+    def logps(self, model: Any, ids: Tensor) -> Tensor:
+        """(b, 1 + K) of sequences (b, 1 + K, L)."""
+        flat = ids.flatten(0, 1)
+        labels = flat[:, 1:].clone()
+        with autocast():
+            logits = model(input_ids=flat, attention_mask=torch.ones_like(flat), use_cache=False).logits.float()
+        of_label = logits[:, :-1].log_softmax(-1).gather(2, labels[:, :, None]).squeeze(2)
+        scored = torch.arange(labels.shape[1], device=labels.device) >= self.prompt - 1
+        return (of_label * scored).sum(1).view(ids.shape[:2])
+
+    @torch.no_grad()
+    def reference_logps(self, ids: Tensor) -> Tensor:
+        if self.reference is not None:
+            return self.logps(self.reference, ids)
+        with self.model.disable_adapter():
+            return self.logps(self.model, ids)
+
+    def step(self) -> float:
+        total = 0.0
+        for ids in self.ids.split(self.micro):
+            loss = sdpo_loss(self.logps(self.model, ids), self.reference_logps(ids)) * len(ids) / len(self.ids)
+            loss.backward()
+            total += float(loss.detach())
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total
+
+
+class Ours:
+    """The engine, by the functions that the training loop calls."""
+
+    def __init__(self, case: Case, negatives: int) -> None:
+        micro = case.micro or case.sizes.batch
+        settings = {"name": "sdpo", "beta": 1.0}
+        self.config = AlignConfig(
+            objective=settings,  # type: ignore[arg-type]
+            negatives=negatives, learning_rate=RATE, global_batch=case.sizes.batch,
+        )  # fmt: skip
+        resources = ResourceConfig(engine="torch", micro_batch=micro, attention=case.attention)  # type: ignore[arg-type]
+        self.engine = TorchEngine(make_model(case), self.config, resources)
+        self.collator = Collator(negatives, 0, PAD, self.engine.scorer.rows())
+        self.micro = MicroBatches(micro)
+        self.task = task_of(self.config)
+        self.table = make_table(case.sizes)
+        started = time.perf_counter()
+        with torch.no_grad(), reference_weights(self.engine.model):
+            logps = [
+                self.engine.score(self.titles(self.table.slice(i, micro))).cpu()
+                for i in range(0, case.sizes.batch, micro)
+            ]
+        self.reference_seconds = time.perf_counter() - started
+        self.table = self.table.append_column("ref_logps", pa.array(torch.cat(logps).float().tolist()))
+        self.tokens = self.collator(self.table, 0).titles.input_ids.numel()
+
+    def titles(self, part: pa.Table) -> Any:
+        return all_candidates(part, PAD, self.collator.rows).to(self.engine.device)
+
+    def step(self) -> float:
+        self.engine.train(True)
+        metrics = compute_gradients(self.engine, self.task, self.table, 0, self.collator, self.micro, seed=0)
+        self.engine.step(RATE)
+        return metrics["loss"]
+
+
+def reference_weights(model: Any) -> Any:
+    """Around a pass of the model as it was before alignment: a fresh adapter adds nothing, so this is the model."""
+    return model.disable_adapter() if hasattr(model, "disable_adapter") else torch.no_grad()
+
+
+class Trl:
+    """TRL's DPOTrainer: chosen and rejected, each with the prompt, the reference model in the loop."""
+
+    def __init__(self, case: Case, negatives: int) -> None:
+        import tempfile
+
+        from datasets import Dataset
+        from trl import DPOConfig, DPOTrainer
+
+        from raypref.models.backbone import train_tokenizer
+
+        if negatives != 1 or case.lora:
+            raise SystemExit("TRL is compared at K = 1 with all weights trained")
+        pair = {"prompt": ["a b"], "chosen": [" c"], "rejected": [" d"]}
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = DPOConfig(
+                output_dir=folder, beta=1.0, learning_rate=RATE, gradient_checkpointing=False, report_to="none",
+                per_device_train_batch_size=case.sizes.batch, bf16=torch.cuda.is_available(), disable_tqdm=True,
+            )  # fmt: skip
+            self.trainer = DPOTrainer(
+                model=make_model(case), ref_model=make_model(case), args=arguments,
+                train_dataset=Dataset.from_dict(pair), processing_class=train_tokenizer(["a b c d"], 300),
+            )  # fmt: skip
+        self.trainer.create_optimizer()
+        self.trainer.current_gradient_accumulation_steps = 1  # `train` sets it, which is not called here
+        pairs = sequences(case.sizes, 1).transpose(0, 1).flatten(0, 1)  # chosen of all examples, then rejected
+        completion = torch.zeros_like(pairs)
+        completion[:, case.sizes.prompt :] = 1
+        self.inputs = {"input_ids": pairs, "attention_mask": torch.ones_like(pairs), "completion_mask": completion}
+        self.tokens = pairs.numel() * 2
+
+    def step(self) -> float:
+        model = self.trainer.model
+        model.train()
+        loss = self.trainer.training_step(model, dict(self.inputs))
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        self.trainer.optimizer.step()
+        self.trainer.optimizer.zero_grad()
+        return float(loss)
+
+
+VARIANTS: dict[str, Callable[[Case, int], Any]] = {"published": Published, "trl": Trl, "ours": Ours}
+
+
+def timed(step: Callable[[], float]) -> tuple[float, float]:
+    """Seconds of a step: by the wall's clock, and of this process's cores, which other work on the machine spares."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    started, used = time.perf_counter(), time.process_time()
+    step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started, time.process_time() - used
+
+
+def side_by_side(case: Case, negatives: int, names: list[str], repeats: int) -> dict[str, dict[str, Any]]:
+    """Times of a step of each variant, taking turns."""
+    made = {name: VARIANTS[name](case, negatives) for name in names}
+    losses = {name: [variant.step() for _ in range(WARM_UP)][-1] for name, variant in made.items()}
+    for name, loss in losses.items():  # the first step's is log(1 + K) for all
+        if abs(loss - losses[names[-1]]) > (0.1 if torch.cuda.is_available() else 1e-3) * abs(loss):
+            raise SystemExit(f"{name} has another loss at step {WARM_UP}: {losses}")
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for _ in range(repeats):
+        for name, variant in made.items():
+            seconds[name].append(timed(variant.step))
+    found = {
+        name: {"seconds": round(statistics.median(wall), 5), "all_seconds": [round(x, 5) for x in wall],
+               "cpu_seconds": round(statistics.median(cpu), 5), "tokens": made[name].tokens, "loss": losses[name]}
+        for name, (wall, cpu) in ((name, tuple(zip(*pairs))) for name, pairs in seconds.items())
+    }  # fmt: skip
+    if "ours" in made:
+        found["ours"]["reference_seconds"] = round(made["ours"].reference_seconds, 4)
+    return found
+
+
+def held() -> tuple[float, float]:
+    """Resident memory of this process in MB: now, and its highest since it began."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return tuple(int(lines[key].split()[0]) * 1024 / 1e6 for key in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
+
+
+def peak_memory(case: Case, negatives: int, name: str) -> float:
+    """MB that a variant's model and two steps take at their peak, in this process, which does nothing else."""
+    on_gpu = torch.cuda.is_available()
+    VARIANTS[name](replace(case, shape="tiny", batch=None), negatives).step()  # what is imported at the first step
+    before = held()[0]
+    variant = VARIANTS[name](case, negatives)
+    variant.step()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    variant.step()
+    return torch.cuda.max_memory_allocated() / 1e6 if on_gpu else held()[1] - before
+
+
+def in_child(case: Case, negatives: int, name: str, threads: int) -> float:
+    command = [sys.executable, __file__, "--child", json.dumps([asdict(case), negatives, name, threads])]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        print(f"{name}, K = {negatives}: {result.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        return float("nan")
+    return float(result.stdout.strip().splitlines()[-1])
+
+
+def step_flops(shape: Shape, negatives: int, lora: bool) -> dict[str, float]:
+    """Floating-point operations of a step, the least that each way needs, attention over allowed pairs included.
+
+    2 for each weight and token forward, as much again for the gradient of inputs and, where weights are trained, of
+    weights. Ours: the last layer's queries, output and feed-forward at places alone, but all of its keys and values.
+    """
+    s, titles, inputs = shape, negatives + 1, shape.title - 1
+    head_width = s.hidden // s.heads
+    keys = 2 * s.hidden * s.key_value_heads * head_width
+    rest = 2 * s.hidden * s.hidden + 3 * s.hidden * s.intermediate
+    passes = 4 if lora else 6
+    document, places = s.prompt + titles * inputs, 1 + titles * inputs
+
+    def attention(pairs: float) -> float:
+        return 2 * pairs * s.hidden  # multiply-adds: scores and values
+
+    prompt_pairs = s.prompt * (s.prompt + 1) / 2
+    title_pairs = titles * (inputs * s.prompt + inputs * (inputs + 1) / 2)
+    body = (s.layers - 1) * (document * (keys + rest) + attention(prompt_pairs + title_pairs))
+    last = document * keys + places * rest + attention(s.prompt + title_pairs)
+    ours = s.batch * passes * (body + last + places * s.hidden * s.vocabulary)
+    length = s.prompt + s.title
+    copy = s.layers * (length * (keys + rest) + attention(length * (length + 1) / 2)) + length * s.hidden * s.vocabulary
+    return {"ours": ours, "published": s.batch * titles * (passes + 2) * copy}
+
+
+def run(case: Case, names: list[str], negatives: list[int], repeats: int, threads: int, memory: bool) -> dict[str, Any]:
+    rows = []
+    for k in negatives:
+        wanted = [name for name in names if name != "trl" or (k == 1 and not case.lora)]
+        found = side_by_side(case, k, wanted, repeats)
+        flops = step_flops(case.sizes, k, case.lora is not None)
+        for name in wanted:
+            row = {"negatives": k, "variant": name, **found[name]}
+            if name in flops:
+                row["flops"] = flops[name]
+                row["tflops_per_second"] = round(flops[name] / row["seconds"] / 1e12, 4)
+            if memory:
+                row["peak_mb"] = round(in_child(case, k, name, threads), 1)
+            rows.append(row)
+            print(f"K={k:<3} {name:<10} {row['seconds'] * 1e3:9.1f} ms  {row.get('peak_mb', 0):8.0f} MB", flush=True)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    return {
+        "case": asdict(case), "sizes": asdict(case.sizes), "device": device, "machine": platform.machine(),
+        "torch": torch.__version__, "repeats": repeats, "rows": rows, "summary": summary(rows),
+    }  # fmt: skip
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Ratios to ours by K, and what one more negative costs: the slope over K against the step at K = 3."""
+    ours = {row["negatives"]: row for row in rows if row["variant"] == "ours"}
+    ratios: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["variant"] != "ours" and row["negatives"] in ours:
+            own = ours[row["negatives"]]
+            # the median over pairs of steps that ran one after the other
+            speed = statistics.median(a / b for a, b in zip(row["all_seconds"], own["all_seconds"]))
+            entry = {"time": round(speed, 2), "cpu_time": round(row["cpu_seconds"] / own["cpu_seconds"], 2)}
+            if "peak_mb" in row and "peak_mb" in own:
+                entry["memory"] = round(row["peak_mb"] / own["peak_mb"], 2)
+            ratios[f"{row['variant']} K={row['negatives']}"] = entry
+    result: dict[str, Any] = {"over_ours": ratios}
+    if len(ours) > 1:
+        k = np.array(sorted(ours))
+        seconds = np.array([ours[i]["seconds"] for i in k])
+        slope = float(np.polyfit(k, seconds, 1)[0])
+        base = ours.get(3, ours[int(k[0])])["seconds"]
+        result["one_more_negative"] = {"seconds": round(slope, 6), "share_of_step": round(slope / base, 4)}
+    return result
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The table of the page."""
+    lines = [
+        "| K | variant | ms a step | tokens pushed | peak MB | times ours | memory, times ours |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    over = report["summary"]["over_ours"]
+    for row in report["rows"]:
+        ratio = over.get(f"{row['variant']} K={row['negatives']}", {"time": 1.0, "memory": 1.0})
+        cells = [
+            f"{row['negatives']}", row["variant"], f"{row['seconds'] * 1e3:.0f}", f"{row['tokens']:,}",
+            f"{row['peak_mb']:.0f}" if "peak_mb" in row else "-", f"{ratio['time']:.1f}",
+            f"{ratio['memory']:.1f}" if "memory" in ratio else "-",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "raypref", "svg.fonttype": "none"})
+    from matplotlib import pyplot as plt
+
+    measures = [("seconds", "seconds a step")]
+    if all("peak_mb" in row for row in report["rows"]):
+        measures.append(("peak_mb", "peak memory, MB"))
+    figure, axes = plt.subplots(1, len(measures), figsize=(5 * len(measures), 3.4), squeeze=False)
+    for axis, (key, title) in zip(axes[0], measures):
+        for variant, marker in (("published", "o"), ("trl", "s"), ("ours", "D")):
+            points = [(row["negatives"], row[key]) for row in report["rows"] if row["variant"] == variant]
+            if points:
+                axis.plot(*zip(*points), marker=marker, label=variant)
+        axis.set(xlabel="K, negatives of an example", ylabel=title, yscale="log")
+        axis.grid(alpha=0.3)
+    axes[0][0].legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="small")
+    parser.add_argument("--lora", type=int, help="rank of an adapter; none: all weights are trained")
+    parser.add_argument("--checkpointing", action="store_true", help="recompute activations in the backward pass")
+    parser.add_argument("--attention", default="auto", help="of ours: auto, documents, flex or dense")
+    parser.add_argument("--micro", type=int, help="examples that go through the model at once; none: the batch")
+    parser.add_argument("--batch", type=int, help="examples of a step in place of the shape's")
+    parser.add_argument("--negatives", type=int, nargs="+", default=list(NEGATIVES))
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--no-memory", action="store_true", help="leave out the processes that measure memory")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="for engine-SHAPE.json, .md and .svg")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        fields, negatives, name, threads = json.loads(options.child)
+        torch.set_num_threads(threads)
+        print(peak_memory(Case(**fields), negatives, name))
+        return
+    torch.set_num_threads(options.threads)
+    names = [n for n in options.only if n != "trl" or not torch.cuda.is_available()]
+    case = Case(options.shape, options.lora, options.checkpointing, options.attention, options.micro, options.batch)
+    report = run(case, names, options.negatives, options.repeats, options.threads, not options.no_memory)
+    print("\n" + markdown(report) + "\n" + json.dumps(report["summary"], indent=1))
+    if options.write:
+        options.write.mkdir(parents=True, exist_ok=True)
+        stem = options.write / f"engine-{options.shape}{f'-lora{options.lora}' if options.lora else ''}"
+        stem.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+        stem.with_suffix(".md").write_text(markdown(report))
+        draw(report, stem.with_suffix(".svg"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Draws docs/figures/mask.svg: which token of a packed row sees which, by the mask rule itself.
+
+python docs/scripts/plot_mask.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+from raypref.models import masks
+from raypref.models.layout import Rows, TitleBatch, title_batch
+
+FIGURE = Path(__file__).parent.parent / "figures" / "mask.svg"
+COLOURS = ("#ffffff", "#9fb8d9", "#e4a97a")  # not seen, prompt, own title
+
+
+def example() -> TitleBatch:
+    """Two users in one row: a prompt of 6 with titles of 3, 2 and 3 inputs, a prompt of 4 with titles of 2, 2 and 1."""
+    prompts = [[0] * 6, [0] * 4]
+    titles = [[[0] * n for n in (4, 3, 4)], [[0] * n for n in (3, 3, 2)]]
+    return title_batch(prompts, titles, 0, Rows(packed=True))
+
+
+def seen(batch: TitleBatch) -> np.ndarray:
+    """(L, L) 0 where a query (row) does not see a key (column), 1 in a prompt, 2 in its own title."""
+    allowed = masks.dense(batch)[0, 0].numpy()
+    return allowed * (1 + (batch.segments[0].numpy() > 0))[None, :]
+
+
+def main() -> None:
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "raypref", "svg.fonttype": "none", "font.size": 8})
+    from matplotlib import pyplot as plt
+    from matplotlib.colors import ListedColormap
+
+    batch = example()
+    values = seen(batch)
+    names = [f"{'AB'[d]}{'p' if s == 0 else s}·{p}" for d, s, p in zip(*(t[0].tolist() for t in (
+        batch.documents, batch.segments, batch.positions)))]  # fmt: skip
+    figure, axis = plt.subplots(figsize=(5.2, 5.2))
+    axis.imshow(values, cmap=ListedColormap(COLOURS), vmin=0, vmax=2)
+    axis.set_xticks(range(len(names)), names, rotation=90)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xticks(np.arange(-0.5, len(names)), minor=True)
+    axis.set_yticks(np.arange(-0.5, len(names)), minor=True)
+    axis.grid(which="minor", color="#dddddd", linewidth=0.5)
+    axis.tick_params(which="both", length=0)
+    axis.set(xlabel="key", ylabel="query")
+    figure.tight_layout()
+    figure.savefig(FIGURE, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

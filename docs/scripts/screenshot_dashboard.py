@@ -1,0 +1,65 @@
+"""Pictures of Ray's dashboard during and after a small sweep: `python docs/scripts/screenshot_dashboard.py`.
+
+Starts a Ray head of its own, submits the λ sweep of the smoke preset (or what follows `--`), opens the Actors page
+while trials run and the job's page when it has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path[:0] = [str(ROOT / "tests" / "browser"), str(ROOT)]
+
+from pages import browsing, missing  # noqa: E402
+
+from raypref.commands.submit import _environment, local_head, submission  # noqa: E402
+
+FIGURES = ROOT / "docs" / "figures"
+SMALL = ["--preset", "smoke", "--seeds", "2", "--values", "0", "2"]
+PATIENCE = 600
+
+
+def main(options: list[str]) -> None:
+    if why := missing():
+        sys.exit(why)
+    job = "raypref_sweep"
+    with local_head(None) as address, browsing() as browser, tempfile.TemporaryDirectory() as results:
+        token = (Path.home() / ".ray" / "auth_token").read_text().strip()
+        context = browser.new_context(
+            viewport={"width": 1500, "height": 900}, extra_http_headers={"Authorization": f"Bearer {token}"}
+        )
+        arguments = [*options, "--root", results]
+        command = submission(address, ROOT / "jobs" / "sweep_lambda.py", arguments, ["--submission-id", job])
+        running = subprocess.Popen(command, env=_environment(), cwd=ROOT)
+        page = context.new_page()
+        page.goto(f"{address}/#/actors")
+        wait_for(page, "Board", running)
+        page.screenshot(path=FIGURES / "dashboard-actors.png")
+        running.wait(PATIENCE)
+        page.goto(f"{address}/#/jobs/{job}")
+        wait_for(page, "report:", None)
+        page.screenshot(path=FIGURES / "dashboard-job.png", full_page=True)
+    print(FIGURES / "dashboard-actors.png", FIGURES / "dashboard-job.png")
+
+
+def wait_for(page: Any, text: str, running: subprocess.Popen[bytes] | None) -> None:
+    """Until the page shows a text, loading it again, or the job has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and (running is None or running.poll() is None):
+        page.reload()
+        page.wait_for_timeout(3000)
+        if page.get_by_text(text).count():
+            return
+    page.screenshot(path=os.environ.get("RAYPREF_SHOT", "missing.png"))
+    sys.exit(f"the page never showed '{text}': see missing.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or SMALL)

@@ -1,0 +1,8 @@
+"""How does HR@1 move with ρ? `python jobs/sweep_rho.py --help` for options."""
+
+from pathlib import Path
+
+from raypref.sweeps.job import main
+
+if __name__ == "__main__":
+    main(Path(__file__).parent.parent / "sweeps" / "sweep_rho.yaml")

@@ -1,0 +1,59 @@
+"""`raypref collect` and `raypref plot`: a sweep's results, gathered or drawn again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from raypref.errors import UserError
+from raypref.results.collect import collect as collected
+from raypref.results.collect import load
+from raypref.results.conclusion import draw, tell
+from raypref.results.place import Place
+from raypref.results.together import write_together
+
+
+def collect(folders: tyro.conf.Positional[tuple[str, ...]], root: str | None = None, out: Path | None = None) -> int:
+    """Gather results again: of one sweep, or of several also as one table with the curves they share.
+
+    Args:
+        folders: The sweeps' folders, <root>/sweeps/NAME; local, or s3://..., gs://...
+        root: The root of all results; default: two levels above each folder.
+        out: Where to write; default: beside each sweep, and for several the folder all of them lie in.
+    """
+    if not folders:
+        raise UserError("no folder is given", where="raypref collect", mend="name a sweep's folder, or several")
+    console, found, well = Console(), [], True
+    places = [Place.of(folder) for folder in folders]
+    for place in places:
+        here = place.local if out is None else (out if len(places) == 1 else out / place.name)
+        if here is None:
+            raise UserError("results can't be written there", where=str(place), mend="name a folder by --out")
+        found.append(collected(place, root))
+        well &= tell(found[-1], here, console)
+    if len(places) > 1:
+        together = out or places[0].parent.local
+        assert together is not None  # else the loop has refused
+        for path in write_together(found, together):
+            console.print(f"together: {path}", highlight=False, soft_wrap=True)
+    return 0 if well else 3
+
+
+def plot(
+    folder: tyro.conf.Positional[Path],
+    out: Path | None = None,
+    formats: tuple[Literal["png", "svg", "pdf"], ...] = ("png", "svg", "pdf"),
+) -> int:
+    """Draw a sweep's figures from results.parquet and users.parquet alone, which any collect leaves.
+
+    Args:
+        folder: Where these two files lie.
+        out: Where to draw; default: there.
+        formats: Kinds of files.
+    """
+    for path in draw(load(folder), out or folder, formats):
+        print(path)
+    return 0

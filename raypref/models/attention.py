@@ -1,0 +1,119 @@
+"""Attention of shared prefixes, registered with transformers under the name `shared_prefix`.
+
+Without title batch it is transformers' own SDPA, so that generation goes on working. With one, either FlexAttention
+under a block mask, or SDPA document by document: no time on padding or on other documents, a prompt by the causal
+kernel, and a mask only for the title tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from raypref.models import masks
+from raypref.models.layout import TitleBatch
+
+NAME = "shared_prefix"
+ONLY_PLACES = "only_places"  # set on the attention of a layer whose output is read at `places` alone
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Any,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    titles: TitleBatch | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """(R, L, H, D) attended values of queries (R, H, L, D), keys and values (R, H_kv, L, D)."""
+    if titles is None or isinstance(attention_mask, BlockMask):
+        inner = "sdpa" if titles is None else "flex_attention"
+        output, _ = ALL_ATTENTION_FUNCTIONS[inner](
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+        return output, None
+    only_places = getattr(module, ONLY_PLACES, False)
+    lengths = [span.end - span.start for span in titles.spans]
+    parts = [
+        _document(q, k, v, titles, number, dropout, scaling, sliding_window, only_places)
+        for number, (q, k, v) in enumerate(
+            zip(*(_documents(states, titles, lengths) for states in (query, key, value)), strict=True)
+        )
+    ]
+    return _rows(parts, titles, query.shape[2]), None
+
+
+def _documents(states: Tensor, titles: TitleBatch, lengths: list[int]) -> list[Tensor]:
+    """States (R, H, L, D) cut into those of each document (1, H, tokens, D)."""
+    if len(states) == 1:  # packed: one split, whose backward pass is one concatenation
+        rest = states.shape[2] - sum(lengths)
+        return list(states.split([*lengths, rest] if rest else lengths, dim=2))[: len(lengths)]
+    return [row[:, :, :length] for row, length in zip(states.split(1), lengths)]
+
+
+def _rows(parts: list[Tensor], titles: TitleBatch, length: int) -> Tensor:
+    """Documents (1, tokens, H, D) put back into rows (R, length, H, D)."""
+    if len(titles.input_ids) == 1:
+        return _padded(torch.cat(parts, dim=1), length)
+    return torch.cat([_padded(part, length) for part in parts])
+
+
+def _padded(part: Tensor, length: int) -> Tensor:
+    return nn.functional.pad(part, (0, 0, 0, 0, 0, length - part.shape[1])) if part.shape[1] < length else part
+
+
+def _document(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    titles: TitleBatch,
+    number: int,
+    dropout: float,
+    scaling: float | None,
+    window: int | None,
+    only_places: bool,
+) -> Tensor:
+    """(1, tokens, H, D) of one document; with `only_places`, 0 for all of the prompt but its last token."""
+    span = titles.spans[number]
+    prompt = span.titles - span.start
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
+
+    def sdpa(first: int, last: int, mask: Tensor | None) -> Tensor:
+        """Of queries [first, last) of the document, over keys up to the last of them."""
+        return scaled_dot_product_attention(
+            query[:, :, first:last],
+            key[:, :, :last],
+            value[:, :, :last],
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=mask is None,
+            scale=scaling,
+        ).transpose(1, 2)
+
+    tokens = span.end - span.start
+    if only_places:
+        read = sdpa(prompt - 1, tokens, masks.of_document(titles, number, span.titles - 1, window))
+        return nn.functional.pad(read, (0, 0, 0, 0, prompt - 1, 0))
+    if window is not None and window < prompt:
+        return sdpa(0, tokens, masks.of_document(titles, number, span.start, window))
+    parts = [sdpa(0, prompt, None)]
+    if tokens > prompt:
+        parts.append(sdpa(prompt, tokens, masks.of_document(titles, number, span.titles, window)))
+    return torch.cat(parts, dim=1)
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,0 +1,191 @@
+"""Sweeps over several keys at once: the Pareto front, how much each key matters, and all settings side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from raypref.results.collect import Collection
+from raypref.results.labels import math_symbol, metric_label, rows_of, symbol
+from raypref.results.pictures import BLUE, GREY, TEXT
+from raypref.results.settings import summary
+
+FEWEST = 4  # settings: fewer tell nothing of several keys
+MOST_LABELS = 12
+
+
+def objectives(collection: Collection) -> list[str]:
+    """The metrics that the search looked at and that there are values of; HR@1 and ValidRatio if none is named."""
+    named = collection.sweep.get("metrics")
+    wanted = (
+        [str(m) for m in named] if isinstance(named, list) and len(named) > 1 else ["generated_hr@1", "valid_ratio"]
+    )
+    return [metric for metric in wanted if collection.has(metric, split_of(collection))]
+
+
+def split_of(collection: Collection) -> str:
+    """Validation, as that is what a search saw; test where there is no other."""
+    return "validation" if "validation" in set(collection.metrics["split"]) else "test"
+
+
+def joint_table(collection: Collection) -> pd.DataFrame:
+    """A row a setting: setting, the swept keys, default, a column for each objective (mean over seeds), split, pareto.
+
+    `pareto`: no other setting is as good in every objective and better in one.
+    """
+    split, frame = split_of(collection), pd.DataFrame()
+    metrics = objectives(collection)
+    for metric in metrics:
+        found = summary(collection, metric, split)
+        found = found[~found["sft"].astype(bool)]
+        part = found[["setting", *collection.parameters, "default"]].assign(**{metric: found["mean"]})
+        frame = part if frame.empty else frame.merge(part[["setting", metric]], on="setting")
+    if frame.empty:
+        return pd.DataFrame(columns=["setting", *collection.parameters, "default", *metrics, "split", "pareto"])
+    return frame.assign(split=split, pareto=undominated(frame[metrics].to_numpy(dtype=float)))
+
+
+def undominated(values: np.ndarray) -> np.ndarray:
+    """(n,) which rows of `values` (n, k), all to be maximized, no other row dominates."""
+    as_good = np.all(values[None, :, :] >= values[:, None, :], axis=2)
+    better = np.any(values[None, :, :] > values[:, None, :], axis=2)
+    return np.asarray(~np.any(as_good & better, axis=1))
+
+
+def importance_table(collection: Collection) -> pd.DataFrame:
+    """How much each swept key matters to each objective: symbol, parameter, metric, importance (sums to 1 a metric).
+
+    PED-ANOVA (Watanabe et al. 2023), as Optuna computes it: how differently a key's values are spread among the best
+    settings and among all of them. Empty with fewer than FEWEST settings, or with one key.
+    """
+    columns = ["symbol", "parameter", "metric", "importance"]
+    table, keys = joint_table(collection), _varied(collection)
+    if len(table) < FEWEST or len(keys) < 2:
+        return pd.DataFrame(columns=columns)
+    rows = []
+    for metric in objectives(collection):
+        for key, value in _importances(table, keys, metric).items():
+            rows.append((symbol(key, collection.sweep), key, metric, value))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _importances(table: pd.DataFrame, keys: Sequence[str], metric: str) -> dict[str, float]:
+    import warnings
+
+    import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    spaces: dict[str, BaseDistribution] = {}
+    for key in keys:
+        if pd.api.types.is_numeric_dtype(table[key]):
+            spaces[key] = FloatDistribution(float(table[key].min()), float(table[key].max()))
+        else:
+            spaces[key] = CategoricalDistribution(sorted(set(table[key])))
+    study = optuna.create_study(direction="maximize")
+    for row in rows_of(table):
+        params = {key: row[key] for key in keys}
+        study.add_trial(optuna.create_trial(params=params, distributions=spaces, value=float(row[metric])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return optuna.importance.get_param_importances(
+            study, evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
+        )
+
+
+def _varied(collection: Collection) -> list[str]:
+    return [key for key in collection.parameters if collection.done[key].nunique() > 1]
+
+
+def pareto_figure(table: pd.DataFrame, metrics: Sequence[str], title: str = "") -> Figure:
+    """The settings in the plane of the first two objectives, the undominated ones joined and named."""
+    x, y = metrics[:2]
+    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
+    ax = figure.subplots()
+    ax.plot(table[x], table[y], "o", ms=4, mfc="none", mec=GREY, ls="none", label="settings")
+    front = table[table["pareto"]].sort_values(x)
+    ax.plot(front[x], front[y], "o-", color=BLUE, ms=5, lw=1.4, label="Pareto front")
+    default = table[table["default"]]
+    ax.plot(default[x], default[y], "D", ms=10, mfc="none", mec=TEXT, ls="none", label="default")
+    for row in rows_of(front)[:MOST_LABELS]:
+        ax.annotate(str(row["setting"]), (row[x], row[y]), textcoords="offset points", xytext=(4, 4), fontsize=6)
+    ax.set_xlabel(f"{metric_label(x)} ({table['split'].iloc[0]})")
+    ax.set_ylabel(f"{metric_label(y)} ({table['split'].iloc[0]})")
+    ax.margins(0.15)
+    ax.legend(frameon=False, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def importance_figure(table: pd.DataFrame, title: str = "") -> Figure:
+    """A bar for each key, a panel for each objective."""
+    metrics = list(dict.fromkeys(table["metric"]))
+    figure = Figure(figsize=(4.3 * len(metrics), 0.6 + 0.45 * table["parameter"].nunique()), layout="constrained")
+    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for ax, metric in zip(axes, metrics):
+        part = table[table["metric"] == metric].sort_values("importance")
+        ax.barh([math_symbol(str(name)) for name in part["symbol"]], part["importance"], color=BLUE)
+        ax.set_xlabel(f"share of importance for {metric_label(str(metric))}")
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def parallel_figure(table: pd.DataFrame, keys: Sequence[str], symbols: Sequence[str], title: str = "") -> Figure:
+    """Parallel coordinates: an axis for each key and one for the first objective, a line a setting, by its colour."""
+    import matplotlib as mpl
+
+    metric = next(name for name in table.columns if name not in (*keys, "setting", "default", "split", "pareto"))
+    columns, names = [*keys, metric], [*map(math_symbol, symbols), metric_label(metric)]
+    places, ticks = zip(*(_scaled(table[column]) for column in columns))
+    figure = Figure(figsize=(1.5 * len(columns) + 1.5, 3.6), layout="constrained")
+    ax = figure.subplots()
+    colours = mpl.colormaps["viridis"]
+    for i in np.argsort(table[metric].to_numpy(dtype=float), kind="stable"):
+        ax.plot(range(len(columns)), [place[i] for place in places], color=colours(float(places[-1][i])), lw=1.2)
+    for at, marks in enumerate(ticks):
+        ax.axvline(at, color=TEXT, lw=0.8)
+        for place, text in marks:
+            ax.text(at + 0.03, place, text, fontsize=7, va="center")
+    ax.set_xticks(range(len(columns)), names)
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _scaled(column: pd.Series) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    """Values from 0 to 1, and marks: the ends of a number's range, every choice of a word."""
+    if pd.api.types.is_numeric_dtype(column):
+        values = column.to_numpy(dtype=float)
+        low, high = float(values.min()), float(values.max())
+        marks: list[tuple[float, str]] = [(0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")]
+        return (values - low) / ((high - low) or 1.0), marks
+    choices = sorted(set(column.astype(str)))
+    place = {choice: i / max(1, len(choices) - 1) for i, choice in enumerate(choices)}
+    return column.astype(str).map(place).to_numpy(dtype=float), [(at, name) for name, at in place.items()]
+
+
+def joint_alt(table: pd.DataFrame, metrics: Sequence[str]) -> str:
+    """The front in words."""
+    front = table[table["pareto"]].sort_values(metrics[0], ascending=False)
+    said = [
+        f"{row['setting']} ({', '.join(f'{metric_label(m)} {row[m]:.3f}' for m in metrics)})" for row in rows_of(front)
+    ]
+    return f"{len(table)} settings; {len(front)} undominated: {'; '.join(said[:6])}{' ...' if len(said) > 6 else ''}."
+
+
+def importance_alt(table: pd.DataFrame) -> str:
+    """`HR@1: λ 0.61, K 0.39.`"""
+    parts: list[str] = []
+    for metric, part in table.groupby("metric", sort=False):
+        ranked = part.sort_values("importance", ascending=False)
+        shares: list[Any] = [f"{s} {v:.2f}" for s, v in zip(ranked["symbol"], ranked["importance"])]
+        parts.append(f"{metric_label(str(metric))}: {', '.join(shares)}.")
+    return "Share of importance. " + " ".join(parts)

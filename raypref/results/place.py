@@ -1,0 +1,76 @@
+"""A folder or file of results, on a disk or in an object store (s3://, gs://), read through pyarrow's file systems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyarrow import fs
+
+from raypref.errors import UserError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path of a file system; reading only."""
+
+    files: fs.FileSystem
+    path: str
+
+    @classmethod
+    def of(cls, where: str | Path | Place) -> Place:
+        """A local path, or a URI such as s3://bucket/folder.
+
+        Raises:
+            UserError: a URI that pyarrow does not know, or whose store it can't reach.
+        """
+        if isinstance(where, Place):
+            return where
+        if isinstance(where, Path) or "://" not in where:
+            return cls(fs.LocalFileSystem(), str(Path(where).expanduser().absolute()))
+        try:
+            files, path = fs.FileSystem.from_uri(where)
+        except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+            mend = "give a folder, or a URI such as s3://bucket/results or gs://bucket/results"
+            raise UserError(f"the results' store can't be opened: {error}", where=where, mend=mend) from error
+        return cls(files, path.rstrip("/"))
+
+    def __truediv__(self, name: str | Path) -> Place:
+        return Place(self.files, f"{self.path.rstrip('/')}/{name}" if self.path else str(name))
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def name(self) -> str:
+        return self.path.rsplit("/", 1)[-1]
+
+    @property
+    def stem(self) -> str:
+        return self.name.rsplit(".", 1)[0]
+
+    @property
+    def parent(self) -> Place:
+        return Place(self.files, self.path.rpartition("/")[0] or ("/" if self.path.startswith("/") else ""))
+
+    @property
+    def local(self) -> Path | None:
+        """The same as a path, None if it is not on this machine's disks."""
+        return Path(self.path) if isinstance(self.files, fs.LocalFileSystem) else None
+
+    def is_file(self) -> bool:
+        return bool(self.files.get_file_info(self.path).type == fs.FileType.File)
+
+    def read_bytes(self) -> bytes:
+        """Raises: OSError (FileNotFoundError among them): it can't be read."""
+        with self.files.open_input_file(self.path) as file:
+            return file.read()
+
+    def list(self, suffix: str) -> list[Place]:
+        """Files right below whose name ends so, by name, hidden ones left out; none where there is no such folder."""
+        found = self.files.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
+        files = [Place(self.files, info.path) for info in found if info.type == fs.FileType.File]
+        return sorted(
+            (file for file in files if file.name.endswith(suffix) and not file.name.startswith(".")),
+            key=lambda file: file.name,
+        )

@@ -1,0 +1,76 @@
+"""What a run's training asks of a worker's memory, before anything is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import torch
+
+from raypref.config.model import ScratchModel
+from raypref.data.columns import ExampleTable
+from raypref.errors import UserError
+from raypref.models import backbone
+from raypref.models.layout import document_length
+from raypref.models.memory import Peak, predict
+from raypref.stages.chain import AlignedChain
+from raypref.store import Store
+
+UNKNOWN_TITLE = 16  # tokens of a title, where none has been tokenized yet
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of the longest prompt, of a long title (the 95th percentile), of the vocabulary."""
+
+    prompt: int
+    title: int
+    vocabulary: int
+
+
+def lengths(run: AlignedChain, store: Store) -> Lengths:
+    """Of the tokenized data where there are any, else what the config allows."""
+    model, tokenized = run.config.model, store.path(run.tokenize.address)
+    if not store.done(run.tokenize.address):
+        vocabulary = model.vocabulary if isinstance(model, ScratchModel) else 0
+        return Lengths(run.config.prompt.max_tokens, UNKNOWN_TITLE, vocabulary)
+    table = ExampleTable([tokenized], "train").read(0)
+    titles = [len(ids) for row in table["title_ids"].to_pylist() for ids in row]
+    prompts = max(len(ids) for ids in table["prompt_ids"].to_pylist())
+    return Lengths(prompts, int(np.percentile(titles, 95)), len(backbone.load_tokenizer(tokenized / "tokenizer")))
+
+
+def alignment_peak(run: AlignedChain, store: Store) -> Peak:
+    """The predicted peak of an alignment step on one worker, all its prompts as long as the longest."""
+    config, resources = run.config, run.config.resources
+    seen, titles = lengths(run, store), 1 + run.config.align.negatives
+    examples = min(resources.micro_batch, config.align.global_batch // resources.workers)
+    if resources.micro_tokens is not None:
+        examples = max(1, resources.micro_tokens // document_length(seen.prompt, [seen.title] * titles))
+    return predict(config.model, seen.vocabulary, resources, [seen.prompt] * examples, seen.title, titles)
+
+
+def memory_line(run: AlignedChain, store: Store) -> str:
+    """A worker's predicted peak beside what this machine has for it."""
+    resources = run.config.resources
+    try:
+        peak = alignment_peak(run, store)
+    except UserError as error:
+        return f"memory of a worker: not known, {error.what}"
+    parts = ", ".join(f"{name} {getattr(peak, name) / GB:.3f}" for name in ("weights", "optimizer", "activations"))
+    line = f"memory of a worker in alignment: {peak.total / GB:.2f} GB at the peak ({parts})"
+    if resources.gpus_per_worker:
+        if not torch.cuda.is_available():
+            return f"{line}; this machine has no GPU to compare with"
+        has = torch.cuda.get_device_properties(0).total_memory * min(1.0, resources.gpus_per_worker)
+        return f"{line}; its GPU has {has / GB:.1f} GB" + _warning(peak.total > has)
+    process = psutil.Process().memory_info().rss  # Python, torch and transformers, as here
+    has = psutil.virtual_memory().available / resources.workers
+    line += f" and {process / GB:.2f} for the process; there are {has / GB:.1f} GB for it here"
+    return line + _warning(peak.total + process > has)
+
+
+def _warning(too_much: bool) -> str:
+    return " - TOO LITTLE: lower resources.micro_batch, or set model.gradient_checkpointing" if too_much else ""

@@ -1,0 +1,145 @@
+"""The sweep's Optuna study: it proposes settings, and keeps what each scored for optuna-dashboard and for next time.
+
+The trials' records are the truth; the study is an index of them that each run brings up to date. So a space can be
+widened, seeds added and the storage deleted, and nothing is lost or repeated.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState, create_trial
+
+from raypref.errors import UserError
+from raypref.results.labels import same
+from raypref.store import digest
+from raypref.sweeps.space import Range, SweepConfig, Value, contains, setting_key
+
+JOURNAL = "optuna.journal"
+ATTEMPTS = 200  # draws of a setting that was tried before, in a row, until the space counts as exhausted
+
+
+class Study:
+    """Settings of one space with what they scored; proposes new ones.
+
+    Args:
+        storage: URL of a database that SQLAlchemy knows; None: a journal file in the sweep's folder.
+    """
+
+    def __init__(self, sweep: SweepConfig, folder: Path, storage: str | None = None) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.sweep = sweep
+        self.distributions = {key: _distribution(values) for key, values in sweep.space.items()}
+        asked = {"space": {k: repr(v) for k, v in self.distributions.items()}, "metrics": sweep.metrics}
+        name = f"{folder.name}-{digest(asked | {'seeds': sweep.seeds})}"
+        try:
+            self.study = optuna.create_study(
+                storage=_storage(folder, storage),
+                study_name=name,
+                directions=["maximize"] * len(sweep.metrics),
+                load_if_exists=True,
+            )
+        except (ImportError, ValueError, optuna.exceptions.OptunaError) as error:
+            mend = "give a URL such as sqlite:////shared/optuna.db, and install its driver; or leave --storage out"
+            raise UserError(f"the study's storage can't be opened: {error}", where=str(storage), mend=mend) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.set_metric_names(list(sweep.metrics))
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.study.tell(trial.number, state=TrialState.FAIL)  # its process is gone: its setting is planned again
+        self.study.sampler = _sampler(sweep, len(self.study.trials))
+        self._asked: dict[str, optuna.Trial] = {}
+
+    def add(self, setting: Mapping[str, Value], values: Sequence[float] | None) -> None:
+        """A setting that ended, with what it scored; None: it was pruned. One of another space is left out."""
+        key = setting_key(setting)
+        state = TrialState.PRUNED if values is None else TrialState.COMPLETE
+        if key in self._asked:
+            self.study.tell(self._asked.pop(key), values=None if values is None else list(values), state=state)
+            return
+        if not contains(self.sweep, setting) or self._has(setting):
+            return
+        params = {name: self._choice(name, value) for name, value in setting.items()}
+        scored = None if values is None else list(values)
+        trial = create_trial(params=params, distributions=self.distributions, values=scored, state=state)
+        self.study.add_trial(trial)
+
+    def fail(self, setting: Mapping[str, Value]) -> None:
+        """A setting that was proposed and could not be finished."""
+        if (trial := self._asked.pop(setting_key(setting), None)) is not None:
+            self.study.tell(trial, state=TrialState.FAIL)
+
+    def ask(self, known: Collection[str]) -> dict[str, Value] | None:
+        """A setting whose key is not among `known`; None where the sampler finds no other."""
+        for _ in range(ATTEMPTS):
+            trial = self.study.ask(self.distributions)
+            setting: dict[str, Value] = {name: trial.params[name] for name in self.distributions}
+            if setting_key(setting) not in known:
+                self._asked[setting_key(setting)] = trial
+                return setting
+            self.study.tell(trial, state=TrialState.FAIL)
+        return None
+
+    def _has(self, setting: Mapping[str, Value]) -> bool:
+        ended = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return any(setting_key(trial.params) == setting_key(setting) for trial in ended)
+
+    def _choice(self, name: str, value: Value) -> Value:
+        """The space's own spelling of a value: 1 for 1.0."""
+        values = self.sweep.space[name]
+        if isinstance(values, Range):
+            return int(value) if values.whole else float(value)
+        return next(choice for choice in values if same(choice, value))
+
+
+def scores(records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[float] | None:
+    """Means over a setting's seeds of each metric on validation; None where a record lacks one.
+
+    Where there is no validation split the test split decides, as in the answer.
+    """
+    means = []
+    for metric in metrics:
+        found = [(record["metrics"].get("validation") or record["metrics"]["test"]).get(metric) for record in records]
+        if any(value is None for value in found):
+            return None
+        means.append(math.fsum(found) / len(found))
+    return means
+
+
+def _distribution(values: tuple[Value, ...] | Range) -> BaseDistribution:
+    if not isinstance(values, Range):
+        return CategoricalDistribution(values)
+    if values.whole:
+        return IntDistribution(int(values.low), int(values.high), log=values.log)
+    return FloatDistribution(float(values.low), float(values.high), log=values.log)
+
+
+def _sampler(sweep: SweepConfig, seed: int) -> optuna.samplers.BaseSampler:
+    """`seed`: how many trials the study has, as a seed that repeated itself would repeat its first draws."""
+    if sweep.search == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=8)
+    if sweep.search == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=8)
+    if sweep.search == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(4, min(50, sweep.trials // 4)))
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _storage(folder: Path, url: str | None) -> BaseStorage:
+    if url is not None:
+        return RDBStorage(url)
+    folder.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))

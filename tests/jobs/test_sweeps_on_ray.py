@@ -1,0 +1,92 @@
+"""Sweeps through real Ray: killed and started again, pruned, searched; slow, as each starts Ray (and its trials)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from raypref.store import MANIFEST
+
+CHECKOUT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.slow
+
+
+def command(job: str, home: Path, *options: str) -> dict:
+    """Arguments of subprocess for a job of the smoke preset, with a HOME of its own for Ray's token."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYPREF_"))}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    script = str(CHECKOUT / "jobs" / f"{job}.py")
+    arguments = [sys.executable, script, "--preset", "smoke", "--root", str(home / "root"), *options]
+    return {"args": arguments, "env": environment, "cwd": home}
+
+
+def run(job: str, home: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(**command(job, home, *options), capture_output=True, text=True, timeout=550, check=False)
+
+
+def records(home: Path) -> dict[str, dict]:
+    paths = (home / "root" / "sweeps").glob("*/trials/*.json")
+    return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+def aligned(home: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (home / "root" / "align").glob(f"*/{MANIFEST}")}
+
+
+def test_a_sweep_killed_by_sigkill_repeats_no_finished_trial(tmp_path):
+    options = ("--seeds", "1", "--resources.concurrent-trials", "1")
+    with (tmp_path / "first.log").open("w") as log:
+        first = subprocess.Popen(
+            **command("sweep_lambda", tmp_path, *options), stdout=log, stderr=log, start_new_session=True
+        )
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline and first.poll() is None:
+        if sum(record["status"] == "done" for record in records(tmp_path).values()) >= 2:
+            break
+        time.sleep(0.2)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    done = {id for id, record in records(tmp_path).items() if record["status"] == "done"}
+    assert 2 <= len(done) < 5, (tmp_path / "first.log").read_text()[-3000:]
+    before = aligned(tmp_path)
+    again = run("sweep_lambda", tmp_path, *options)
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
+    assert {path: when for path, when in aligned(tmp_path).items() if path in before} == before
+    assert f"{len(done)} done before" in again.stdout
+    assert {record["status"] for record in records(tmp_path).values()} == {"done"}
+    assert len(records(tmp_path)) == 5
+
+
+def test_a_search_with_a_pruner(tmp_path):
+    search = ("--search", "random", "--pruner", "asha", "--trials", "4", "--seeds", "1", "--align.validations", "3")
+    rule = ("--align.keep", "last", "--resources.concurrent-trials", "1")
+    done = run("sweep_joint", tmp_path, *search, *rule)
+    assert done.returncode == 2  # two metrics, and a pruner looks at one
+    assert "looks at one metric" in done.stderr
+    done = run(
+        "sweep_lambda", tmp_path, *search, *rule, "--values", "0", "0.5", "1", "2", "3", "--align.max-steps", "6"
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    states = [record["status"] for record in records(tmp_path).values()]
+    assert len(states) == 4
+    assert set(states) <= {"done", "pruned"}
+    assert "done" in states
+
+
+def test_a_joint_search_is_extended(tmp_path):
+    first = run("sweep_joint", tmp_path, "--trials", "3", "--seeds", "1")
+    assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
+    before = aligned(tmp_path)
+    more = run("sweep_joint", tmp_path, "--seeds", "1", "--add-trials", "1")
+    assert more.returncode == 0, more.stdout[-3000:] + more.stderr[-3000:]
+    assert len(aligned(tmp_path)) == 4
+    assert before.items() <= aligned(tmp_path).items()
+    (folder,) = (tmp_path / "root" / "sweeps").iterdir()
+    assert {"pareto.csv", "parallel.svg", "report.html", "optuna.journal"} <= {path.name for path in folder.iterdir()}

@@ -1,0 +1,150 @@
+"""Every figure by its table: cost, Pareto front, importance; drawn again from the collected tables; several sweeps."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted_sweeps import LAMBDA, sweep
+from pyarrow import fs
+
+from raypref.commands.collect import collect as collect_command
+from raypref.commands.collect import plot
+from raypref.errors import UserError
+from raypref.results.collect import collect, load, write
+from raypref.results.curves import cost_table
+from raypref.results.figures import drawings
+from raypref.results.joint import importance_table, joint_table, undominated
+from raypref.results.place import Place
+from raypref.results.report import report_html
+from raypref.results.together import all_trials, series_table, write_together
+from raypref.results.training_curves import training_table
+
+K = "align.negatives"
+
+
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory):
+    """λ decides everything, K nothing; both objectives vary with λ, in opposite directions."""
+    root = tmp_path_factory.mktemp("joint")
+    space = {LAMBDA: [0, 1, 2, 3, 4], K: [1, 2, 3, 4]}
+    folder = sweep(root, space, {LAMBDA: 2, K: 3}, lambda p, seed: 0.1 + 0.15 * p[LAMBDA], seeds=1, users=200)
+    account = json.loads((folder / "sweep.json").read_text()) | {"metrics": ["exact_hr@1", "valid_ratio"]}
+    (folder / "sweep.json").write_text(json.dumps(account))
+    return folder
+
+
+def test_undominated():
+    values = np.array([[1, 0], [0, 1], [0.5, 0.5], [0.4, 0.5], [1, 0]])
+    assert undominated(values).tolist() == [True, True, True, False, True]
+
+
+def test_the_pareto_front_is_that_of_the_validation_means(joint):
+    found = collect(joint)
+    table = joint_table(found)
+    assert len(table) == 20
+    assert set(table["split"]) == {"validation"}
+    means = found.metrics[found.metrics["split"] == "validation"].pivot(index="trial", columns="metric", values="value")
+    best = means["exact_hr@1"].max()
+    assert table.loc[table["pareto"], "exact_hr@1"].max() == pytest.approx(best)
+    assert table["pareto"].any()
+    assert not table["pareto"].all()
+
+
+def test_the_key_that_decides_is_the_important_one(joint):
+    table = importance_table(collect(joint)).query("metric == 'exact_hr@1'").set_index("parameter")["importance"]
+    assert table.sum() == pytest.approx(1)
+    assert table[LAMBDA] > 0.7
+
+
+def test_a_joint_sweep_has_its_figures(joint):
+    names = [drawing.name for drawing in drawings(collect(joint))]
+    assert names == [
+        "curve-lambda", "cost-lambda", "curve-negatives", "cost-negatives", "pareto", "importance", "parallel",
+    ]  # fmt: skip
+
+
+def test_cost_is_of_the_trials(tmp_path):
+    folder = sweep(tmp_path, {K: [1, 3]}, {K: 3}, lambda p, seed: 0.3, seeds=2, users=20)
+    for path in (folder / "trials").glob("*.json"):
+        content = json.loads(path.read_text())
+        seconds = 10.0 * content["params"][K] + content["seed"]
+        path.write_text(json.dumps(content | {"train_seconds": seconds, "peak_memory_gb": None}))
+    table = cost_table(collect(folder), K)
+    assert set(table["metric"]) == {"train_seconds"}  # nobody measured memory
+    assert dict(zip(table["value"], table["mean"])) == {1: 10.5, 3: 30.5}
+    assert table["points"].tolist() == [[10, 11], [30, 31]]
+    assert table.loc[table["default"], "value"].tolist() == [3]
+
+
+def test_plot_draws_every_figure_from_the_collected_tables_alone(joint, tmp_path):
+    found = collect(joint)
+    write(found, tmp_path / "tables")
+    again = drawings(load(tmp_path / "tables"))
+    for first, second in zip(drawings(found), again, strict=True):
+        pd.testing.assert_frame_equal(first.table, second.table)
+    assert plot(tmp_path / "tables", out=tmp_path / "drawn", formats=("svg",)) == 0
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {
+        f"{drawing.name}.{kind}" for drawing in again for kind in ("svg", "csv")
+    }
+
+
+def test_the_report_says_every_figure_in_words(joint):
+    text = report_html(collect(joint))
+    assert text.count('<svg role="img" aria-label="') >= 10
+    assert "undominated" in text
+    assert "Share of importance" in text
+
+
+def other(root, name, method, rate):
+    folder = sweep(root, {LAMBDA: [0, 1, 2]}, {LAMBDA: 2}, lambda p, seed: rate, seeds=2, users=30)
+    account = json.loads((folder / "sweep.json").read_text()) | {"name": name, "method": method}
+    (folder / "sweep.json").write_text(json.dumps(account))
+    return folder
+
+
+def test_several_sweeps_make_one_table_and_shared_curves(tmp_path):
+    folders = [other(tmp_path / m, f"s-{m}", m, rate) for m, rate in (("recpo", 0.2), ("dpo", 0.6))]
+    broken = sorted((folders[1] / "trials").glob("*.json"))[0]
+    broken.write_text("{")
+    found = [collect(folder) for folder in folders]
+    table = all_trials(found)
+    assert set(table["method"]) == {"recpo", "dpo"}
+    assert table.groupby("sweep")["trial"].nunique().to_dict() == {"s-dpo": 7, "s-recpo": 7}
+    assert table.loc[table["status"] == "unreadable", "metric"].isna().all()
+    curves = series_table(found, LAMBDA).query("metric == 'exact_hr@1'").groupby("series")["mean"].mean()
+    assert curves["dpo on generated"] > curves["recpo on generated"] + 0.2
+    names = {path.name for path in write_together(found, tmp_path / "all")}
+    assert {"all.parquet", "all.csv", "all-lambda.svg", "all-lambda.csv"} <= names
+    assert collect_command((str(folders[0]), str(folders[1])), out=tmp_path / "cli") == 3  # one is unreadable
+    assert (tmp_path / "cli" / "all.parquet").is_file()
+
+
+def test_results_in_an_object_store_are_read_through_pyarrow(tmp_path):
+    """A file system that is not the local one: a subtree of it, as a bucket would be."""
+    folder = sweep(
+        tmp_path / "bucket", {LAMBDA: [0, 1]}, {LAMBDA: 1}, lambda p, seed: 0.3, seeds=1, users=20, logs=True
+    )
+    bucket = Place(fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem()), f"sweeps/{folder.name}")
+    assert bucket.local is None
+    there, here = collect(bucket), collect(folder)
+    pd.testing.assert_frame_equal(there.metrics, here.metrics)
+    assert len(training_table(there)) == len(training_table(here)) > 0
+    uri = f"file://{folder}"
+    pd.testing.assert_frame_equal(collect(uri).metrics, here.metrics)
+
+
+def test_a_store_that_pyarrow_does_not_know():
+    with pytest.raises(UserError, match="store can't be opened"):
+        collect("nosuch://bucket/sweeps/x")
+
+
+def test_pruned_trials_are_listed_and_not_compared(tmp_path):
+    folder = sweep(tmp_path, {LAMBDA: [0, 1, 2]}, {LAMBDA: 2}, lambda p, seed: 0.3, seeds=1, users=20)
+    path = sorted((folder / "trials").glob("*.json"))[0]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "pruned", "error": "stopped"}))
+    found = collect(folder)
+    assert found.trials["status"].tolist().count("pruned") == 1
+    assert len(found.done) == 2
