@@ -84,7 +84,7 @@ def _order_path(folder: Path, trial: str) -> Path:
 
 
 def _trial(point: dict[str, Any], folder: str) -> None:
-    """Align and evaluate one setting in one Ray Train group; runs in a Tune process of its own."""
+    """Train and evaluate one setting in one Ray Train group; runs in a Tune process of its own."""
     given = json.loads(_order_path(Path(folder), point["trial"]).read_text())
     started = time.time()
     record = given["record"] | {"status": "running", "started": now()}
@@ -95,7 +95,7 @@ def _trial(point: dict[str, Any], folder: str) -> None:
         with open_board(record["label"], given["tags"]):
             facts = fit(
                 run,
-                [run.align, run.evaluate],
+                list(run.own),
                 store,
                 name=record["file_name"],
                 callbacks=[TuneReportCallback()],
