@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Metric = Callable[[pa.Table], np.ndarray]
 
@@ -75,12 +76,22 @@ def _beam_rank(rows: pa.Table, k: int) -> np.ndarray:
 
 def picked(rows: pa.Table) -> np.ndarray:
     """(n,) index of the candidate that exact ranking puts first, -1 where none stands alone at the top (a tie, NaN)."""
-    return np.array([_top(np.array(scores, dtype=np.float64)) for scores in rows["logps"].to_pylist()], dtype=np.int64)
+    if not rows.num_rows:
+        return np.zeros(0, dtype=np.int64)
+    scores, starts, owner = _flat(rows["logps"])
+    top = scores == np.fmax.reduceat(scores, starts)[owner]
+    alone = (np.add.reduceat(top, starts, dtype=np.int64) == 1) & ~np.logical_or.reduceat(np.isnan(scores), starts)
+    place = np.arange(len(scores)) - starts[owner]
+    first = np.minimum.reduceat(np.where(top, place, len(scores)), starts)
+    return np.where(alone, first, -1)
 
 
-def _top(scores: np.ndarray) -> int:
-    best = np.flatnonzero(scores == np.nanmax(scores)) if np.isfinite(scores).any() else np.zeros(0)
-    return int(best[0]) if len(best) == 1 and not np.isnan(scores).any() else -1
+def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values of a list column without empty lists, where each list starts, and the row of each value."""
+    lists = column.combine_chunks()
+    lengths = np.asarray(pc.list_value_length(lists))
+    starts = np.cumsum(lengths) - lengths
+    return np.asarray(pc.list_flatten(lists)), starts, np.repeat(np.arange(len(lengths)), lengths)
 
 
 def avoided(rows: pa.Table) -> np.ndarray:
@@ -90,11 +101,11 @@ def avoided(rows: pa.Table) -> np.ndarray:
     The row's `target` is the disliked item, so this is not `1 - hit_at(rows, 1)`: there a tie at the top would count as
     avoided. Edge cases: all scores alike, a NaN score of the disliked item, or no other candidate: 0.
     """
-    above = [
-        any(score > scores[target] for score in scores)
-        for scores, target in zip(rows["logps"].to_pylist(), rows["target"].to_pylist())
-    ]
-    return np.array(above, dtype=np.float64)
+    if not rows.num_rows:
+        return np.zeros(0)
+    scores, starts, owner = _flat(rows["logps"])
+    own = scores[starts + rows["target"].to_numpy()]
+    return np.logical_or.reduceat(scores > own[owner], starts).astype(np.float64)
 
 
 def generated_avoided(rows: pa.Table) -> np.ndarray:
@@ -127,9 +138,11 @@ def popularity_bias(rows: pa.Table, column: np.ndarray | None = None) -> np.ndar
     Edge cases: nothing recommended (a tie at the top, an answer that names no candidate) or no history: NaN.
     """
     chosen = picked(rows) if column is None else column
-    popular = [row[index] if index >= 0 else np.nan for row, index in zip(rows["logpop"].to_pylist(), chosen.tolist())]
+    logpop, starts, _ = _flat(rows["logpop"])
     history: np.ndarray = rows["history_logpop"].to_numpy(zero_copy_only=False).astype(np.float64)
-    return np.array(popular, dtype=np.float64) - history
+    popular = np.full(rows.num_rows, np.nan)
+    popular[chosen >= 0] = logpop[(starts + chosen)[chosen >= 0]]
+    return popular - history
 
 
 def generated_popularity_bias(rows: pa.Table) -> np.ndarray:

@@ -109,7 +109,7 @@ def _scored(rows: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
         scores += [{"split": split, "metric": m, "value": v, **count} for m, v in asked.items() if np.isfinite(v)]
     table = rows.drop_columns([name for name in HEAVY if name in rows.column_names])
     for metric, value in values.items():
-        table = table.append_column(metric, pa.array(value.astype(np.float32)))
+        table = table.append_column(metric, pa.array(value.astype(np.float32), from_pandas=True))  # NaN: null
     return table, scores
 
 

@@ -159,21 +159,6 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
     )
 
 
-def located(config: RunConfig) -> RunConfig:
-    """`config` with absolute paths of source and model: Ray's processes have working directories of their own.
-
-    Raises:
-        UserError: there is no such source.
-    """
-    source, model = config.data.source, config.model
-    if isinstance(path := getattr(source, "path", None), Path):
-        found = find(path, source.kind, getattr(source, "files", ()))
-        source = source.model_copy(update={"path": found.absolute()})
-    if isinstance(model, PretrainedModel) and model.path != SHIPPED and (folder := local_folder(model)) is not None:
-        model = model.model_copy(update={"path": str(folder.absolute())})
-    return config.model_copy(update={"data": config.data.model_copy(update={"source": source}), "model": model})
-
-
 def _baseline_chain(
     config: RunConfig, prepare: Stage, recommender: dict[str, Any], evaluation: dict[str, Any]
 ) -> Chain:
@@ -200,6 +185,21 @@ def _tokenize(config: RunConfig, whole: dict[str, Any], model: dict[str, Any], p
 
 def _evaluation(whole: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in whole["evaluation"].items() if k != "batch"}
+
+
+def located(config: RunConfig) -> RunConfig:
+    """`config` with absolute paths of source and model: Ray's processes have working directories of their own.
+
+    Raises:
+        UserError: there is no such source.
+    """
+    source, model = config.data.source, config.model
+    if isinstance(path := getattr(source, "path", None), Path):
+        found = find(path, source.kind, getattr(source, "files", ()))
+        source = source.model_copy(update={"path": found.absolute()})
+    if isinstance(model, PretrainedModel) and model.path != SHIPPED and (folder := local_folder(model)) is not None:
+        model = model.model_copy(update={"path": str(folder.absolute())})
+    return config.model_copy(update={"data": config.data.model_copy(update={"source": source}), "model": model})
 
 
 def _source_identity(config: RunConfig) -> dict[str, Any]:

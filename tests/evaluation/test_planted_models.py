@@ -16,7 +16,7 @@ from raypref.evaluation import rows as rows_module
 from raypref.evaluation.metrics import means
 from raypref.evaluation.rows import ROWS, evaluated
 from raypref.models import backbone
-from raypref.models.layout import TitleBatch
+from raypref.models.layout import APART, Rows, TitleBatch
 
 CANDIDATES, USERS = 5, 400
 TITLES = [f"{a} {b}" for a in ("Red", "Blue", "Grey", "Gold") for b in ("Hill", "Lake", "Moon", "Road", "Wolf")]
@@ -71,6 +71,9 @@ class PlantedScorer:
 
     def __init__(self, model: Planted) -> None:
         self.model = model
+
+    def rows(self) -> Rows:
+        return APART
 
     def __call__(self, batch: TitleBatch) -> Tensor:
         shape = batch.lengths.shape
