@@ -57,7 +57,8 @@ def _headline(stage: Stage, facts: dict[str, Any]) -> str:
             if "valid_ratio" in test
             else ""
         )
-        return f"  test HR@1 exact {test['exact_hr@1']:.3f}{generated}"
+        exact = f" exact {test['exact_hr@1']:.3f}" if "exact_hr@1" in test else ""
+        return f"  test HR@1{exact}{generated}"
     return ""
 
 

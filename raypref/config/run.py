@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from raypref.config.base import Frozen
+from raypref.config.chat import ChatConfig
 from raypref.config.data import DataConfig, PromptConfig
 from raypref.config.model import ModelConfig, ScratchModel
 from raypref.config.recommender import BaselineConfig, ExpertConfig, Sasrec
@@ -24,9 +25,9 @@ class RunConfig(Frozen):
 
     name: Annotated[str, AfterValidator(_a_name)] = "run"
     """A word for people; part of folder names, never of what is computed."""
-    system: Literal["aligned", "sft", "zero-shot", "baseline"] = "aligned"
-    """What is evaluated: the aligned model; the model after SFT; the model as it comes; or the recommender of
-    `baseline`."""
+    system: Literal["aligned", "sft", "zero-shot", "baseline", "chatrec"] = "aligned"
+    """What is evaluated: the aligned model; the model after SFT; the model as it comes; the recommender of `baseline`;
+    or the chat model of `chat`."""
     data: DataConfig = DataConfig()
     """From a raw log to preference examples."""
     prompt: PromptConfig = PromptConfig()
@@ -37,6 +38,8 @@ class RunConfig(Frozen):
     """The sequential recommender that napo, eapo and the like ask for its judgement; of no effect on the others."""
     baseline: BaselineConfig = Field(default_factory=Sasrec)
     """The recommender that system `baseline` evaluates; of no effect on the others."""
+    chat: ChatConfig = ChatConfig()
+    """The chat model that system `chatrec` asks; of no effect on the others."""
     sft: TrainingConfig = TrainingConfig()
     """Supervised fine-tuning on the preferred titles."""
     align: AlignConfig = AlignConfig()

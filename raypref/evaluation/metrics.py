@@ -195,9 +195,12 @@ def per_user(rows: pa.Table) -> dict[str, np.ndarray]:
 
 
 def _functions(part: pa.Table, split: str) -> dict[str, Metric]:
-    functions = dict(PROBE_METRICS.get(split, EXACT))
+    ranked = part["rank"].null_count == 0
+    functions = dict(PROBE_METRICS.get(split, EXACT)) if ranked else {}
     if part["answer"].null_count == 0:
         functions |= GENERATED_PROBE_METRICS.get(split, GENERATED)
+        if not ranked:
+            functions.pop("agreement", None)
     if part["beams"].null_count == 0 and split not in PROBE_METRICS:
         functions |= BEAM
     return functions

@@ -26,8 +26,8 @@ ROWS = pa.schema(
         pa.field("target_item", pa.int32(), nullable=False),
         pa.field("target", pa.int32(), nullable=False),  # index into the candidates
         pa.field("candidates", pa.list_(pa.int32()), nullable=False),
-        pa.field("logps", pa.list_(pa.float32()), nullable=False),  # of each candidate's title, nats, summed; or scores
-        pa.field("rank", pa.int32(), nullable=False),  # exact: of the target by logps, ties against it
+        pa.field("logps", pa.list_(pa.float32())),  # of each candidate's title, nats, summed; or scores; null: none
+        pa.field("rank", pa.int32()),  # exact: of the target by logps, ties against it; null without them
         pa.field("logpop", pa.list_(pa.float32()), nullable=False),  # log(1 + training count) of each candidate
         pa.field("history_logpop", pa.float32()),  # mean of log(1 + training count) over the history; null if empty
         pa.field("answer", pa.string()),  # generated; null where generation is off
@@ -102,8 +102,8 @@ def judged(
             yield rows_of(part, split, sign * scores.float().cpu().numpy(), counts)
 
 
-def rows_of(part: pa.Table, split: str, scores: np.ndarray, counts: np.ndarray, **said: Any) -> pa.Table:
-    """Rows (`ROWS`) of examples, given scores (B, C) of their candidates and what was generated, if anything."""
+def rows_of(part: pa.Table, split: str, scores: np.ndarray | None, counts: np.ndarray, **said: Any) -> pa.Table:
+    """Rows (`ROWS`) of examples, from scores (B, C) of their candidates, if any, and what was generated, if anything."""
     target = part["target"].to_numpy()
     candidates = np.array(part["candidates"].to_pylist())
     logpop = np.log1p(counts)
@@ -118,8 +118,8 @@ def rows_of(part: pa.Table, split: str, scores: np.ndarray, counts: np.ndarray, 
             "target_item": np.take_along_axis(candidates, target[:, None], 1)[:, 0].astype(np.int32),
             "target": target,
             "candidates": part["candidates"],
-            "logps": list(scores.astype(np.float32)),
-            "rank": rank_of_target(scores, target).astype(np.int32),
+            "logps": none if scores is None else list(scores.astype(np.float32)),
+            "rank": none if scores is None else rank_of_target(scores, target).astype(np.int32),
             "logpop": list(logpop[candidates].astype(np.float32)),
             "history_logpop": [float(logpop[history].mean()) if history else None for history in histories],
             **{name: said.get(name, none) for name in ("answer", "answered", "answered_contains", "beams")},

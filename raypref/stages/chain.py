@@ -114,6 +114,11 @@ def chain(config: RunConfig) -> Chain:
     evaluation = _evaluation(whole)
     if config.system == "baseline":
         return _baseline_chain(config, prepare, whole["baseline"], evaluation)
+    if config.system == "chatrec":
+        asked = {name: whole["chat"][name] for name in ("url", "model", "system", "max_tokens")}
+        content = {"splits": evaluation["splits"], "max_examples": evaluation["max_examples"]}
+        content |= {"chat": asked, "prompt": whole["prompt"]}
+        return Chain(config, (prepare,), (Stage("evaluate", name, content, {"prepare": prepare}),))
     model = _model_identity(config)
     data = {"prepare": prepare, "tokenize": _tokenize(config, whole, model, prepare)}
     shared = tuple(data.values())

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from raypref.config.recommender import BaselineConfig
 from raypref.config.training import AlignConfig, TrainingConfig
 from raypref.data.columns import ExampleTable, splits_in
+from raypref.evaluation.chat import ChatClient, chatted
 from raypref.evaluation.metrics import means
 from raypref.evaluation.rows import evaluated, judged
 from raypref.models import backbone
@@ -119,7 +120,7 @@ def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     store, config = around.store, chain.config.evaluation
     paths = stage.input_paths(store)
     started = time.perf_counter()
-    judge = _judge(chain, paths)
+    judge = _judge(chain, paths, store)
     folders = [paths[name] for name in ("prepare", "tokenize") if name in paths]
     scratch = store.scratch(stage.address)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -145,14 +146,22 @@ def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
             facts["finished"] = time.time()
 
 
-def _judge(chain: Chain, paths: dict[str, Path]) -> Callable[[Iterable[pa.Table], str], Iterator[pa.Table]]:
-    """What makes rows of a split's tables: a language model that writes and scores titles, or a recommender."""
+def _judge(
+    chain: Chain, paths: dict[str, Path], store: Store
+) -> Callable[[Iterable[pa.Table], str], Iterator[pa.Table]]:
+    """What makes rows of a split's tables: a language model that writes and scores titles, a recommender, or a chat."""
     config, counts = chain.config.evaluation, bodies.train_counts(paths["prepare"])
     if "fit" in paths:
         recommender = load_recommender(paths["fit"] / "model")
         return lambda tables, split: judged(recommender, tables, split, config.batch, counts)
-    model, tokenizer = bodies.load_policy(chain.config, paths["tokenize"], paths.get("model"))
     titles = bodies.titles_of(paths["prepare"])
+    if chain.config.system == "chatrec":
+        chat, workers = chain.config.chat, chain.config.resources.workers
+        own = chat.model_copy(update={"spend_cap": chat.spend_cap / workers})  # each spends its share at most
+        client = ChatClient(own, store.root / "chat-cache")
+        render = bodies.renderer_of(chain.config, paths["prepare"])
+        return lambda tables, split: chatted(client, render, titles, tables, split, counts)
+    model, tokenizer = bodies.load_policy(chain.config, paths["tokenize"], paths.get("model"))
     return lambda tables, split: evaluated(
         model, tokenizer, titles, tables, split, config.batch, config.generate, counts, config.beams
     )

@@ -110,7 +110,7 @@ def _trial(point: dict[str, Any], folder: str) -> None:
     record |= done_fields(facts) | {"seconds": round(ended - started, 2), "ended": now()}
     write_json(path, record | overhead(record, facts, started, ended))
     validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
-    tune.report({METRIC: validation["exact_hr@1"]})
+    tune.report({METRIC: validation.get("exact_hr@1", validation.get("generated_hr@1"))})
 
 
 def concurrency(config: RunConfig) -> int:

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from raypref.evaluation.decoding import first_line, matched_contains, matched_strict
@@ -171,6 +171,7 @@ def test_all_alike_is_last() -> None:
 ROUND = st.integers(-6, 0).map(float)
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 12)), elements=ROUND), st.data())
 def test_against_scikit_learn(scores: np.ndarray, data: st.DataObject) -> None:
     """Ties are broken against the target before, as scikit-learn averages over them or favours it."""
