@@ -10,7 +10,7 @@ from raypref.sweeps.job import run
 from raypref.sweeps.space import load_sweep
 
 CHECKOUT = Path(__file__).parent.parent.parent
-SWEEPS = sorted((CHECKOUT / "sweeps").glob("*.yaml"))
+SWEEPS = sorted((CHECKOUT / "sweeps").glob("sweep_*.yaml"))
 TRIALS = {"lambda": 15, "alpha": 15, "rho": 15, "u_beta": 15, "beta": 15, "negatives": 18, "joint": 40, "method": 48}
 
 
