@@ -75,7 +75,8 @@ def test_an_adapter_is_written_alone_or_merged(adapted: tuple[Store, Chain], tmp
     untrained = logits(plain, tokenizer)
     assert not torch.allclose(untrained, expected, atol=1e-4)
     for model in (AutoModelForCausalLM.from_pretrained(merged), PeftModel.from_pretrained(plain, alone)):
-        torch.testing.assert_close(logits(model, tokenizer), expected, atol=1e-5, rtol=1e-5)
+        difference = (logits(model, tokenizer) - expected).abs().max()
+        assert difference <= 1e-5 * expected.abs().max()  # merging rounds
 
 
 def test_the_card_says_where_the_numbers_come_from(whole: tuple[Store, Chain], tmp_path: Path) -> None:
