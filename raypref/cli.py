@@ -67,6 +67,13 @@ def _collect(arguments: list[str]) -> int:
     return int(tyro.cli(collect, args=arguments, prog="raypref collect"))
 
 
+def _export(arguments: list[str]) -> int:
+    from raypref.commands.export import Export, export
+
+    export(tyro.cli(Export, args=arguments, prog="raypref export"), Console())
+    return 0
+
+
 def _plot(arguments: list[str]) -> int:
     from raypref.commands.collect import plot
 
@@ -77,13 +84,6 @@ def _dashboard(arguments: list[str]) -> int:
     from raypref.commands.dashboard import dashboard
 
     return int(tyro.cli(dashboard, args=arguments, prog="raypref dashboard"))
-
-
-def _export(arguments: list[str]) -> int:
-    from raypref.commands.export import Export, export
-
-    export(tyro.cli(Export, args=arguments, prog="raypref export"), Console())
-    return 0
 
 
 def _objectives(arguments: list[str]) -> int:
@@ -103,9 +103,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "submit": _submit,
     "run": _run,
     "collect": _collect,
+    "export": _export,
     "plot": _plot,
     "dashboard": _dashboard,
-    "export": _export,
     "objectives": _objectives,
     "data": _data,
 }

@@ -19,7 +19,7 @@ from raypref.config.loading import dump
 from raypref.config.model import PretrainedModel
 from raypref.data.fingerprint import fingerprint
 from raypref.data.sources.files import find
-from raypref.models.backbone import check_model, local_folder
+from raypref.models.backbone import SHIPPED, check_model, local_folder
 from raypref.store import Address, Store, digest
 from raypref.training.tasks import needs_expert, needs_reference, task_of
 
@@ -114,6 +114,21 @@ def chain(config: RunConfig) -> Chain:
         align=align,
         evaluate=Stage("evaluate", name, evaluation, {**data, "model": align}),
     )
+
+
+def located(config: RunConfig) -> RunConfig:
+    """`config` with absolute paths of source and model: Ray's processes have working directories of their own.
+
+    Raises:
+        UserError: there is no such source.
+    """
+    source, model = config.data.source, config.model
+    if isinstance(path := getattr(source, "path", None), Path):
+        found = find(path, source.kind, getattr(source, "files", ()))
+        source = source.model_copy(update={"path": found.absolute()})
+    if isinstance(model, PretrainedModel) and model.path != SHIPPED and (folder := local_folder(model)) is not None:
+        model = model.model_copy(update={"path": str(folder.absolute())})
+    return config.model_copy(update={"data": config.data.model_copy(update={"source": source}), "model": model})
 
 
 def _source_identity(config: RunConfig) -> dict[str, Any]:

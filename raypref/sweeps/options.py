@@ -17,6 +17,7 @@ from raypref.config.loading import dump, leaves, load, merge, plain_faults, vali
 from raypref.data.sources import SOURCES
 from raypref.errors import UserError
 from raypref.objectives import OBJECTIVES
+from raypref.stages.chain import located
 
 DEFAULT_ROOT = "~/raypref-results"
 Options = TypeVar("Options", bound="RunOptions")
@@ -107,7 +108,7 @@ def parse(
     before = dict(leaves(content))
     changed = {k for k, v in leaves(dump(parsed.run)) if before.get(k) != v and k != "align.objective.code"}
     origins |= dict.fromkeys(changed, "command line")
-    return parsed, parsed.run, origins
+    return parsed, located(parsed.run), origins
 
 
 def _prescan(options: type[Options], arguments: list[str]) -> tuple[Any, list[str]]:

@@ -16,7 +16,7 @@ from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_cha
 from raypref.provenance import provenance
 from raypref.results.labels import symbol
 from raypref.shortages import print_shortages
-from raypref.stages.chain import Chain
+from raypref.stages.chain import Chain, chain
 from raypref.stages.needs import memory_line
 from raypref.store import Store, digest, write_json
 from raypref.sweeps.options import SweepOptions
@@ -38,7 +38,7 @@ from raypref.sweeps.trial_records import read_record, read_records
 
 def sweep_folder(sweep: SweepConfig, base: RunConfig, store: Store) -> Path:
     """One folder for a question asked of one base config: a wider space or more seeds extend it."""
-    asked = {"base": dump(base) | {"resources": None}, "keys": sorted(sweep.space)}
+    asked = {"base": chain(base).evaluate.address.key, "keys": sorted(sweep.space)}
     return store.root / "sweeps" / f"{sweep.name}-{base.name}-{digest(asked)}"
 
 

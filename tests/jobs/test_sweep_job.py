@@ -12,12 +12,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from raypref.config.data import GeneratedSource
+from raypref.data.sources.generated import generate
 from raypref.evaluation.metrics import means
 from raypref.store import MANIFEST
 
 CHECKOUT = Path(__file__).parent.parent.parent
 SMALL = """
-    --data.source.users 60 --data.source.items 80 --data.source.mean-length 12 --data.max-train-examples-per-user 4
+    --dataset csv --data.source.path interactions.csv --data.source.domain movie --data.max-train-examples-per-user 4
     --sft.max-steps 4 --sft.global-batch 16 --sft.validations 1 --sft.validation-examples 16
     --align.max-steps 3 --align.global-batch 16 --align.validation-examples 16
     --evaluation.max-examples 20 --resources.micro-batch 8 --seeds 1 --values 0 2
@@ -42,6 +44,10 @@ def sweep(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     home = tmp_path_factory.mktemp("home")
+    log = generate(GeneratedSource(users=60, items=80, mean_length=12))
+    titles = log.items["title"].to_numpy(zero_copy_only=False)
+    table = log.interactions.select(["user", "item", "rating", "timestamp"]).to_pandas()
+    table.assign(title=titles[table["item"]]).to_csv(home / "interactions.csv", index=False)
     return home, sweep(home)
 
 
