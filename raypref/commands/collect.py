@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,8 @@ def collect(folders: tyro.conf.Positional[tuple[str, ...]], root: str | None = N
     """
     if not folders:
         raise UserError("no folder is given", where="raypref collect", mend="name a sweep's folder, or several")
-    console, found, well = Console(), [], True
+    console = Console(width=None if sys.stdout.isatty() else 160)  # a log must not cut the table
+    found, well = [], True
     places = [Place.of(folder) for folder in folders]
     for place in places:
         here = place.local if out is None else (out if len(places) == 1 else out / place.name)
