@@ -16,6 +16,8 @@ USAGE = """usage: raypref COMMAND [options]
 
   submit JOB [options]   run a job on Ray: the cluster of RAY_ADDRESS, or this machine
   run [options]          one run: prepare, fine-tune, align, evaluate
+  recommend [options]    what a run's model recommends to a user
+  rescore [options]      an outside system's scores join a benchmark's table
   collect FOLDER ...     gather the results of one sweep or several again: tables, curves, answer
   plot FOLDER            draw a sweep's figures again from its collected tables alone
   dashboard              what Ray's dashboard shows of a sweep, and how to set up Prometheus and Grafana
@@ -61,17 +63,22 @@ def _run(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _recommend(arguments: list[str]) -> int:
+    from raypref.commands.recommend import recommend
+
+    return recommend(arguments)
+
+
+def _rescore(arguments: list[str]) -> int:
+    from raypref.commands.rescore import rescore
+
+    return rescore(arguments)
+
+
 def _collect(arguments: list[str]) -> int:
     from raypref.commands.collect import collect
 
     return int(tyro.cli(collect, args=arguments, prog="raypref collect"))
-
-
-def _export(arguments: list[str]) -> int:
-    from raypref.commands.export import Export, export
-
-    export(tyro.cli(Export, args=arguments, prog="raypref export"), Console())
-    return 0
 
 
 def _plot(arguments: list[str]) -> int:
@@ -84,6 +91,13 @@ def _dashboard(arguments: list[str]) -> int:
     from raypref.commands.dashboard import dashboard
 
     return int(tyro.cli(dashboard, args=arguments, prog="raypref dashboard"))
+
+
+def _export(arguments: list[str]) -> int:
+    from raypref.commands.export import Export, export
+
+    export(tyro.cli(Export, args=arguments, prog="raypref export"), Console())
+    return 0
 
 
 def _objectives(arguments: list[str]) -> int:
@@ -102,10 +116,12 @@ def _data(arguments: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "submit": _submit,
     "run": _run,
+    "recommend": _recommend,
+    "rescore": _rescore,
     "collect": _collect,
-    "export": _export,
     "plot": _plot,
     "dashboard": _dashboard,
+    "export": _export,
     "objectives": _objectives,
     "data": _data,
 }

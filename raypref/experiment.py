@@ -39,9 +39,10 @@ def _headline(stage: Stage, facts: dict[str, Any]) -> str:
             f"  {facts['users']:,} users, {facts['items']:,} items, {facts['interactions']:,} interactions; examples "
             + "/".join(f"{facts[f'{split}_examples']:,}" for split in ("train", "validation", "test"))
         )
-    if stage.kind == "expert":
+    if stage.kind in ("expert", "tune", "fit"):
         ranking = facts.get("kept_back_ndcg@10")
-        return f"  {facts['interactions']:,} interactions, best of {facts['epochs']} epochs" + (
+        best = f", best of {facts['epochs']} epochs" if "epochs" in facts else ""
+        return f"  {facts['interactions']:,} interactions{best}" + (
             "" if ranking is None else f" has NDCG@10 {ranking:.3f}"
         )
     if stage.kind in ("sft", "align"):
@@ -56,7 +57,8 @@ def _headline(stage: Stage, facts: dict[str, Any]) -> str:
             if "valid_ratio" in test
             else ""
         )
-        return f"  test HR@1 exact {test['exact_hr@1']:.3f}{generated}"
+        exact = f" exact {test['exact_hr@1']:.3f}" if "exact_hr@1" in test else ""
+        return f"  test HR@1{exact}{generated}"
     return ""
 
 

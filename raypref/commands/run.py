@@ -9,7 +9,7 @@ from rich.console import Console
 
 from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line, run_chain
 from raypref.shortages import print_shortages
-from raypref.stages.chain import chain
+from raypref.stages.chain import AlignedChain, chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.needs import memory_line
 from raypref.store import Store
@@ -34,7 +34,8 @@ def run(arguments: list[str]) -> int:
         print_plan(console, planned, store, origins, stages)
         console.print(f"each training stage asks for {resources_line(config)}", highlight=False)
         print_shortages(console, config, store, 1)
-        console.print(memory_line(planned, store), highlight=False, soft_wrap=True)
+        if isinstance(planned, AlignedChain):
+            console.print(memory_line(planned, store), highlight=False, soft_wrap=True)
         return 0
     store.check_space(DISK_PER_RUN)
     runner: Runner = InProcess(store)

@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`. A section whose `kind` or `name` tag changes starts from its own defaults."""
+    """`over` laid on `base`. A section whose tag (kind, name, recommender) changes starts from its own defaults."""
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)
@@ -55,7 +55,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _other_variant(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    return any(tag in new and new[tag] != old.get(tag) for tag in ("kind", "name"))
+    return any(tag in new and new[tag] != old.get(tag) for tag in ("kind", "name", "recommender"))
 
 
 def validated(section: type[Section], content: dict[str, Any], where: str) -> Section:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from raypref.config.base import Frozen
+from raypref.config.chat import ChatConfig
 from raypref.config.data import DataConfig, PromptConfig
 from raypref.config.model import ModelConfig, ScratchModel
-from raypref.config.recommender import ExpertConfig
+from raypref.config.recommender import BaselineConfig, ExpertConfig, Sasrec
 from raypref.config.training import AlignConfig, EvaluationConfig, ResourceConfig, TrainingConfig
 
 
@@ -24,14 +25,21 @@ class RunConfig(Frozen):
 
     name: Annotated[str, AfterValidator(_a_name)] = "run"
     """A word for people; part of folder names, never of what is computed."""
+    system: Literal["aligned", "sft", "zero-shot", "baseline", "chatrec"] = "aligned"
+    """What is evaluated: the aligned model; the model after SFT; the model as it comes; the recommender of `baseline`;
+    or the chat model of `chat`."""
     data: DataConfig = DataConfig()
     """From a raw log to preference examples."""
     prompt: PromptConfig = PromptConfig()
     """How an example becomes text."""
     model: ModelConfig = Field(default_factory=ScratchModel)
     """The backbone."""
-    expert: ExpertConfig = ExpertConfig()
+    expert: ExpertConfig = Field(default_factory=lambda: Sasrec(l2=(1e-6,)))
     """The sequential recommender that napo, eapo and the like ask for its judgement; of no effect on the others."""
+    baseline: BaselineConfig = Field(default_factory=Sasrec)
+    """The recommender that system `baseline` evaluates; of no effect on the others."""
+    chat: ChatConfig = ChatConfig()
+    """The chat model that system `chatrec` asks; of no effect on the others."""
     sft: TrainingConfig = TrainingConfig()
     """Supervised fine-tuning on the preferred titles."""
     align: AlignConfig = AlignConfig()

@@ -54,12 +54,16 @@ class AlignConfig(TrainingConfig):
 class EvaluationConfig(Frozen):
     """What is measured on held-out users."""
 
-    splits: tuple[Literal["validation", "test"], ...] = ("validation", "test")
-    """Which held-out sets; choose by validation, report test."""
+    splits: tuple[
+        Literal["validation", "test", "adherence", "avoidance", "aversion", "cold-user", "cold-item"], ...
+    ] = ("validation", "test")
+    """Which held-out sets: choose by validation, report test; the others are probes (docs/evaluation.md)."""
     max_examples: Count | None = None
     """Only the first so many of each split; none: all."""
     generate: bool = True
     """Greedy generation too (HR@1 and ValidRatio as the papers have them); it is the slow part."""
+    beams: Annotated[int, Field(ge=0)] = 0
+    """Width of a beam search too, for HR@5 and NDCG@5 by beam (EAPO: 5); 0: none."""
     batch: Count = 32
     """Users at a time."""
 

@@ -15,7 +15,6 @@ from raypref.data.schema import EXAMPLES, Log, PublishedLog
 from raypref.data.splitting import SPLITS, Probe, Split, check_not_empty, probes, split
 from raypref.errors import UserError
 
-PROBES = ("adherence", "avoidance", "aversion", "cold-user", "cold-item")
 SHARD_ROWS = 2048
 ORDER_COUNTER = 1 << 20  # counters of the draws that order a list: past any that sample one
 DAY = 86_400.0
@@ -114,6 +113,14 @@ class ExampleBuilder:
                 width = self.config.candidates.eval_random + 1
                 yield self._build(self._all, first, probe.cut[chosen], probe.own[chosen], width)
 
+    def training_interactions(self) -> tuple[np.ndarray, np.ndarray]:
+        """User and item of each interaction that training examples are cut from, sorted by user and time.
+
+        Each user's up to its horizon, without cold users and items.
+        """
+        keep = np.arange(len(self._train.user)) < self._train_horizon
+        return self._train.user[keep], self._train.item[keep]
+
     def _withheld(self, code: np.ndarray, share: float, stream: int) -> np.ndarray:
         """(rows,) true where the row's user (or item) is withheld from training."""
         if share == 0:
@@ -209,6 +216,11 @@ class PublishedExamples:
                 yield part.set_column(0, EXAMPLES.field("example"), pa.array(np.arange(first, first + len(part))))
             else:
                 yield table.slice(first, SHARD_ROWS)
+
+    def training_interactions(self) -> tuple[np.ndarray, np.ndarray]:
+        """User and item of each interaction of those who have training examples, sorted by user and time."""
+        trains = np.isin(self.user, self._examples["train"]["user"].to_numpy())
+        return self.user[trains], self.item[trains]
 
     def _with_candidates(self, table: pa.Table) -> pa.Table:
         lists = table["candidates"].combine_chunks()

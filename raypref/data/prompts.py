@@ -42,6 +42,12 @@ TEMPLATES = (
         "predict their next{favored} choice from these candidates:",
     ),
 )
+# Asked instead of a template's second part where the least fitting item is wanted (RecPO 5.3 gives no wording).
+LEAST = (
+    "select the title they'd least likely {do} next from following candidates:",
+    "name the {title} they'll least likely {do} next from following candidates:",
+    "predict their least favored choice from these candidates:",
+)
 ANSWER = "Answer:\n"
 
 
@@ -61,9 +67,16 @@ class PromptRenderer:
         }
         self.config = config
         self.templates = [(a.format(**fill), b.format(**fill)) for a, b in TEMPLATES[: config.templates]]
+        self.least = [text.format(**fill) for text in LEAST[: config.templates]]
 
     def __call__(
-        self, template: int, history: Sequence[str], ratings: Sequence[float], candidates: Sequence[str], drop: int = 0
+        self,
+        template: int,
+        history: Sequence[str],
+        ratings: Sequence[float],
+        candidates: Sequence[str],
+        drop: int = 0,
+        least: bool = False,
     ) -> str:
         """The prompt, up to and with `Answer:`.
 
@@ -72,8 +85,10 @@ class PromptRenderer:
             history: titles, oldest first. ratings: of each, 1 to 5, NaN where there is none.
             candidates: titles in the order shown.
             drop: how many of the oldest history lines to leave out.
+            least: ask for the least fitting item.
         """
         before, task = self.templates[template % len(self.templates)]
+        task = self.least[template % len(self.templates)] if least else task
         shown = list(zip(history, ratings))
         if self.config.items == "filtered":
             shown = [(title, rating) for title, rating in shown if not rating < LIKED]

@@ -11,6 +11,8 @@ from raypref.data.filtering import user_ranges
 from raypref.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+PROBES = ("adherence", "avoidance", "aversion", "cold-user", "cold-item")
+LEAST = ("aversion",)  # sets that ask for the least fitting item
 LIKED = 4.0
 DISLIKED = 2.0
 AVERSION_LIKED = 3  # liked items beside the disliked one in a list for aversion

@@ -33,8 +33,8 @@ class ExampleTokenizer:
         encoded = tokenizer(list(titles), add_special_tokens=False)["input_ids"]
         self.title_ids = pa.array([[*ids, tokenizer.eos_token_id] for ids in encoded], pa.list_(pa.int32()))
 
-    def __call__(self, examples: pa.Table) -> pa.Table:
-        """`schema.EXAMPLES` in, `TOKENS` out, row for row."""
+    def __call__(self, examples: pa.Table, least: bool = False) -> pa.Table:
+        """`schema.EXAMPLES` in, `TOKENS` out, row for row; `least`: the prompts ask for the least fitting item."""
         rows = list(
             zip(
                 examples["example"].to_pylist(),
@@ -43,10 +43,10 @@ class ExampleTokenizer:
                 [self.titles[c] for c in examples["candidates"].to_pylist()],
             )
         )
-        prompts = self._encoded([self.renderer(*row) for row in rows])
+        prompts = self._encoded([self.renderer(*row, least=least) for row in rows])
         for i, ids in enumerate(prompts):
             if len(ids) > self.max_tokens:
-                prompts[i] = self._shortened(rows[i])
+                prompts[i] = self._shortened(rows[i], least)
         candidates = examples["candidates"].combine_chunks()
         offsets = candidates.offsets.to_numpy()
         titles = pa.ListArray.from_arrays(
@@ -66,9 +66,9 @@ class ExampleTokenizer:
         core.no_padding()
         return [encoding.ids for encoding in core.encode_batch_fast(texts, add_special_tokens=True)]
 
-    def _shortened(self, row: tuple[int, Sequence[str], Sequence[float], Sequence[str]]) -> list[int]:
+    def _shortened(self, row: tuple[int, Sequence[str], Sequence[float], Sequence[str]], least: bool) -> list[int]:
         for drop in range(1, len(row[1]) + 1):
-            (ids,) = self._encoded([self.renderer(*row, drop=drop)])
+            (ids,) = self._encoded([self.renderer(*row, drop=drop, least=least)])
             if len(ids) <= self.max_tokens:
                 return ids
         raise UserError(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from raypref.evaluation.decoding import greedy_answers, matched_contains, matched_strict
+from raypref.data.splitting import LEAST
+from raypref.evaluation.decoding import beam_answers, greedy_answers, matched_contains, matched_strict
 from raypref.evaluation.ranking import rank_of_target
 from raypref.models.scoring import TitleScorer
+from raypref.recommenders.recommender import Recommender
 from raypref.training.batches import all_candidates
 
 ROWS = pa.schema(
@@ -23,11 +26,14 @@ ROWS = pa.schema(
         pa.field("target_item", pa.int32(), nullable=False),
         pa.field("target", pa.int32(), nullable=False),  # index into the candidates
         pa.field("candidates", pa.list_(pa.int32()), nullable=False),
-        pa.field("logps", pa.list_(pa.float32()), nullable=False),  # of each candidate's title, nats, summed
-        pa.field("rank", pa.int32(), nullable=False),  # exact: of the target by logps, ties against it
+        pa.field("logps", pa.list_(pa.float32())),  # of each candidate's title, nats, summed; or scores; null: none
+        pa.field("rank", pa.int32()),  # exact: of the target by logps, ties against it; null without them
+        pa.field("logpop", pa.list_(pa.float32()), nullable=False),  # log(1 + training count) of each candidate
+        pa.field("history_logpop", pa.float32()),  # mean of log(1 + training count) over the history; null if empty
         pa.field("answer", pa.string()),  # generated; null where generation is off
         pa.field("answered", pa.int32()),  # strict: index of the candidate named, -1 none
         pa.field("answered_contains", pa.int32()),  # the same by the `contains` rule
+        pa.field("beams", pa.list_(pa.int32())),  # strict, of each beam, the likeliest first; null where off
     ]
 )
 
@@ -40,8 +46,15 @@ def evaluated(
     split: str,
     batch: int,
     generate: bool,
+    counts: np.ndarray,
+    beams: int = 0,
 ) -> Iterator[pa.Table]:
-    """Rows, batch by batch, of a split's tables (columns of prepare and tokenize). Puts the model in eval mode."""
+    """Rows, batch by batch, of a split's tables (columns of prepare and tokenize). Puts the model in eval mode.
+
+    Args:
+        counts: (items,) training interactions of each item.
+        beams: width of a beam search beside the greedy one; 0: none.
+    """
     model.eval()
     scorer = TitleScorer(model)
     names = np.array(titles, dtype=object)
@@ -51,32 +64,65 @@ def evaluated(
             with torch.no_grad():
                 titles_of_part = all_candidates(part, tokenizer.pad_token_id, scorer.rows())
                 logps = scorer(titles_of_part.to(model.device)).float().cpu().numpy()
-            target = part["target"].to_numpy()
             shown = [names[row] for row in part["candidates"].to_pylist()]
-            answers: list[str | None] = [None] * part.num_rows
-            strict: list[int | None] = [None] * part.num_rows
-            contains: list[int | None] = [None] * part.num_rows
+            longest = max(len(ids) for row in part["title_ids"].to_pylist() for ids in row)
+            prompts = part["prompt_ids"].to_pylist()
+            said: dict[str, Any] = {}
             if generate:
-                longest = max(len(ids) for row in part["title_ids"].to_pylist() for ids in row)
-                said = greedy_answers(model, tokenizer, part["prompt_ids"].to_pylist(), longest)
-                answers = list(said)
-                strict = [matched_strict(a, c) for a, c in zip(said, shown)]
-                contains = [matched_contains(a, c) for a, c in zip(said, shown)]
-            candidates = np.array(part["candidates"].to_pylist())
-            yield pa.table(
-                {
-                    "split": [split] * part.num_rows,
-                    "example": part["example"],
-                    "user": part["user"],
-                    "history_length": pa.array([len(h) for h in part["history"].to_pylist()], pa.int32()),
-                    "target_item": np.take_along_axis(candidates, target[:, None], 1)[:, 0].astype(np.int32),
-                    "target": target,
-                    "candidates": part["candidates"],
-                    "logps": list(logps),
-                    "rank": rank_of_target(logps, target).astype(np.int32),
-                    "answer": answers,
-                    "answered": strict,
-                    "answered_contains": contains,
-                },
-                schema=ROWS,
-            )
+                answers = greedy_answers(model, tokenizer, prompts, longest)
+                said = named(answers, shown)
+            if beams:
+                lists = beam_answers(model, tokenizer, prompts, longest, beams)
+                said["beams"] = [[matched_strict(a, c) for a in answers] for answers, c in zip(lists, shown)]
+            yield rows_of(part, split, logps, counts, **said)
+
+
+def named(answers: Sequence[str], shown: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """The columns that say which of the candidates `shown` each answer names."""
+    return {
+        "answer": list(answers),
+        "answered": [matched_strict(a, c) for a, c in zip(answers, shown)],
+        "answered_contains": [matched_contains(a, c) for a, c in zip(answers, shown)],
+    }
+
+
+def judged(
+    recommender: Recommender, tables: Iterable[pa.Table], split: str, batch: int, counts: np.ndarray
+) -> Iterator[pa.Table]:
+    """Rows, batch by batch, of a split's tables (columns of prepare): a recommender's scores stand for log-probs.
+
+    Where the question is the least fitting item, the lowest score answers it.
+    """
+    sign = -1 if split in LEAST else 1
+    for table in tables:
+        for first in range(0, table.num_rows, batch):
+            part = table.slice(first, batch)
+            histories = [np.array(history, dtype=np.int64) for history in part["history"].to_pylist()]
+            scores = recommender.score(histories, np.array(part["candidates"].to_pylist()))
+            yield rows_of(part, split, sign * scores.float().cpu().numpy(), counts)
+
+
+def rows_of(part: pa.Table, split: str, scores: np.ndarray | None, counts: np.ndarray, **said: Any) -> pa.Table:
+    """Rows (`ROWS`) of examples, from scores (B, C) of their candidates, if any, and what was generated, if anything."""
+    target = part["target"].to_numpy()
+    candidates = np.array(part["candidates"].to_pylist())
+    logpop = np.log1p(counts)
+    histories = part["history"].to_pylist()
+    none = [None] * part.num_rows
+    return pa.table(
+        {
+            "split": [split] * part.num_rows,
+            "example": part["example"],
+            "user": part["user"],
+            "history_length": pa.array([len(history) for history in histories], pa.int32()),
+            "target_item": np.take_along_axis(candidates, target[:, None], 1)[:, 0].astype(np.int32),
+            "target": target,
+            "candidates": part["candidates"],
+            "logps": none if scores is None else list(scores.astype(np.float32)),
+            "rank": none if scores is None else rank_of_target(scores, target).astype(np.int32),
+            "logpop": list(logpop[candidates].astype(np.float32)),
+            "history_logpop": [float(logpop[history].mean()) if history else None for history in histories],
+            **{name: said.get(name, none) for name in ("answer", "answered", "answered_contains", "beams")},
+        },
+        schema=ROWS,
+    )

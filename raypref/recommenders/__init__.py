@@ -1,31 +1,65 @@
-"""Sequential recommenders on item codes: baselines, and the expert of NAPO and EAPO.
+"""Recommenders on item codes: baselines, and the expert of NAPO and EAPO.
 
-To add one: subclass `SequentialRecommender` (one method, `encode`), name it in `RECOMMENDERS` and in
-`ExpertConfig.recommender`; `fit` fits them all.
+To add one that is fitted: subclass `SequentialRecommender` (one method, `encode`), give it a config in
+`raypref.config.recommender`, and name it in `RECOMMENDERS`; `fit` fits them all.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from raypref.config.recommender import ExpertConfig
-from raypref.recommenders.fitting import fit
-from raypref.recommenders.log import TrainingLog, training_log
-from raypref.recommenders.recommender import SequentialRecommender
+import torch
+from pydantic import TypeAdapter
+
+from raypref.config.recommender import BaselineConfig, FittedConfig
+from raypref.recommenders.caser import Caser
+from raypref.recommenders.fitting import Group, fit
+from raypref.recommenders.floors import Popularity, Random
+from raypref.recommenders.gru4rec import GRU4Rec
+from raypref.recommenders.log import Questions, TrainingLog, training_log, validation_questions
+from raypref.recommenders.recommender import Recommender, SequentialRecommender
 from raypref.recommenders.sasrec import SASRec
 
-RECOMMENDERS: dict[str, type[SequentialRecommender]] = {"sasrec": SASRec}
+SEQUENTIAL: dict[str, type[SequentialRecommender]] = {"sasrec": SASRec, "gru4rec": GRU4Rec, "caser": Caser}
+RECOMMENDERS: dict[str, type[Recommender]] = {**SEQUENTIAL, "random": Random, "popularity": Popularity}
 
 
-def load_recommender(folder: Path) -> SequentialRecommender:
-    """The fitted model that `SequentialRecommender.save` left in `folder`, on the CPU, without dropout."""
+def fitted(
+    config: BaselineConfig,
+    log: TrainingLog,
+    device: torch.device,
+    questions: Questions | None = None,
+    group: Group | None = None,
+) -> tuple[Recommender, dict[str, Any]]:
+    """The recommender that `config` names, made from `log`, and facts for the manifest; as `fit`."""
+    if isinstance(config, FittedConfig):
+        return fit(SEQUENTIAL[config.recommender], log, config, device, questions, group or Group())
+    model = RECOMMENDERS[config.recommender](config, log.items)
+    return (model.count(log) if isinstance(model, Popularity) else model), {"interactions": len(log.user)}
+
+
+def load_recommender(folder: Path) -> Any:
+    """The fitted model that `Recommender.save` left in `folder`, on the CPU, without dropout."""
     content = json.loads((folder / "config.json").read_text())
     items = content.pop("items")
-    config = ExpertConfig.model_validate(content)
+    config: BaselineConfig = TypeAdapter(BaselineConfig).validate_python(content)
     model = RECOMMENDERS[config.recommender](config, items)
     model.restore(folder)
     return model.eval()
 
 
-__all__ = ["RECOMMENDERS", "SequentialRecommender", "TrainingLog", "fit", "load_recommender", "training_log"]
+__all__ = [
+    "RECOMMENDERS",
+    "Group",
+    "Questions",
+    "Recommender",
+    "SequentialRecommender",
+    "TrainingLog",
+    "fit",
+    "fitted",
+    "load_recommender",
+    "training_log",
+    "validation_questions",
+]

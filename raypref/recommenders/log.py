@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
-from raypref.data.examples import Examples, PublishedExamples
+from raypref.data.examples import Examples
 
 KEPT_BACK_SHARE, KEPT_BACK_LEAST, KEPT_BACK_MOST = 0.1, 200, 2048
 
@@ -77,19 +78,21 @@ class Questions:
     """Of each question the items before, oldest first."""
     answers: np.ndarray
     """(n,) the items that came next."""
+    candidates: np.ndarray | None = None
+    """(n, C) lists to choose from, in which each answer stands once; None: the whole catalog."""
 
 
 def training_log(examples: Examples, items: int) -> TrainingLog:
-    """The interactions from which training examples are cut: each user's up to its horizon, cold users and items out.
+    """The interactions from which training examples are cut, of a catalog of `items`."""
+    user, item = examples.training_interactions()
+    return TrainingLog(user, item, items)
 
-    Of published examples: the sequences of those who have training examples.
-    """
-    if isinstance(examples, PublishedExamples):
-        trains = np.zeros(int(examples.user.max()) + 1, dtype=bool)
-        for shard in examples.shards("train", shuffle=False):
-            trains[shard["user"].to_numpy()] = True
-        keep = trains[examples.user]
-        return TrainingLog(examples.user[keep], examples.item[keep], items)
-    log = examples._train
-    keep = np.arange(len(log.user)) < examples._train_horizon
-    return TrainingLog(log.user[keep], log.item[keep], items)
+
+def validation_questions(examples: Examples) -> Questions | None:
+    """The validation split, lists and all; None where a published data set has none."""
+    if not examples.rows("validation"):
+        return None
+    table = pa.concat_tables(examples.shards("validation"))
+    candidates, target = np.array(table["candidates"].to_pylist()), table["target"].to_numpy()
+    histories = [np.array(history, dtype=np.int64) for history in table["history"].to_pylist()]
+    return Questions(histories, candidates[np.arange(len(target)), target].astype(np.int64), candidates)

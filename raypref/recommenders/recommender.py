@@ -1,4 +1,4 @@
-"""What every sequential recommender offers, whatever reads the history inside it.
+"""What every recommender offers, and what those that read a history in order share.
 
 Shape letters: B histories, L items of a history, C candidates of each, V items of the catalog, D width of an embedding.
 """
@@ -9,24 +9,49 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from raypref.config.recommender import ExpertConfig
+from raypref.config.recommender import FittedConfig
 
 
-class SequentialRecommender(nn.Module):
+class Recommender(nn.Module):
+    """A model that scores candidates for a history; all that it knows is in its config and its state dict."""
+
+    def __init__(self, config: Any, items: int) -> None:
+        super().__init__()
+        self.config, self.items = config, items
+
+    @abstractmethod
+    def score(self, histories: Sequence[np.ndarray], candidates: np.ndarray) -> Tensor:
+        """(B, C) scores of candidates (B, C), greater is better; histories of any length, oldest item first."""
+
+    def save(self, folder: Path) -> None:
+        """`model.safetensors` and `config.json`, for `load_recommender`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.cpu() for name, value in self.state_dict().items()}, folder / "model.safetensors")
+        content = {"items": self.items, **self.config.model_dump(mode="json")}
+        (folder / "config.json").write_text(json.dumps(content, indent=1))
+
+    def restore(self, folder: Path) -> None:
+        """The weights that `save` left."""
+        self.load_state_dict(load_file(folder / "model.safetensors"))
+
+
+class SequentialRecommender(Recommender):
     """A model that turns a history into a vector and compares it with item embeddings by inner product.
 
     A subclass writes `encode`. Items are the catalog's codes; code `items` is padding, on the left.
     """
 
-    def __init__(self, config: ExpertConfig, items: int) -> None:
-        super().__init__()
-        self.config, self.items = config, items
+    config: FittedConfig
+
+    def __init__(self, config: FittedConfig, items: int) -> None:
+        super().__init__(config, items)
         self.embedding = nn.Embedding(items + 1, config.dimension, padding_idx=items)
 
     @abstractmethod
@@ -35,7 +60,7 @@ class SequentialRecommender(nn.Module):
 
     @property
     def item_embedding(self) -> Tensor:
-        """(V, D) embeddings of the catalog, the ones that histories are read with."""
+        """(V, D) embeddings that sequences are compared with: by default the ones that histories are read with."""
         return self.embedding.weight[: self.items]
 
     @torch.no_grad()
@@ -65,14 +90,3 @@ class SequentialRecommender(nn.Module):
 
     def _embedded(self, candidates: np.ndarray) -> Tensor:
         return self.item_embedding[torch.from_numpy(np.asarray(candidates)).to(self.embedding.weight.device).long()]
-
-    def save(self, folder: Path) -> None:
-        """`model.safetensors` and `config.json`, for `load_recommender`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.cpu() for name, value in self.state_dict().items()}, folder / "model.safetensors")
-        content = {"items": self.items, **self.config.model_dump(mode="json")}
-        (folder / "config.json").write_text(json.dumps(content, indent=1))
-
-    def restore(self, folder: Path) -> None:
-        """The weights that `save` left."""
-        self.load_state_dict(load_file(folder / "model.safetensors"))

@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypref.errors import UserError
-from raypref.evaluation.metrics import per_user
+from raypref.evaluation.metrics import mean, per_user
 from raypref.results.place import Place
 from raypref.results.records import NUMBERS, TEXTS, Unusable, complete, read_records, read_rows, read_sweep
 
 SFT = "sft"
-HEAVY = ("candidates", "logps")  # lists, nine tenths of an evaluation's size: they stay with the evaluation
+# Lists, nine tenths of an evaluation's size: they stay with the evaluation.
+HEAVY = ("candidates", "logps", "logpop", "beams")
 RESULTS, USERS = "results.parquet", "users.parquet"
 SCORES = ["trial", "split", "metric", "value", "users", "examples"]
 _SWEEP_KEY = b"raypref.sweep"
@@ -104,10 +105,11 @@ def _scored(rows: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
     for split in sorted(set(splits.tolist())):
         chosen = splits == split
         count = {"users": len(np.unique(users[chosen])), "examples": int(chosen.sum())}
-        scores += [{"split": split, "metric": m, "value": float(v[chosen].mean()), **count} for m, v in values.items()]
+        asked = {metric: mean(v[chosen]) for metric, v in values.items()}
+        scores += [{"split": split, "metric": m, "value": v, **count} for m, v in asked.items() if np.isfinite(v)]
     table = rows.drop_columns([name for name in HEAVY if name in rows.column_names])
     for metric, value in values.items():
-        table = table.append_column(metric, pa.array(value.astype(np.float32)))
+        table = table.append_column(metric, pa.array(value.astype(np.float32), from_pandas=True))  # NaN: null
     return table, scores
 
 

@@ -46,7 +46,9 @@ def seed_spread(settings: Iterable[ArrayLike]) -> SeedSpread | None:
     return SeedSpread(between / freedom, within / freedom_within, freedom) if freedom else None
 
 
-def crossed_test(first: ArrayLike, second: ArrayLike, spread: SeedSpread, fixed: bool = False) -> Test:
+def crossed_test(
+    first: ArrayLike, second: ArrayLike, spread: SeedSpread, fixed: bool = False, first_fixed: bool = False
+) -> Test:
     """Difference of two settings' means with seeds and users as crossed random effects; t with Satterthwaite's freedom.
 
     `first` (S1, U) and `second` (S2, U): values by seed and user, the same users in both. With D_u the difference of
@@ -56,8 +58,8 @@ def crossed_test(first: ArrayLike, second: ArrayLike, spread: SeedSpread, fixed:
     A holds users' chance, B seeds', C what both count (Dorfman, Berbaum & Metz 1992 for readers by cases; Satterthwaite
     1946). B is never below C, as no variance is below 0, and V' guards against a setting that spreads more than the
     others. Seeds are not paired: that two models saw the data in one order can only make the test more careful.
-    `fixed`: `second` is one given model (SFT), not one of many that other seeds would have given, and so has no share
-    in h.
+    `fixed`: `second` is one given model (SFT, popularity), not one of many that other seeds would have given, and so
+    has no share in h. `first_fixed`: likewise `first`.
 
     Effect: Cohen's d of D_u. Edge cases: users with NaN anywhere are left out; no user differs: p = 1; fewer than 2
     users: NaN.
@@ -70,7 +72,7 @@ def crossed_test(first: ArrayLike, second: ArrayLike, spread: SeedSpread, fixed:
     mean = float(by_user.mean()) if users else math.nan
     if users < 2:
         return Test(mean, math.nan, math.nan, math.nan, math.nan, users, "fewer than 2 users: no test")
-    share = 1 / len(one) + (0 if fixed else 1 / len(two))
+    share = (0 if first_fixed else 1 / len(one)) + (0 if fixed else 1 / len(two))
     a, c = float(by_user.var(ddof=1)) / users, share * spread.rest / users
     own = seed_spread([one] if fixed else [one, two])
     b = max(share * spread.variance, share * own.variance if own else 0.0, c)

@@ -16,10 +16,20 @@ METRICS = {
     "exact_hr@5": "exact HR@5",
     "exact_ndcg@5": "exact NDCG@5",
     "exact_mrr": "exact MRR",
+    "beam_hr@5": "beam HR@5",
+    "beam_ndcg@5": "beam NDCG@5",
+    "exact_adherence": "exact adherence",
+    "exact_avoidance": "exact avoidance",
+    "exact_aversion": "exact aversion",
+    "generated_adherence": "adherence",
+    "generated_avoidance": "avoidance",
+    "generated_aversion": "aversion",
+    "agreement": "generated = exact",
     "generated_hr@1_contains": "HR@1 (contains)",
     "valid_ratio_contains": "ValidRatio (contains)",
 }
 """Short names. All of these are means of values between 0 and 1."""
+UNBOUNDED = {"exact_popularity_bias": "exact popularity bias", "generated_popularity_bias": "popularity bias"}
 COSTS = {"train_seconds": "training time (s)", "peak_memory_gb": "peak memory (GB)"}
 
 
@@ -74,7 +84,7 @@ def same(value: Any, other: Any) -> bool:
 
 
 def metric_label(metric: str) -> str:
-    return METRICS.get(metric) or COSTS.get(metric, metric)
+    return (METRICS | UNBOUNDED | COSTS).get(metric, metric)
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ _LATEX |= {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "ᵘ": r"\textsuperscript{u}",
+    "±": r"$\pm$",
+    "<": r"$<$",
     "*": r"\textsuperscript{*}",
 }
 _MARKDOWN = {c: "\\" + c for c in "\\`*_<>|#"}
@@ -50,12 +52,12 @@ def latex(collection: Collection, split: str = "test") -> str:
     table = comparison_table(collection, split)
     header, rows = cells(collection, table)
     names = [math_symbol(name) for name in header]
-    names = [name if name.startswith("$") else _latex(name) for name in names]
+    names = [name if name.startswith("$") else latex_text(name) for name in names]
     left = len(collection.parameters)
     lines = [rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(header) - left)}}}", r"\toprule", " & ".join(names) + r" \\"]
     lines.append(r"\midrule")
     for row, best in zip(rows, table["best"] if rows else []):
-        escaped = [_latex(cell) for cell in row]
+        escaped = [latex_text(cell) for cell in row]
         lines.append(" & ".join(rf"\textbf{{{cell}}}" if best and cell else cell for cell in escaped) + r" \\")
     notes = [f"% {note}" for note in footnotes(collection, table, split)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes]) + "\n"
@@ -75,5 +77,6 @@ def escaped(text: str) -> str:
     return "".join(_MARKDOWN.get(c, c) for c in text)
 
 
-def _latex(text: str) -> str:
+def latex_text(text: str) -> str:
+    """Text as LaTeX sets it, letter by letter."""
     return "".join(_LATEX.get(c, c) for c in text)

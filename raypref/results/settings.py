@@ -36,6 +36,8 @@ class Setting:
     """Trial id by seed; empty for SFT, which has one model and no seeds."""
     default: bool
     text: str
+    fixed: bool = False
+    """No seed would have changed it: one given model."""
 
     @property
     def sft(self) -> bool:
@@ -52,19 +54,25 @@ def settings(collection: Collection) -> list[Setting]:
     for values, group in collection.done.groupby(keys, sort=False, dropna=False):
         params = dict(zip(keys, values))
         ids = dict(sorted(zip(group["seed"].tolist(), group["trial"].tolist())))
-        made.append(Setting(params, ids, is_default(collection, params), setting_text(params, collection.sweep)))
+        text = setting_text(params, collection.sweep)
+        made.append(Setting(params, ids, is_default(collection, params), text, _is_fixed(collection, params)))
     return made
 
 
 def sft_setting(collection: Collection) -> Setting | None:
     """The SFT model as a setting, None if it has no results."""
     found = collection.trials[(collection.trials["trial"] == SFT) & (collection.trials["status"] == "done")]
-    return Setting({}, {}, False, "SFT") if len(found) else None
+    return Setting({}, {}, False, "SFT", fixed=True) if len(found) else None
 
 
 def is_default(collection: Collection, params: Mapping[str, Any]) -> bool:
     default = collection.sweep.get("default")
     return isinstance(default, dict) and all(k in default and same(v, default[k]) for k, v in params.items())
+
+
+def _is_fixed(collection: Collection, params: Mapping[str, Any]) -> bool:
+    known = collection.sweep.get("fixed")
+    return isinstance(known, dict) and any(params.get(key) in values for key, values in known.items())
 
 
 @functools.lru_cache(maxsize=16)
@@ -141,7 +149,7 @@ def comparisons(collection: Collection, metric: str, split: str, reference: Sett
         if setting.params == reference.params:
             continue
         first, second = values[setting.text], values[reference.text]
-        test, name = _compared(first, second, spread, reference.sft)
+        test, name = _compared(first, second, spread, reference.fixed, setting.fixed)
         numbers = {
             "difference": test.difference,
             "low": test.low,
@@ -158,12 +166,14 @@ def comparisons(collection: Collection, metric: str, split: str, reference: Sett
     return table
 
 
-def _compared(first: np.ndarray, second: np.ndarray, spread: SeedSpread | None, fixed: bool) -> tuple[Test, str]:
+def _compared(
+    first: np.ndarray, second: np.ndarray, spread: SeedSpread | None, fixed: bool, first_fixed: bool
+) -> tuple[Test, str]:
     """The test of a setting's values (seeds, users) against the reference's, and its name."""
     if not len(first) or not len(second):
         return Test(math.nan, math.nan, math.nan, math.nan, math.nan, 0, "one of the two has no results"), "none"
     if spread is not None:
-        return crossed_test(first, second, spread, fixed), "crossed"
+        return crossed_test(first, second, spread, fixed, first_fixed), "crossed"
     both = np.isfinite(first[0]) & np.isfinite(second[0])
     one, two = first[0, both], second[0, both]
     if np.isin(one, (0, 1)).all() and np.isin(two, (0, 1)).all():

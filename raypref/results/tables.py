@@ -130,9 +130,31 @@ def footnotes(collection: Collection, table: pd.DataFrame, split: str = "test") 
             f"vs default: difference of {metric_label(headline_metric(collection, split))}; {MARK} p < {LEVEL:g} after "
             f"Holm's correction over the rows ({tests or 'no'} test)."
         )
+    notes += generation_notes(collection, split)
     if "best" in table and table["best"].any():
         notes.append("Bold: better than each other setting, p < 0.05 after Holm's correction.")
     left = collection.trials[~collection.trials["status"].isin(["done", "superseded"])]["status"].value_counts()
     if len(left):
         notes.append("Not in the table: " + ", ".join(f"{count} {status}" for status, count in left.items()) + ".")
     return notes
+
+
+def generation_notes(collection: Collection, split: str = "test") -> list[str]:
+    """How far HR@1 by generation lies from HR@1 by exact ranking, and why; nothing where one of the two is missing.
+
+    They may differ only where the answer names no candidate, or names one that is not the likeliest whole title.
+    """
+    needed = ["generated_hr@1", "exact_hr@1", "valid_ratio", "agreement"]
+    found = collection.metrics[collection.metrics["split"] == split]
+    wide = found.pivot_table(index="trial", columns="metric", values="value")
+    if not set(needed) <= set(wide.columns):
+        return []
+    wide = wide[needed].dropna()
+    gap = wide["generated_hr@1"] - wide["exact_hr@1"]
+    invalid, other = 1 - wide["valid_ratio"].mean(), (wide["valid_ratio"] - wide["agreement"]).mean()
+    span = f"{gap.min():+.3f}" if len(gap) == 1 else f"{gap.min():+.3f} to {gap.max():+.3f} over {len(gap)} models"
+    text = (
+        f"HR@1 by generation less HR@1 by exact ranking: {span}; of the answers {invalid:.1%} name no candidate and "
+        f"{other:.1%} name one that is not the likeliest as a whole."
+    )
+    return [text]

@@ -17,18 +17,27 @@ from transformers import PreTrainedTokenizerBase
 from raypref.config import RunConfig
 from raypref.config.data import CutConfig
 from raypref.config.model import ScratchModel
+from raypref.config.recommender import BaselineConfig
 from raypref.data.columns import ExampleTable, write_shard
 from raypref.data.examples import examples_of
 from raypref.data.prompts import PromptRenderer
 from raypref.data.schema import Log, PublishedLog
 from raypref.data.sources import SOURCES
-from raypref.data.splitting import SPLITS
+from raypref.data.splitting import LEAST, PROBES, SPLITS
 from raypref.data.tokens import ExampleTokenizer
 from raypref.models import backbone
 from raypref.models.scoring import TitleScorer
-from raypref.recommenders import RECOMMENDERS, fit, load_recommender, training_log
+from raypref.recommenders import (
+    Group,
+    Recommender,
+    fitted,
+    load_recommender,
+    training_log,
+    validation_questions,
+)
 from raypref.training.batches import all_candidates
 
+SETS = (*SPLITS, *PROBES)
 TOKENIZER_SAMPLE_SHARDS = 2
 SCORING_BATCH = 32
 
@@ -52,7 +61,9 @@ def write_examples(log: Log, config: CutConfig, folder: Path) -> dict[str, Any]:
         "interactions": len(examples.user),
         "rejected_lines": log.rejected.num_rows,
     }
-    for split in SPLITS:
+    counts = {"item": np.arange(log.items.num_rows, dtype=np.int32), "count": examples.train_counts.astype(np.int64)}
+    pq.write_table(pa.table(counts), folder / "train_counts.parquet")
+    for split in SETS:
         facts[f"{split}_examples"] = examples.rows(split)
         for i, shard in enumerate(examples.shards(split)):
             write_shard(shard, folder, split, i)
@@ -64,6 +75,12 @@ def titles_of(prepared: Path) -> list[str]:
     """Title of item 0, 1, ..."""
     titles: list[str] = pq.read_table(prepared / "items.parquet", columns=["title"])["title"].to_pylist()
     return titles
+
+
+def train_counts(prepared: Path) -> np.ndarray:
+    """(items,) training interactions of item 0, 1, ..."""
+    counts: np.ndarray = pq.read_table(prepared / "train_counts.parquet")["count"].to_numpy()
+    return counts
 
 
 def renderer_of(config: RunConfig, prepared: Path) -> PromptRenderer:
@@ -101,7 +118,7 @@ class ShardTokenizer:
     def __call__(self, split: str, shard: int) -> int:
         """Tokens of a shard's prompts."""
         columns = ("history", "history_rating", "candidates")
-        tokens = self.tokenize(ExampleTable([self.prepared], split, columns).read(shard))
+        tokens = self.tokenize(ExampleTable([self.prepared], split, columns).read(shard), least=split in LEAST)
         write_shard(tokens, self.out, split, shard)
         return len(tokens["prompt_ids"].combine_chunks().flatten())
 
@@ -136,9 +153,17 @@ def fit_expert(config: RunConfig, folder: Path) -> dict[str, Any]:
     """Fit the expert on the training interactions, which the source holds and the examples only show in part."""
     log = SOURCES[config.data.source.kind](config.data.source)
     training = training_log(examples_of(log, config.data), log.items.num_rows)
-    expert, facts = fit(RECOMMENDERS[config.expert.recommender], training, config.expert, device())
+    expert, facts = fitted(config.expert, training, device())
     expert.save(folder / "model")
-    return facts
+    return {name: value for name, value in facts.items() if name != "curve"}
+
+
+def fit_baseline(config: RunConfig, baseline: BaselineConfig, group: Group) -> tuple[Recommender, dict[str, Any]]:
+    """A recommender on the run's data; the validation split says when to stop, and which penalty."""
+    log = SOURCES[config.data.source.kind](config.data.source)
+    examples = examples_of(log, config.data)
+    training = training_log(examples, log.items.num_rows)
+    return fitted(baseline, training, device(), validation_questions(examples), group)
 
 
 class ShardExpert:
@@ -163,10 +188,13 @@ class ShardExpert:
         return candidates.size
 
 
-def load_policy(config: RunConfig, tokenized: Path, trained: Path) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The model that an sft or align stage left, on this process's device, and its tokenizer."""
+def load_policy(config: RunConfig, tokenized: Path, trained: Path | None) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The model that an sft or align stage left, or the untrained one, on this process's device, and its tokenizer."""
     tokenizer = backbone.load_tokenizer(tokenized / "tokenizer")
-    model = backbone.restore(config.model, tokenizer, trained / "model")
+    if trained is None:
+        model = backbone.build(config.model.model_copy(update={"lora": None}), tokenizer)
+    else:
+        model = backbone.restore(config.model, tokenizer, trained / "model")
     return model.to(device()), tokenizer  # type: ignore[arg-type]
 
 

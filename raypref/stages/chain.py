@@ -1,6 +1,7 @@
 """Which stages a run consists of, what each depends on, and the address that follows from it.
 
     prepare -> tokenize -> expert -> sft -> reference -> align -> evaluate
+    prepare -> tune -> fit -> evaluate                            (a baseline)
 
 A stage's address is a hash of its own part of the config and of its inputs' addresses, so a change anywhere gives new
 addresses from there on and nowhere else.
@@ -24,7 +25,17 @@ from raypref.store import Address, Store, digest
 from raypref.training.tasks import needs_expert, needs_reference, task_of
 
 # Raise a stage's number when a change to its code changes what it writes: old outputs are then left alone.
-VERSIONS = {"prepare": 1, "tokenize": 1, "expert": 1, "sft": 1, "reference": 1, "align": 1, "evaluate": 1}
+VERSIONS = {
+    "prepare": 2,
+    "tokenize": 2,
+    "expert": 1,
+    "sft": 1,
+    "reference": 1,
+    "align": 1,
+    "tune": 1,
+    "fit": 1,
+    "evaluate": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class Stage:
     """One step of a run: what it is computed from."""
 
     kind: str
-    """prepare, tokenize, expert, sft, reference, align or evaluate."""
+    """prepare, tokenize, expert, sft, reference, align, tune, fit or evaluate."""
     name: str
     """For people; not part of the hash."""
     config: Mapping[str, Any]
@@ -55,10 +66,35 @@ class Stage:
 
 @dataclass(frozen=True)
 class Chain:
-    """All stages of one run."""
+    """All stages of one run, in their order."""
 
     config: RunConfig
-    prepare: Stage
+    shared: tuple[Stage, ...]
+    """What the trials of a sweep have in common."""
+    own: tuple[Stage, ...]
+    """What a trial runs itself, in one group of workers: the last evaluates, the one before it trains."""
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter((*self.shared, *self.own))
+
+    @property
+    def prepare(self) -> Stage:
+        return self.shared[0]
+
+    @property
+    def evaluate(self) -> Stage:
+        return self.own[-1]
+
+    @property
+    def trained(self) -> Stage:
+        """The stage that leaves what is evaluated; the evaluation itself where nothing is trained."""
+        return self.own[0]
+
+
+@dataclass(frozen=True)
+class AlignedChain(Chain):
+    """The chain of an aligned model, its stages by name."""
+
     tokenize: Stage
     expert: Stage | None
     """None where the objective reads no column of the expert's."""
@@ -67,28 +103,38 @@ class Chain:
     reference: Stage | None
     """None where the objective compares with no reference."""
     align: Stage
-    evaluate: Stage
-
-    def __iter__(self) -> Iterator[Stage]:
-        shared = (self.prepare, self.tokenize, self.expert, self.sft, self.evaluate_sft, self.reference)
-        return (stage for stage in (*shared, self.align, self.evaluate) if stage is not None)
-
-    @property
-    def shared(self) -> list[Stage]:
-        """Stages before alignment: what the trials of a sweep have in common."""
-        return [stage for stage in self if stage not in (self.align, self.evaluate)]
 
 
 def chain(config: RunConfig) -> Chain:
     """The stages of a run. Reads source files and local weights to hash them, and refuses what can't be loaded."""
-    check_model(config.model)
-    task_of(config.align)  # a custom objective may be missing or broken
-    name = config.name
-    whole = dump(config)
-    prepare = Stage("prepare", name, {**whole["data"], "source": _source_identity(config)})
+    if config.system == "aligned":
+        return aligned_chain(config)
+    name, whole = config.name, dump(config)
+    prepare = prepare_stage(config)
+    evaluation = _evaluation(whole)
+    if config.system == "baseline":
+        return _baseline_chain(config, prepare, whole["baseline"], evaluation)
+    if config.system == "chatrec":
+        asked = {name: whole["chat"][name] for name in ("url", "model", "system", "max_tokens")}
+        content = {"splits": evaluation["splits"], "max_examples": evaluation["max_examples"]}
+        content |= {"chat": asked, "prompt": whole["prompt"]}
+        return Chain(config, (prepare,), (Stage("evaluate", name, content, {"prepare": prepare}),))
     model = _model_identity(config)
-    vocabulary = {k: model[k] for k in ("kind", "vocabulary", "content", "path", "revision") if k in model}
-    tokenize = Stage("tokenize", name, {"prompt": whole["prompt"], "tokenizer": vocabulary}, {"prepare": prepare})
+    data = {"prepare": prepare, "tokenize": _tokenize(config, whole, model, prepare)}
+    shared = tuple(data.values())
+    if config.system == "zero-shot":
+        return Chain(config, shared, (Stage("evaluate", name, {**evaluation, "model": model}, data),))
+    sft = Stage("sft", name, {"model": model, "training": whole["sft"]}, data)
+    return Chain(config, shared, (sft, Stage("evaluate", f"{name}-sft", evaluation, {**data, "model": sft})))
+
+
+def aligned_chain(config: RunConfig) -> AlignedChain:
+    """The stages of an aligned model."""
+    task_of(config.align)  # a custom objective may be missing or broken
+    name, whole = config.name, dump(config)
+    prepare = prepare_stage(config)
+    model = _model_identity(config)
+    tokenize = _tokenize(config, whole, model, prepare)
     data = {"prepare": prepare, "tokenize": tokenize}
     sft = Stage("sft", name, {"model": model, "training": whole["sft"]}, data)
     expert = reference = None
@@ -102,18 +148,48 @@ def chain(config: RunConfig) -> Chain:
     optional = {"reference": reference, "expert": expert}
     align_inputs = policy | {key: stage for key, stage in optional.items() if stage is not None}
     align = Stage("align", name, {"training": whole["align"]}, align_inputs)
-    evaluation = {k: v for k, v in whole["evaluation"].items() if k != "batch"}
-    return Chain(
+    evaluation = _evaluation(whole)
+    evaluate_sft = Stage("evaluate", f"{name}-sft", evaluation, {**data, "model": sft})
+    shared = (prepare, tokenize, expert, sft, evaluate_sft, reference)
+    return AlignedChain(
         config=config,
-        prepare=prepare,
+        shared=tuple(stage for stage in shared if stage is not None),
+        own=(align, Stage("evaluate", name, evaluation, {**data, "model": align})),
         tokenize=tokenize,
         expert=expert,
         sft=sft,
-        evaluate_sft=Stage("evaluate", f"{name}-sft", evaluation, {**data, "model": sft}),
+        evaluate_sft=evaluate_sft,
         reference=reference,
         align=align,
-        evaluate=Stage("evaluate", name, evaluation, {**data, "model": align}),
     )
+
+
+def _baseline_chain(
+    config: RunConfig, prepare: Stage, recommender: dict[str, Any], evaluation: dict[str, Any]
+) -> Chain:
+    """The stages of a baseline. Several penalties are tried once, with seed 0; each seed then takes the best."""
+    inputs: dict[str, Stage] = {"prepare": prepare}
+    if len(recommender.get("l2", ())) > 1:
+        tune = Stage("tune", config.name, {"recommender": {**recommender, "seed": 0}}, inputs)
+        inputs = {**inputs, "tune": tune}
+    fit = Stage("fit", config.name, {"recommender": recommender}, inputs)
+    judged = {k: v for k, v in evaluation.items() if k not in ("generate", "beams")}
+    evaluate = Stage("evaluate", config.name, judged, {"prepare": prepare, "fit": fit})
+    return Chain(config, tuple(inputs.values()), (fit, evaluate))
+
+
+def prepare_stage(config: RunConfig) -> Stage:
+    """The stage that reads the source and cuts the examples."""
+    return Stage("prepare", config.name, {**dump(config)["data"], "source": _source_identity(config)})
+
+
+def _tokenize(config: RunConfig, whole: dict[str, Any], model: dict[str, Any], prepare: Stage) -> Stage:
+    vocabulary = {k: model[k] for k in ("kind", "vocabulary", "content", "path", "revision") if k in model}
+    return Stage("tokenize", config.name, {"prompt": whole["prompt"], "tokenizer": vocabulary}, {"prepare": prepare})
+
+
+def _evaluation(whole: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in whole["evaluation"].items() if k != "batch"}
 
 
 def located(config: RunConfig) -> RunConfig:
@@ -143,6 +219,7 @@ def _source_identity(config: RunConfig) -> dict[str, Any]:
 
 def _model_identity(config: RunConfig) -> dict[str, Any]:
     """The model's config; a local folder counts by its content, a hub name by name and revision."""
+    check_model(config.model)
     model = dump(config.model)
     folder = local_folder(config.model) if isinstance(config.model, PretrainedModel) else None
     if folder is None:

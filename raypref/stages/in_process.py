@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from raypref.data.columns import ExampleTable, splits_in
-from raypref.data.splitting import SPLITS
 from raypref.stages import bodies
 from raypref.stages.chain import Chain, Stage
 from raypref.stages.worker import Surroundings, run_stages
@@ -22,7 +21,7 @@ class InProcess:
         """Run one stage unless its output is there."""
         if self.store.done(stage.address):
             return
-        if stage.kind in ("sft", "align", "evaluate"):
+        if stage.kind in ("sft", "align", "tune", "fit", "evaluate"):
             run_stages(run, [stage], Surroundings(self.store))
             return
         paths = stage.input_paths(self.store)
@@ -36,7 +35,7 @@ class InProcess:
                 bodies.make_tokenizer(run.config, paths["prepare"]).save_pretrained(folder / "tokenizer")
                 worker, splits = (
                     bodies.ShardTokenizer(run.config, paths["prepare"], folder / "tokenizer", folder),
-                    SPLITS,
+                    bodies.SETS,
                 )
             elif stage.kind == "expert":
                 facts |= bodies.fit_expert(run.config, folder)

@@ -14,7 +14,7 @@ from raypref.errors import UserError
 from raypref.models import backbone
 from raypref.models.layout import document_length
 from raypref.models.memory import Peak, predict
-from raypref.stages.chain import Chain
+from raypref.stages.chain import AlignedChain
 from raypref.store import Store
 
 UNKNOWN_TITLE = 16  # tokens of a title, where none has been tokenized yet
@@ -30,7 +30,7 @@ class Lengths:
     vocabulary: int
 
 
-def lengths(run: Chain, store: Store) -> Lengths:
+def lengths(run: AlignedChain, store: Store) -> Lengths:
     """Of the tokenized data where there are any, else what the config allows."""
     model, tokenized = run.config.model, store.path(run.tokenize.address)
     if not store.done(run.tokenize.address):
@@ -42,7 +42,7 @@ def lengths(run: Chain, store: Store) -> Lengths:
     return Lengths(prompts, int(np.percentile(titles, 95)), len(backbone.load_tokenizer(tokenized / "tokenizer")))
 
 
-def alignment_peak(run: Chain, store: Store) -> Peak:
+def alignment_peak(run: AlignedChain, store: Store) -> Peak:
     """The predicted peak of an alignment step on one worker, all its prompts as long as the longest."""
     config, resources = run.config, run.config.resources
     seen, titles = lengths(run, store), 1 + run.config.align.negatives
@@ -52,7 +52,7 @@ def alignment_peak(run: Chain, store: Store) -> Peak:
     return predict(config.model, seen.vocabulary, resources, [seen.prompt] * examples, seen.title, titles)
 
 
-def memory_line(run: Chain, store: Store) -> str:
+def memory_line(run: AlignedChain, store: Store) -> str:
     """A worker's predicted peak beside what this machine has for it."""
     resources = run.config.resources
     try:

@@ -1,6 +1,6 @@
 """How each stage runs on Ray.
 
-prepare as a task, tokenize and reference by Ray Data, the expert by both; sft, align and evaluate by Ray Train.
+prepare as a task, tokenize and reference by Ray Data, the expert by both; sft, align, fit and evaluate by Ray Train.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import ray.train.torch
 
 from raypref.config.loading import dump
 from raypref.data.columns import ExampleTable, splits_in
-from raypref.data.splitting import SPLITS
 from raypref.errors import UserError
 from raypref.stages import bodies, remote
 from raypref.stages.chain import Chain, Stage
@@ -50,6 +49,8 @@ class OnRay:
             "sft": self._train,
             "reference": self._reference,
             "evaluate": self._train,
+            "tune": self._train,
+            "fit": self._train,
             "align": self._train,
         }[stage.kind](run, stage)
 
@@ -64,7 +65,7 @@ class OnRay:
                 bodies.ShardTokenizer,
                 (run.config, prepared, folder / "tokenizer", folder),
                 prepared,
-                splits_in(prepared, SPLITS),
+                splits_in(prepared, bodies.SETS),
                 gpus=0,
             )
             facts["tokens"] = done
@@ -149,7 +150,7 @@ def fit(
     resources = run.config.resources
     first = next(stage for stage in stages if not store.done(stage.address))
     datasets: dict[str, Any] = {}
-    if first.kind != "evaluate":
+    if first.kind in ("sft", "align"):
         datasets["train"] = training_dataset(first, training_config(run, first), store)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))

@@ -50,8 +50,9 @@ def work(arguments: dict[str, Any]) -> None:
         raise
     summary = {f"{kind}_{k}": v for kind, f in facts.items() for k, v in _flat(f)}
     # Tune wants its metric in every report; the last one is of all held-out users, by the weights that are kept.
-    if "evaluate_validation_exact_hr@1" in summary:
-        summary[METRIC] = summary["evaluate_validation_exact_hr@1"]
+    for name in ("generated_hr@1", "exact_hr@1"):
+        if f"evaluate_validation_{name}" in summary:
+            summary[METRIC] = summary[f"evaluate_validation_{name}"]
     ray.train.report(summary)
 
 

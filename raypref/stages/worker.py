@@ -5,9 +5,10 @@ The same code runs under Ray Train and alone; `Surroundings` is all that differs
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,17 @@ import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 
+from raypref.config.recommender import BaselineConfig
 from raypref.config.training import AlignConfig, TrainingConfig
 from raypref.data.columns import ExampleTable, splits_in
+from raypref.evaluation.chat import ChatClient, chatted
 from raypref.evaluation.metrics import means
-from raypref.evaluation.rows import evaluated
+from raypref.evaluation.rows import evaluated, judged
 from raypref.models import backbone
+from raypref.recommenders import Group, load_recommender
 from raypref.stages import bodies
 from raypref.stages.chain import Chain, Stage
-from raypref.store import Store
+from raypref.store import MANIFEST, Store
 from raypref.training.batches import Collator, ReadTables
 from raypref.training.engine import make_engine
 from raypref.training.loop import train
@@ -116,17 +120,17 @@ def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     store, config = around.store, chain.config.evaluation
     paths = stage.input_paths(store)
     started = time.perf_counter()
-    model, tokenizer = bodies.load_policy(chain.config, paths["tokenize"], paths["model"])
-    titles = bodies.titles_of(paths["prepare"])
+    judge = _judge(chain, paths, store)
+    folders = [paths[name] for name in ("prepare", "tokenize") if name in paths]
     scratch = store.scratch(stage.address)
     scratch.mkdir(parents=True, exist_ok=True)
     parts: list[pa.Table] = []
     splits = splits_in(paths["prepare"], config.splits)
     for split in splits:
-        tables = bodies.head(ExampleTable([paths["prepare"], paths["tokenize"]], split), config.max_examples)
+        tables = bodies.head(ExampleTable(folders, split), config.max_examples)
         own = (t.slice(i, config.batch) for t in tables for i in range(0, t.num_rows, config.batch))
         own = (t for n, t in enumerate(own) if n % around.world == around.rank)
-        parts += evaluated(model, tokenizer, titles, own, split, config.batch, config.generate)
+        parts += judge(own, split)
     if parts:
         pq.write_table(pa.concat_tables(parts), scratch / f"rows-{around.rank}.parquet")
     _barrier(around)
@@ -142,7 +146,63 @@ def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
             facts["finished"] = time.time()
 
 
-_BODIES = {"sft": train_stage, "align": train_stage, "evaluate": evaluate_stage}
+def _judge(
+    chain: Chain, paths: dict[str, Path], store: Store
+) -> Callable[[Iterable[pa.Table], str], Iterator[pa.Table]]:
+    """What makes rows of a split's tables: a language model that writes and scores titles, a recommender, or a chat."""
+    config, counts = chain.config.evaluation, bodies.train_counts(paths["prepare"])
+    if "fit" in paths:
+        recommender = load_recommender(paths["fit"] / "model")
+        return lambda tables, split: judged(recommender, tables, split, config.batch, counts)
+    titles = bodies.titles_of(paths["prepare"])
+    if chain.config.system == "chatrec":
+        chat, workers = chain.config.chat, chain.config.resources.workers
+        own = chat.model_copy(update={"spend_cap": chat.spend_cap / workers})  # each spends its share at most
+        client = ChatClient(own, store.root / "chat-cache")
+        render = bodies.renderer_of(chain.config, paths["prepare"])
+        return lambda tables, split: chatted(client, render, titles, tables, split, counts)
+    model, tokenizer = bodies.load_policy(chain.config, paths["tokenize"], paths.get("model"))
+    return lambda tables, split: evaluated(
+        model, tokenizer, titles, tables, split, config.batch, config.generate, counts, config.beams
+    )
+
+
+def tune_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
+    """A baseline with seed 0, once for each L2 penalty; the best by the validation split is kept."""
+    config: Any = chain.config.baseline
+    _fit(config.model_copy(update={"seed": 0}), chain, stage, around)
+
+
+def fit_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
+    """A baseline, fitted on the training interactions and stopped by the validation split."""
+    config: Any = chain.config.baseline
+    tuned = stage.inputs.get("tune")
+    if tuned is None:
+        _fit(config, chain, stage, around)
+        return
+    facts = around.store.manifest(tuned.address)["facts"]
+    if config.seed != 0:
+        _fit(config.model_copy(update={"l2": (facts["l2"],)}), chain, stage, around)
+    elif around.rank == 0:  # that fit has been made
+        with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
+            shutil.copytree(around.store.path(tuned.address), folder, dirs_exist_ok=True, ignore=_MANIFEST)
+            manifest_facts |= facts
+
+
+def _fit(config: BaselineConfig, chain: Chain, stage: Stage, around: Surroundings) -> None:
+    started = time.perf_counter()
+    recommender, facts = bodies.fit_baseline(chain.config, config, Group(around.rank, around.world))
+    if around.rank == 0:
+        with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
+            recommender.save(folder / "model")
+            lines = [json.dumps(point) for point in facts.pop("curve", [])]
+            (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+            seconds = round(time.perf_counter() - started, 2)
+            manifest_facts |= {**facts, "train_seconds": seconds, "peak_memory_gb": peak_memory_gb()}
+
+
+_MANIFEST = shutil.ignore_patterns(MANIFEST)
+_BODIES = {"tune": tune_stage, "fit": fit_stage, "sft": train_stage, "align": train_stage, "evaluate": evaluate_stage}
 
 
 def peak_memory_gb() -> float:

@@ -15,6 +15,7 @@ import ray
 from ray.util.metrics import Gauge
 
 from raypref.results.labels import value_text
+from raypref.sweeps.methods import METHOD
 from raypref.sweeps.metric_names import METRICS, shown_as
 from raypref.sweeps.space import METHOD_KEY, SweepConfig, Trial
 
@@ -25,7 +26,7 @@ def tags_of(trial: Trial, sweep: str) -> dict[str, str]:
     Ray's metrics take ASCII alone, so the name says `lambda`, not `λ`.
     """
     swept = {tag_name(key): value_text(value) for key, value in trial.params.items()}
-    shown = [f"{name}={value}" for name, value in swept.items() if name != tag_name(METHOD_KEY)]
+    shown = [f"{name}={value}" for name, value in swept.items() if name not in (METHOD, tag_name(METHOD_KEY))]
     label = " ".join([trial.method, *shown, f"seed={trial.seed}"])
     tags = {**swept, "trial": label, "sweep": sweep, "method": trial.method, "seed": str(trial.seed)}
     return {name: text.encode("ascii", "backslashreplace").decode() for name, text in tags.items()}
@@ -75,7 +76,7 @@ class FinishedTrials:
 
     def __init__(self, sweep: SweepConfig) -> None:
         swept = tuple(tag_name(key) for key in sweep.space)
-        self.sweep, self.meters = sweep.name, Meters((*swept, "trial", "sweep", "method", "seed"))
+        self.sweep, self.meters = sweep.name, Meters(tuple(dict.fromkeys((*swept, "trial", "sweep", "method", "seed"))))
 
     def started(self, trial: Trial) -> None:
         """Its board shows it."""

@@ -35,15 +35,21 @@ def run(sweep_file: Path, arguments: list[str]) -> int:
     """The exit code of a sweep."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     try:
-        sweep = load_sweep(sweep_file)
+        sweep = load_sweep(sweep_file, SweepConfig)
         description = sweep.question + EXAMPLES.format(name=sweep.name, more=_examples(sweep))
         options, config, origins = parse(SweepOptions, arguments, description, sweep.objective)
         sweep = _with_options(sweep.space_of(config.align.objective.name), options)
         folder = run_sweep(sweep, config, options, origins, console)
         return EXIT_TRIALS_FAILED if folder is not None and not _conclude(folder, options.root, console) else 0
     except UserError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False, soft_wrap=True)
+        print_error(error)
         return EXIT_USER_ERROR
+
+
+def print_error(error: UserError) -> None:
+    """What is wrong, on stderr."""
+    text = str(error).replace("[", "\\[")
+    Console(stderr=True).print(f"[bold red]error:[/] {text}", highlight=False, soft_wrap=True)
 
 
 def _with_options(sweep: SweepConfig, options: SweepOptions) -> SweepConfig:
@@ -79,7 +85,3 @@ def _conclude(folder: Path, root: Path, console: Console) -> bool:
     from raypref.results.conclusion import conclude
 
     return conclude(folder, root.expanduser().absolute(), console)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")

@@ -35,7 +35,7 @@ class Mirror:
         if record["status"] != "done":
             return
         params: dict[str, Any] = {**trial.params, "method": trial.method, "seed": trial.seed}
-        steps = list(_steps(self.store.path(trial.chain.align.address) / "metrics.jsonl"))
+        steps = list(_steps(self.store.path(trial.chain.trained.address) / "metrics.jsonl"))
         scores = {
             f"{split}/{name}": float(value)
             for split, metrics in record["metrics"].items()

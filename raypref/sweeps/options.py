@@ -28,7 +28,7 @@ class RunOptions:
     """Options that every command with a config has."""
 
     preset: str = "tiny"
-    """Settings to start from: tiny, smoke, scratch, llama3-8b-lora or qwen2.5-7b-lora."""
+    """Settings to start from: tiny, smoke, scratch, classical, llama3-8b-lora or qwen2.5-7b-lora."""
     config: Path | None = None
     """A YAML file over the preset."""
     dataset: str | None = None
@@ -63,6 +63,8 @@ class SweepOptions(RunOptions):
     """Only the first so many settings, the default one first: to try a sweep out."""
     storage: str | None = None
     """URL of a database for the Optuna study; default: a journal file in the sweep's folder."""
+    ray: bool = True
+    """Run on Ray; --no-ray: in this process, a trial after the other (grids only)."""
     mirror: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     """Write finished trials there too; each needs its package (pip install 'raypref[tensorboard]' ...)."""
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -18,9 +18,9 @@ from raypref.errors import UserError
 from raypref.results.labels import same, setting_text
 from raypref.stages.chain import Chain, chain
 from raypref.store import digest
+from raypref.sweeps.methods import METHOD, method_changes, seed_key
 
 Value = float | int | str | bool
-SEED_KEY = "align.seed"
 METHOD_KEY = "align.objective.name"
 DEFAULT_TRIALS = 20
 
@@ -50,6 +50,9 @@ Choices = Annotated[tuple[Value, ...], Field(min_length=1)]
 Space = Annotated[Mapping[str, Choices | Range], Field(min_length=1)]
 
 
+Declared = TypeVar("Declared", bound="SweepConfig")
+
+
 class SweepConfig(Frozen):
     """A question, and the space of settings that answers it."""
 
@@ -72,7 +75,9 @@ class SweepConfig(Frozen):
     pruner: Literal["none", "asha", "median"] = "none"
     """Ends trials that validate badly before their time; not for grids, whose curves need every trial whole."""
     seeds: Annotated[int, Field(ge=1)] = 3
-    """Repetitions of each setting, with align.seed = 0, 1, ..."""
+    """Repetitions of each setting, with its training's seed = 0, 1, ...; one where no seed changes the result."""
+    default: Mapping[str, Value] | None = None
+    """The setting that others are compared with; none: the base config's own values."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -107,29 +112,42 @@ class Trial:
 
     @property
     def method(self) -> str:
-        return self.chain.config.align.objective.name
+        return str(self.params.get(METHOD, self.chain.config.align.objective.name))
 
     @property
     def label(self) -> str:
         """What people call it: `recpo λ=2 seed=1`."""
-        shown = setting_text({key: value for key, value in self.params.items() if key != METHOD_KEY})
+        shown = setting_text({key: value for key, value in self.params.items() if key not in (METHOD, METHOD_KEY)})
         return " ".join(filter(None, [self.method, shown, f"seed={self.seed}"]))
 
 
-def load_sweep(path: Path) -> SweepConfig:
+def load_sweep(path: Path, kind: type[Declared]) -> Declared:
     """Read a sweep's YAML file."""
-    return validated(SweepConfig, read_yaml(path), str(path))
+    return validated(kind, read_yaml(path), str(path))
 
 
 def make_trial(sweep: SweepConfig, base: RunConfig, setting: Mapping[str, Value], seed: int, number: int) -> Trial:
     """Raises: UserError: a value that the config refuses, named with the sweep."""
-    config = override(base, {**setting, SEED_KEY: seed}, f"sweep {sweep.name}")
+    config = _configured(sweep, base, setting)
+    key = seed_key(config)
+    config = config if key is None else override(config, {key: seed}, f"sweep {sweep.name}")
     return Trial(number, setting, seed, chain(config))
 
 
+def _configured(sweep: SweepConfig, base: RunConfig, setting: Mapping[str, Value]) -> RunConfig:
+    changes = {key: value for key, value in setting.items() if key != METHOD}
+    if METHOD in setting:
+        changes |= method_changes(str(setting[METHOD]), base)
+    return override(base, changes, f"sweep {sweep.name}")
+
+
 def trials(sweep: SweepConfig, base: RunConfig, settings: Iterable[Mapping[str, Value]]) -> list[Trial]:
-    """Every setting with every seed; all checked before anything runs."""
-    pairs = itertools.product(range(sweep.seeds), settings)
+    """Every setting with every seed that changes it; all checked before anything runs."""
+    pairs = [
+        (seed, setting)
+        for seed, setting in itertools.product(range(sweep.seeds), settings)
+        if seed == 0 or seed_key(_configured(sweep, base, setting)) is not None
+    ]
     return [make_trial(sweep, base, setting, seed, number) for number, (seed, setting) in enumerate(pairs)]
 
 
@@ -165,11 +183,13 @@ def _within(values: tuple[Value, ...] | Range, value: Any) -> bool:
 
 
 def default_setting(sweep: SweepConfig, base: RunConfig) -> dict[str, Any]:
-    """The base config's own values of the swept keys.
+    """The sweep's default setting, else the base config's own values of the swept keys.
 
     Raises:
         UserError: a key that the config lacks.
     """
+    if sweep.default is not None:
+        return dict(sweep.default)
     content = dict(leaves(dump(base)))
     for key in sweep.space:
         if key not in content:

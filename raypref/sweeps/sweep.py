@@ -12,13 +12,16 @@ from rich.console import Console
 
 from raypref.config import RunConfig
 from raypref.config.loading import dump
+from raypref.errors import UserError
 from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_chain
 from raypref.provenance import provenance
 from raypref.results.labels import symbol
 from raypref.shortages import print_shortages
-from raypref.stages.chain import Chain, chain
+from raypref.stages.chain import AlignedChain, Chain, chain
+from raypref.stages.in_process import InProcess
 from raypref.stages.needs import memory_line
 from raypref.store import Store, digest, write_json
+from raypref.sweeps.methods import METHOD, SEEDLESS
 from raypref.sweeps.options import SweepOptions
 from raypref.sweeps.space import (
     Range,
@@ -33,7 +36,7 @@ from raypref.sweeps.space import (
     with_default_first,
 )
 from raypref.sweeps.table import LiveTable
-from raypref.sweeps.trial_records import read_record, read_records
+from raypref.sweeps.trial_records import finished_before, read_record, read_records
 
 
 def sweep_folder(sweep: SweepConfig, base: RunConfig, store: Store) -> Path:
@@ -73,8 +76,25 @@ def run_sweep(
     store.check_space(DISK_PER_RUN * (1 + len(planned)) // 4)
     console.print(f"{sweep.question}\nresults under {folder}", highlight=False, soft_wrap=True)
     write_json(folder / "sweep.json", _account(sweep, base, planned[0].chain))
-    _run(sweep, base, planned, store, folder, options, console)
+    if options.ray:
+        _run(sweep, base, planned, store, folder, options, console)
+    else:
+        _run_here(sweep, planned, store, folder, console)
     return folder
+
+
+def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Path, console: Console) -> None:
+    """A grid's trials in this process, one after the other."""
+    if sweep.search != "grid":
+        raise UserError("a search needs Ray", where="--no-ray", mend="leave it out, or give --search grid")
+    left = [trial for trial in planned if finished_before(trial, store, folder) is None]
+    runner = InProcess(store)
+    with LiveTable(console, len(left)) as live:
+        for trial in left:
+            live.started(trial)
+            for stage in trial.chain:
+                runner(trial.chain, stage)
+            live.ended(trial, finished_before(trial, store, folder) or {})
 
 
 def _run(
@@ -160,6 +180,7 @@ def _metadata(base: RunConfig) -> dict[str, str]:
 
 
 def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, Any]:
+    one_method = METHOD not in sweep.space
     return {
         "name": sweep.name,
         "question": sweep.question,
@@ -169,10 +190,11 @@ def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, An
         "symbols": {key: symbol(key) for key in sweep.space},
         "seeds": list(range(sweep.seeds)),
         "default": default_setting(sweep, base),
-        "method": base.align.objective.name,
+        "method": base.align.objective.name if one_method else None,
+        "fixed": {METHOD: list(SEEDLESS)},
         "dataset": base.data.source.kind,
         "config": dump(base),
-        "sft": str(shared.evaluate_sft.address),
+        "sft": str(shared.evaluate_sft.address) if isinstance(shared, AlignedChain) and one_method else None,
         "command": " ".join(["python", *sys.argv]),
         "provenance": provenance(),
     }
@@ -182,12 +204,15 @@ def _print_dry_run(
     console: Console, sweep: SweepConfig, planned: list[Trial], store: Store, origins: dict[str, str], folder: Path
 ) -> None:
     shared = planned[0].chain
-    print_plan(console, shared, store, origins, shared.shared)
-    console.print(f"\n{memory_line(shared, store)}", highlight=False, soft_wrap=True)
+    stages = list({str(s.address): s for t in planned for s in t.chain.shared}.values())
+    print_plan(console, shared, store, origins, stages)
+    aligned = next((t.chain for t in planned if isinstance(t.chain, AlignedChain)), None)
+    if aligned is not None:
+        console.print(f"\n{memory_line(aligned, store)}", highlight=False, soft_wrap=True)
     console.print(f"trials, each asking for {resources_line(shared.config)}:", highlight=False)
     missing = 0
     for trial in planned:
-        done = store.done(trial.chain.align.address) and store.done(trial.chain.evaluate.address)
+        done = all(store.done(stage.address) for stage in trial.chain.own)
         missing += not done
         state = "done" if done else read_record(folder, trial).get("status", "to do").replace("running", "to do")
         console.print(f"  {trial.label:<40} {state:<6} {trial.chain.evaluate.address}", highlight=False, soft_wrap=True)
@@ -195,10 +220,10 @@ def _print_dry_run(
     if unproposed:
         console.print(f"  and {unproposed} settings that {sweep.search} will propose, {sweep.seeds} seed(s) each")
     missing += unproposed * sweep.seeds
-    stages = len({str(s.address) for t in planned for s in t.chain.shared if not store.done(s.address)})
+    missing_stages = sum(not store.done(stage.address) for stage in stages)
     total = len(planned) + unproposed * sweep.seeds
     console.print(
-        f"\nto do: {stages} shared stage(s), {missing} of {total} trials; results: {folder}",
+        f"\nto do: {missing_stages} shared stage(s), {missing} of {total} trials; results: {folder}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     print_shortages(console, shared.config, store, missing)

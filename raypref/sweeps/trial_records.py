@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from raypref.store import Store, write_json
+from raypref.sweeps.methods import METHOD
 from raypref.sweeps.space import Trial, setting_key
 
 ENDED = ("done", "failed", "pruned")
@@ -45,27 +46,33 @@ def new_record(trial: Trial) -> dict[str, Any]:
         "file_name": file_name(trial),
         "params": dict(trial.params),
         "seed": trial.seed,
-        "align": str(trial.chain.align.address),
+        "align": str(trial.chain.trained.address),
         "evaluate": str(trial.chain.evaluate.address),
     }
 
 
 def file_name(trial: Trial) -> str:
     """The label as a folder's name: `recpo-lambda=2-seed=1-0f3a...`."""
-    settings = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in trial.params.items()]
+    settings = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in trial.params.items() if key != METHOD]
     return "-".join([trial.method, *settings, f"seed={trial.seed}", trial.id])
 
 
 def done_fields(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a finished trial's record says of its stages."""
+    """What a finished trial's record says of its stages: what was trained, if anything, and the evaluation."""
+    trained = _trained(facts)
     return {
         "status": "done",
         "error": None,
-        "train_seconds": facts["align"]["train_seconds"],
+        "train_seconds": trained.get("train_seconds"),
         "evaluate_seconds": facts["evaluate"]["evaluate_seconds"],
-        "peak_memory_gb": facts["align"]["peak_memory_gb"],
+        "peak_memory_gb": trained.get("peak_memory_gb"),
         "metrics": {split: facts["evaluate"][split] for split in ("validation", "test") if split in facts["evaluate"]},
     }
+
+
+def _trained(facts: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next((of for kind, of in facts.items() if kind != "evaluate"), {})
+    return found
 
 
 def overhead(record: dict[str, Any], facts: dict[str, Any], started: float, ended: float) -> dict[str, Any]:
@@ -74,10 +81,11 @@ def overhead(record: dict[str, Any], facts: dict[str, Any], started: float, ende
     Before: Ray's group of workers, imports, the model and the first batch. After: the end of the group, reports. What
     is left lies between the stages: the aligned model is written and loaded. A resumed trial has no such parts.
     """
-    align, evaluate = facts["align"], facts["evaluate"]
-    outside = {"overhead_seconds": round(record["seconds"] - align["train_seconds"] - evaluate["evaluate_seconds"], 2)}
-    if align.get("began", 0) > started:
-        outside["start_seconds"] = round(align["began"] - started, 2)
+    trained, evaluate = _trained(facts), facts["evaluate"]
+    inside = trained.get("train_seconds", 0.0) + evaluate["evaluate_seconds"]
+    outside = {"overhead_seconds": round(record["seconds"] - inside, 2)}
+    if trained.get("began", 0) > started:
+        outside["start_seconds"] = round(trained["began"] - started, 2)
         outside["end_seconds"] = round(ended - evaluate["finished"], 2)
     return outside
 
@@ -85,15 +93,12 @@ def overhead(record: dict[str, Any], facts: dict[str, Any], started: float, ende
 def finished_before(trial: Trial, store: Store, folder: Path) -> dict[str, Any] | None:
     """The record of a trial whose addresses are all done, whoever computed them; None if there is work left."""
     run = trial.chain
-    if not (store.done(run.align.address) and store.done(run.evaluate.address)):
+    if not all(store.done(stage.address) for stage in run.own):
         return None
     record = read_record(folder, trial)
     if record.get("status") == "done":
         return record
-    facts = {
-        "align": store.manifest(run.align.address)["facts"],
-        "evaluate": store.manifest(run.evaluate.address)["facts"],
-    }
+    facts = {stage.kind: store.manifest(stage.address)["facts"] for stage in run.own}
     record = new_record(trial) | done_fields(facts) | {"seconds": None, "started": None, "ended": now()}
     write_json(record_path(folder, trial), record)
     return record

@@ -84,7 +84,7 @@ def _order_path(folder: Path, trial: str) -> Path:
 
 
 def _trial(point: dict[str, Any], folder: str) -> None:
-    """Align and evaluate one setting in one Ray Train group; runs in a Tune process of its own."""
+    """Train and evaluate one setting in one Ray Train group; runs in a Tune process of its own."""
     given = json.loads(_order_path(Path(folder), point["trial"]).read_text())
     started = time.time()
     record = given["record"] | {"status": "running", "started": now()}
@@ -95,7 +95,7 @@ def _trial(point: dict[str, Any], folder: str) -> None:
         with open_board(record["label"], given["tags"]):
             facts = fit(
                 run,
-                [run.align, run.evaluate],
+                list(run.own),
                 store,
                 name=record["file_name"],
                 callbacks=[TuneReportCallback()],
@@ -110,7 +110,7 @@ def _trial(point: dict[str, Any], folder: str) -> None:
     record |= done_fields(facts) | {"seconds": round(ended - started, 2), "ended": now()}
     write_json(path, record | overhead(record, facts, started, ended))
     validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
-    tune.report({METRIC: validation["exact_hr@1"]})
+    tune.report({METRIC: validation.get("exact_hr@1", validation.get("generated_hr@1"))})
 
 
 def concurrency(config: RunConfig) -> int:

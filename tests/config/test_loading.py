@@ -33,7 +33,10 @@ FAULTS = {
     "top level": ({"aling": {}}, "unknown key 'aling': did you mean 'align'?"),
     "section": ({"sft.learning_rat": 1e-3}, "unknown key 'learning_rat': did you mean 'learning_rate'?"),
     "deep": ({"data.candidates.eval_randoms": 3}, "unknown key 'eval_randoms': did you mean 'eval_random'?"),
-    "nothing like it": ({"evaluation.xyz": 1}, "unknown key 'xyz': known keys: batch, generate, max_examples, splits"),
+    "nothing like it": (
+        {"evaluation.xyz": 1},
+        "unknown key 'xyz': known keys: batch, beams, generate, max_examples, splits",
+    ),
     # values out of range
     "negative lambda": (
         {"align.objective.lambda": -1},

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from raypref.config.data import CandidateConfig, CutConfig
 from raypref.data.canonical import canonical
-from raypref.data.examples import PROBES, ExampleBuilder
+from raypref.data.examples import ExampleBuilder
 from raypref.data.filtering import first_meetings, k_core, ratings
 from raypref.data.schema import INTERACTIONS, Log
-from raypref.data.splitting import SPLITS
+from raypref.data.splitting import PROBES, SPLITS
 from raypref.errors import UserError
 
 SMALL = CandidateConfig(train_future=4, train_random=3, eval_random=5)

@@ -16,7 +16,7 @@ from raypref.evaluation import rows as rows_module
 from raypref.evaluation.metrics import means
 from raypref.evaluation.rows import ROWS, evaluated
 from raypref.models import backbone
-from raypref.models.layout import TitleBatch
+from raypref.models.layout import APART, Rows, TitleBatch
 
 CANDIDATES, USERS = 5, 400
 TITLES = [f"{a} {b}" for a in ("Red", "Blue", "Grey", "Gold") for b in ("Hill", "Lake", "Moon", "Road", "Wolf")]
@@ -72,6 +72,9 @@ class PlantedScorer:
     def __init__(self, model: Planted) -> None:
         self.model = model
 
+    def rows(self) -> Rows:
+        return APART
+
     def __call__(self, batch: TitleBatch) -> Tensor:
         shape = batch.lengths.shape
         if not self.model.oracle:
@@ -87,7 +90,7 @@ class PlantedScorer:
 
 def rows_of(model: Any, generate: bool = True, batch: int = 64) -> pa.Table:
     tables: Iterator[pa.Table] = iter([examples().slice(0, 300), examples().slice(300)])
-    return pa.concat_tables(evaluated(model, TOKENIZER, TITLES, tables, "test", batch, generate))
+    return pa.concat_tables(evaluated(model, TOKENIZER, TITLES, tables, "test", batch, generate, np.ones(len(TITLES))))
 
 
 @pytest.fixture
@@ -103,8 +106,8 @@ def near(value: float, chance: float) -> bool:
 @pytest.mark.usefixtures("planted")
 def test_an_oracle_scores_one() -> None:
     found = means(rows_of(Planted(oracle=True)))
-    assert set(found.values()) == {1.0}
-    assert len(found) == 8
+    assert {value for name, value in found.items() if "popularity" not in name} == {1.0}
+    assert len(found) == 11
 
 
 @pytest.mark.usefixtures("planted")

@@ -28,7 +28,7 @@ TINY = RunConfig.model_validate(
         "prompt": {"templates": 1},
         "model": {"kind": "scratch", "hidden_size": 16, "layers": 1, "heads": 2, "key_value_heads": 2,
                   "intermediate_size": 16, "vocabulary": 400},
-        "expert": {"dimension": 16, "epochs": 2, "batch": 32},
+        "expert": {"dimension": 16, "epochs": 2, "batch": 32, "l2": [1e-6]},
         "sft": {"max_steps": 1, "global_batch": 16, "validations": 0, "keep": "last"},
         "align": {"max_steps": 2, "global_batch": 16, "validations": 1, "validation_examples": 16, "keep": "last"},
         "evaluation": {"generate": False, "max_examples": 8},

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from raypref.config.data import DataConfig, GeneratedSource
-from raypref.config.recommender import ExpertConfig
+from raypref.config.recommender import Sasrec
 from raypref.data.examples import ExampleBuilder
 from raypref.data.schema import Log
 from raypref.data.sources import SOURCES
 from raypref.errors import UserError
 from raypref.recommenders import fit, load_recommender, training_log
-from raypref.recommenders.fitting import ndcg, next_item_loss
+from raypref.recommenders.fitting import ndcg, next_item_losses
 from raypref.recommenders.log import Questions, TrainingLog
 from raypref.recommenders.sasrec import SASRec
 
 CPU = torch.device("cpu")
-QUICK = ExpertConfig(dimension=16, batch=64, epochs=4, patience=4, max_length=8, learning_rate=1e-2)
+QUICK = Sasrec(l2=(1e-6,), dimension=16, batch=64, epochs=4, patience=4, max_length=8, learning_rate=1e-2)
 
 
 def random_model(items: int = 30, **settings: object) -> SASRec:
@@ -94,11 +94,11 @@ def test_a_share_of_the_interactions_keeps_their_order() -> None:
 def test_the_sampled_loss_over_all_others_is_the_full_one() -> None:
     """Against 29 of 30 others, each counting 29/29: only the item not drawn is missing from the sum."""
     history, target = torch.tensor([[1, 2, 3]]), torch.tensor([[2, 3, 4]])
-    full = next_item_loss(random_model(sampled_items=30), history, target, np.random.default_rng(0))
+    full = next_item_losses(random_model(sampled_items=30), history, target, np.random.default_rng(0)).mean()
     logits = random_model().encode(history)[0] @ random_model().item_embedding.T
     torch.testing.assert_close(full, torch.nn.functional.cross_entropy(logits, target[0]))
     sampled = [
-        next_item_loss(random_model(sampled_items=29), history, target, np.random.default_rng(i)).item()
+        next_item_losses(random_model(sampled_items=29), history, target, np.random.default_rng(i)).mean().item()
         for i in range(30)
     ]
     assert min(sampled) < full.item() + 1e-4
@@ -211,4 +211,4 @@ def test_nothing_to_learn_from_is_said() -> None:
 )
 def test_refused_settings(settings: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
-        ExpertConfig.model_validate(settings)
+        Sasrec.model_validate(settings)

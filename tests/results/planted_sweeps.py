@@ -43,9 +43,12 @@ def rows(rng: np.random.Generator, hit: float, users: int, valid: float = 0.95, 
                     "candidates": lists(np.tile(np.arange(CANDIDATES, dtype=np.int32), (users, 1))),
                     "logps": lists(rng.normal(-20, 3, (users, CANDIDATES)).astype(np.float32)),
                     "rank": rank,
+                    "logpop": lists(np.ones((users, CANDIDATES), np.float32)),
+                    "history_logpop": np.ones(users, np.float32),
                     "answer": said,
                     "answered": named,
                     "answered_contains": named,
+                    "beams": pa.nulls(users, pa.list_(pa.int32())),
                 }
             )
         )

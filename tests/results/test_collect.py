@@ -40,7 +40,7 @@ def test_whole_sweep(folder):
     assert found.trials["trial"].iloc[0] == SFT
     assert found.trials[LAMBDA].tolist()[1:] == [0, 0, 0.5, 0.5, 1, 1]
     assert found.trials["seed"].tolist()[1:] == [0, 1, 0, 1, 0, 1]
-    assert len(found.metrics) == 7 * 2 * 8
+    assert len(found.metrics) == 7 * 2 * 11
     assert found.users.num_rows == 7 * 2 * 40
     assert "candidates" not in found.users.column_names
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from raypref.results.curves import alt_text, curve_figure, curve_svg, curve_tabl
 from raypref.results.labels import math_symbol, metric_label, setting_text, symbol, value_text
 from raypref.results.rendering import latex, markdown, rich_table
 from raypref.results.settings import comparisons, settings, summary
-from raypref.results.tables import comparison_table
+from raypref.results.tables import comparison_table, footnotes, generation_notes
 
 ALPHA = "align.objective.alpha"
 
@@ -268,3 +269,19 @@ def test_names():
     assert setting_text({LAMBDA: 2.0, "x.keep": True}) == "λ=2 keep=true"
     assert value_text(None) == "-"
     assert metric_label("valid_ratio") == "ValidRatio"
+
+
+def test_the_gap_between_generation_and_ranking_is_stated(tmp_path: Path) -> None:
+    """Planted answers: 5 % name nothing, the others what is ranked first if that is the target."""
+    collection = collect(sweep(tmp_path, {LAMBDA: [0, 1]}, {LAMBDA: 0}, lambda p, s: 0.5, users=200))
+    (note,) = generation_notes(collection)
+    means = collection.metrics[collection.metrics["split"] == "test"].pivot_table(
+        index="trial", columns="metric", values="value"
+    )
+    gap = means["generated_hr@1"] - means["exact_hr@1"]
+    assert f"{gap.min():+.3f} to {gap.max():+.3f} over 7 models" in note
+    assert f"{1 - means['valid_ratio'].mean():.1%} name no candidate" in note
+    assert f"{(means['valid_ratio'] - means['agreement']).mean():.1%} name one that" in note
+    assert note in footnotes(collection, comparison_table(collection))
+    silent = collect(sweep(tmp_path / "b", {LAMBDA: [0]}, {LAMBDA: 0}, lambda p, s: 0.5, generate=False))
+    assert generation_notes(silent) == []

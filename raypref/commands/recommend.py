@@ -1,0 +1,212 @@
+"""`raypref recommend`: what a run's model would recommend to a user, or to a history typed as lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from raypref.config import RunConfig
+from raypref.config.loading import override
+from raypref.data.columns import ExampleTable, splits_in
+from raypref.data.tokens import ExampleTokenizer
+from raypref.errors import UserError
+from raypref.models.scoring import TitleScorer
+from raypref.recommenders import load_recommender
+from raypref.stages import bodies
+from raypref.stages.chain import Chain, chain
+from raypref.store import Store
+from raypref.sweeps.methods import method_changes
+from raypref.sweeps.options import RunOptions, parse
+from raypref.training.batches import all_candidates
+
+SPLITS = ("test", "validation")
+DESCRIPTION = """What a run's model recommends: its candidates in order, with their probabilities.
+
+Give the options of the run itself (--preset, --objective, --data.* ...), so that its model is found; run it first.
+
+Examples:
+  raypref recommend --user 3                          # the default run's model, a user's own test list
+  raypref recommend --by sft --user 3                 # the model before alignment
+  printf 'Crimson Harbor | 5\\nGolden Puppy\\n' | raypref recommend --history - --candidates 5
+"""
+
+
+@dataclasses.dataclass
+class RecommendOptions(RunOptions):
+    """Options of recommend."""
+
+    user: str | None = None
+    """A user's id in the data set; the candidates are those of the user's test example, else validation."""
+    history: str | None = None
+    """Instead: a file of titles, a line each, oldest first, or - for standard input; `Title | 4` adds a rating."""
+    candidates: int = 20
+    """With --history: how many random items to choose from that the history lacks."""
+    seed: int = 0
+    """With --history: seed of the random items."""
+    by: str | None = None
+    """Another method on the same data: sft, zero-shot, an objective, or a baseline such as sasrec."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked: a history and candidates, as item codes."""
+
+    history: list[int]
+    ratings: list[float]
+    candidates: list[int]
+    target: int | None = None
+    """The item that came next, where it is known."""
+    example: int = 0
+
+
+def recommend(arguments: list[str]) -> int:
+    """Print a ranking; the exit code."""
+    options, config, _ = parse(RecommendOptions, arguments, DESCRIPTION)
+    if (options.user is None) == (options.history is None):
+        raise UserError("whom to recommend to?", mend="give --user ID, or --history FILE (- for standard input)")
+    if options.by is not None:
+        config = override(config, method_changes(options.by, config), f"--by {options.by}")
+    store, run = Store(options.root), chain(config)
+    _check_done(run, store)
+    prepared = store.path(run.prepare.address)
+    titles = bodies.titles_of(prepared)
+    if options.user is not None:
+        question = of_user(prepared, options.user)
+    else:
+        lines = sys.stdin.read() if options.history == "-" else _text(Path(str(options.history)))
+        question = of_lines(lines.splitlines(), titles, options.candidates, options.seed)
+    _print(Console(), question, titles, probabilities(run, store, question))
+    return 0
+
+
+def of_user(prepared: Path, user_id: str) -> Question:
+    """The question that the test example of a user asks, or the validation one.
+
+    Raises:
+        UserError: no such user, or one without held-out examples.
+    """
+    users = pq.read_table(prepared / "users.parquet")
+    known = users["user_id"].to_pylist()
+    if user_id not in known:
+        close = difflib.get_close_matches(user_id, known, n=3) or known[:3]
+        raise UserError(f"no user has the id '{user_id}'", where="--user", mend="e.g. " + ", ".join(close))
+    code = users["user"][known.index(user_id)].as_py()
+    for split in splits_in(prepared, SPLITS):
+        for shard in ExampleTable([prepared], split):
+            found = shard.filter(pa.compute.equal(shard["user"], code))
+            if found.num_rows:
+                row = found.to_pylist()[-1]
+                target = row["candidates"][row["target"]]
+                return Question(row["history"], row["history_rating"], row["candidates"], target, row["example"])
+    raise UserError(f"user '{user_id}' has no held-out example", where="--user", mend="take another user")
+
+
+def of_lines(lines: Sequence[str], titles: Sequence[str], count: int, seed: int) -> Question:
+    """A typed history, `Title` or `Title | rating` a line, and `count` random items that it lacks.
+
+    Raises:
+        UserError: a title that the catalog has not, with the nearest ones; a rating that is no number of 1 to 5.
+    """
+    codes = {title: code for code, title in enumerate(titles)}
+    history, ratings = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        title, _, rating = line.rpartition("|") if "|" in line and line.strip() not in codes else (line, "", "")
+        title = title.strip()
+        if title not in codes:
+            close = ", ".join(difflib.get_close_matches(title, titles, n=3, cutoff=0.4))
+            mend = f"did you mean: {close}?" if close else "take titles of the catalog: `raypref data show`"
+            raise UserError(f"no item is called '{title}'", where=f"--history, line {number}", mend=mend)
+        history.append(codes[title])
+        ratings.append(_rating(rating.strip(), number))
+    rest = np.setdiff1d(np.arange(len(titles)), history)
+    if not 1 <= count <= len(rest):
+        raise UserError(f"{count} candidates of {len(rest)} unseen items", where="--candidates", mend="take fewer")
+    drawn = np.random.default_rng(seed).choice(rest, count, replace=False)
+    return Question(history, ratings, drawn.tolist())
+
+
+def _rating(text: str, line: int) -> float:
+    try:
+        value = float(text) if text else float("nan")
+    except ValueError:
+        value = 0.0
+    if value == value and not 0.5 <= value <= 5:
+        raise UserError(f"'{text}' is no rating", where=f"--history, line {line}", mend="write 1 to 5, or nothing")
+    return value
+
+
+@torch.no_grad()
+def probabilities(run: Chain, store: Store, question: Question) -> np.ndarray:
+    """(C,) of each candidate: the softmax over the candidates of log-probs, or of a recommender's scores."""
+    prepared = store.path(run.prepare.address)
+    paths = run.evaluate.input_paths(store)
+    if "fit" in paths:
+        recommender = load_recommender(paths["fit"] / "model")
+        scores = recommender.score([np.array(question.history)], np.array([question.candidates]))[0]
+    else:
+        scores = _logps(run.config, prepared, paths, question)
+    found: np.ndarray = torch.softmax(scores.float(), dim=0).cpu().numpy()
+    return found
+
+
+def _logps(config: RunConfig, prepared: Path, paths: dict[str, Path], question: Question) -> torch.Tensor:
+    model, tokenizer = bodies.load_policy(config, paths["tokenize"], paths.get("model"))
+    tokenize = ExampleTokenizer(
+        tokenizer, bodies.renderer_of(config, prepared), bodies.titles_of(prepared), config.prompt.max_tokens
+    )
+    table = pa.table(
+        {
+            "example": pa.array([question.example], pa.int64()),
+            "history": pa.array([question.history], pa.list_(pa.int32())),
+            "history_rating": pa.array([question.ratings], pa.list_(pa.float32())),
+            "candidates": pa.array([question.candidates], pa.list_(pa.int32())),
+        }
+    )
+    batch = all_candidates(tokenize(table), tokenizer.pad_token_id)
+    scores: torch.Tensor = TitleScorer(model.eval())(batch.to(model.device))[0]
+    return scores
+
+
+def _check_done(run: Chain, store: Store) -> None:
+    needed = [run.prepare, *run.evaluate.inputs.values()]
+    missing = [stage for stage in needed if not store.done(stage.address)]
+    if missing:
+        raise UserError(
+            f"this run has no model yet: {missing[0].address} is not there",
+            where=str(store.root),
+            mend="run it first (`raypref run` or a job, with the same options), or give its --root",
+        )
+
+
+def _print(console: Console, question: Question, titles: Sequence[str], shares: np.ndarray) -> None:
+    shown: Callable[[int], str] = lambda item: titles[item].replace("[", "\\[")  # noqa: E731
+    latest = ", ".join(shown(item) for item in question.history[-5:]) or "(no history)"
+    console.print(f"after {latest}", highlight=False)
+    table = Table()
+    table.add_column("#", justify="right")
+    table.add_column("recommended")
+    table.add_column("probability", justify="right")
+    for place, index in enumerate(np.argsort(-shares, kind="stable"), start=1):
+        item = question.candidates[index]
+        mark = "  <- came next" if item == question.target else ""
+        table.add_row(str(place), shown(item) + mark, f"{shares[index]:.3f}", style="bold" if mark else None)
+    console.print(table)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"the history can't be read: {error.strerror}", where=str(path), mend="check it") from error

@@ -1,0 +1,177 @@
+"""`raypref rescore`: an outside system's scores join a benchmark's table."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from raypref.config import RunConfig
+from raypref.data.columns import ExampleTable, splits_in
+from raypref.data.splitting import LEAST
+from raypref.errors import UserError
+from raypref.evaluation.metrics import means
+from raypref.evaluation.rows import rows_of
+from raypref.stages import bodies
+from raypref.stages.chain import VERSIONS, prepare_stage
+from raypref.store import Address, Store, digest, write_json
+from raypref.sweeps.options import RunOptions, parse
+
+COLUMNS = ("user", "item", "score")
+DESCRIPTION = """An outside system's scores join a table: a Parquet of user, item (ids as in the data set) and score.
+
+Every candidate of every evaluated user needs a score; `--pairs FILE` writes which those are.
+
+Examples:
+  raypref rescore --preset classical --pairs pairs.parquet
+  raypref rescore --preset classical --scores mine.parquet --called mine --table ROOT/sweeps/benchmark-classical-...
+"""
+
+
+@dataclasses.dataclass
+class RescoreOptions(RunOptions):
+    """Options of rescore."""
+
+    scores: Path | None = None
+    """Parquet with the columns user, item and score; greater is better."""
+    called: str = "outside"
+    """What the table calls the system."""
+    pairs: Path | None = None
+    """Write here the user and item of every pair that needs a score, and stop."""
+    table: Path | None = None
+    """A benchmark's sweep folder (ROOT/sweeps/...): the system becomes one of its methods."""
+    of_seed: int = 0
+    """The system's seed, where several runs of it join one table."""
+
+
+def rescore(arguments: list[str]) -> int:
+    """Write rows of an outside system; the exit code."""
+    options, config, _ = parse(RescoreOptions, arguments, DESCRIPTION)
+    store, stage = Store(options.root), prepare_stage(config)
+    prepared = store.path(stage.address)
+    if not store.done(stage.address):
+        raise UserError(
+            f"the examples are not there: {stage.address}",
+            where=str(store.root),
+            mend="run a job with the same data options first, or give its --root",
+        )
+    console = Console()
+    if options.pairs is not None:
+        wanted = pairs(prepared, config)
+        wanted.to_parquet(options.pairs, index=False)
+        console.print(f"{len(wanted):,} pairs: {options.pairs}", highlight=False)
+        return 0
+    if options.scores is None:
+        raise UserError("no scores are given", mend="give --scores FILE, or --pairs FILE to see what they must cover")
+    scores = read_scores(options.scores)
+    rows = outside_rows(prepared, config, scores)
+    content = {"data": stage.address.key, "splits": config.evaluation.splits, "version": VERSIONS["evaluate"]}
+    content["scores"] = hashlib.sha256(options.scores.read_bytes()).hexdigest()
+    address = Address("evaluate", options.called, digest(content))
+    if not store.done(address):
+        with store.writing(address, content, {"prepare": str(stage.address)}) as (folder, facts):
+            pq.write_table(rows, folder / "rows.parquet", compression="zstd")
+            facts |= {split: means(part) | {"examples": part.num_rows} for split, part in _by_split(rows).items()}
+    test = means(_by_split(rows).get("test", rows))
+    console.print(f"{options.called}: exact HR@1 {test['exact_hr@1']:.4f}; {store.path(address)}", highlight=False)
+    if options.table is not None:
+        join_table(options.table, options.called, options.of_seed, address)
+        console.print("joined; draw the table again with `raypref collect` or the benchmark's command", highlight=False)
+    return 0
+
+
+def pairs(prepared: Path, config: RunConfig) -> pd.DataFrame:
+    """Ids of every user and candidate of the evaluated splits, each pair once."""
+    users, items = _ids(prepared)
+    found = []
+    for split in splits_in(prepared, config.evaluation.splits):
+        for shard in ExampleTable([prepared], split, ("user", "candidates")):
+            candidates = np.array(shard["candidates"].to_pylist())
+            owner = np.repeat(shard["user"].to_numpy(), candidates.shape[1])
+            found.append(pd.DataFrame({"user": users[owner], "item": items[candidates.ravel()]}))
+    return pd.concat(found, ignore_index=True).drop_duplicates(ignore_index=True)
+
+
+def read_scores(path: Path) -> pd.Series:
+    """Scores by (user, item), as text.
+
+    Raises:
+        UserError: no such file, a column missing, two scores of one pair, a score that is no number.
+    """
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"the scores can't be read: {error}", where=str(path), mend="give a Parquet file") from error
+    lacking = [name for name in COLUMNS if name not in frame]
+    if lacking:
+        mend = "name the columns user, item and score"
+        raise UserError(f"columns are missing: {', '.join(lacking)}", where=str(path), mend=mend)
+    if not pd.api.types.is_numeric_dtype(frame["score"]) or frame["score"].isna().any():
+        raise UserError("some scores are no numbers", where=f"{path}, column score", mend="leave no score empty")
+    texts = frame.assign(user=frame["user"].astype(str), item=frame["item"].astype(str))
+    series: pd.Series = texts.set_index(["user", "item"])["score"].astype(np.float64)
+    twice = series.index[series.index.duplicated()]
+    if len(twice):
+        raise UserError(f"{len(twice)} pairs have two scores, e.g. {twice[0]}", where=str(path), mend="keep one each")
+    return series
+
+
+def outside_rows(prepared: Path, config: RunConfig, scores: pd.Series) -> pa.Table:
+    """Rows of the evaluated splits by the given scores.
+
+    Raises:
+        UserError: a candidate without a score.
+    """
+    users, items = _ids(prepared)
+    counts, parts = bodies.train_counts(prepared), []
+    for split in splits_in(prepared, config.evaluation.splits):
+        sign = -1 if split in LEAST else 1
+        for shard in ExampleTable([prepared], split):
+            candidates = np.array(shard["candidates"].to_pylist())
+            owner = np.repeat(users[shard["user"].to_numpy()], candidates.shape[1])
+            wanted = pd.MultiIndex.from_arrays([owner, items[candidates.ravel()]])
+            found = scores.reindex(wanted).to_numpy()
+            missing = np.flatnonzero(np.isnan(found))
+            if len(missing):
+                raise UserError(
+                    f"{len(missing)} of {len(found)} candidates of '{split}' have no score, e.g. {wanted[missing[0]]}",
+                    where="--scores",
+                    mend="score all that `--pairs FILE` lists",
+                )
+            parts.append(rows_of(shard, split, sign * found.reshape(candidates.shape), counts))
+    return pa.concat_tables(parts)
+
+
+def join_table(folder: Path, system: str, seed: int, address: Address) -> None:
+    """Leave a record in a benchmark's sweep folder as a trial of method `system`."""
+    if not (folder / "sweep.json").is_file():
+        raise UserError("no sweep lies there", where=str(folder), mend="give a folder with a sweep.json")
+    record: dict[str, Any] = {
+        "trial": address.key,
+        "label": f"method={system} seed={seed}",
+        "params": {"method": system},
+        "seed": seed,
+        "status": "done",
+        "evaluate": str(address),
+    }
+    write_json(folder / "trials" / f"{address.key}.json", record)
+
+
+def _ids(prepared: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Raw ids by user code and by item code."""
+    users, items = (pq.read_table(prepared / f"{name}.parquet") for name in ("users", "items"))
+    by_code = np.empty(max(users["user"].to_pylist()) + 1, dtype=object)
+    by_code[users["user"].to_numpy()] = users["user_id"].to_pylist()
+    return by_code, np.array(items["item_id"].to_pylist(), dtype=object)
+
+
+def _by_split(rows: pa.Table) -> dict[str, pa.Table]:
+    splits = dict.fromkeys(rows["split"].to_pylist())
+    return {split: rows.filter(pa.compute.equal(rows["split"], split)) for split in splits}

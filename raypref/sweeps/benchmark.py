@@ -1,0 +1,101 @@
+"""The body of jobs/benchmark.py: a sweep over methods for each data set, then one table of all."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from raypref.config import RunConfig
+from raypref.config.base import pick
+from raypref.config.loading import override
+from raypref.data.sources import SOURCES
+from raypref.errors import UserError
+from raypref.store import Store, digest
+from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, print_error
+from raypref.sweeps.methods import METHOD
+from raypref.sweeps.options import SweepOptions, parse
+from raypref.sweeps.space import SweepConfig, load_sweep
+from raypref.sweeps.sweep import run_sweep
+
+EXAMPLES = """
+
+Examples:
+  python jobs/benchmark.py --preset classical --data.source.path ml-100k
+  python jobs/benchmark.py --datasets generated --methods popularity sasrec sft sdpo recpo
+"""
+
+
+class BenchmarkConfig(SweepConfig):
+    """Methods, and which of them a config preset asks for."""
+
+    presets: Mapping[str, tuple[str, ...]] = {}
+    """The methods of a config preset where they are not all."""
+
+
+@dataclasses.dataclass
+class BenchmarkOptions(SweepOptions):
+    """Options of the benchmark."""
+
+    methods: tuple[str, ...] | None = None
+    """Methods instead of the preset's: random, popularity, gru4rec, caser, sasrec, zero-shot, chatrec, sft, or any
+    objective."""
+    datasets: tuple[str, ...] | None = None
+    """Kinds of data source, each with its default path under $RAYPREF_DATA; none: the config's own source."""
+
+
+def main(sweep_file: Path, arguments: list[str] | None = None) -> None:
+    """Run the benchmark from the command line; exits with 0, 2 (a mistake that can be mended) or 3 (trials failed)."""
+    try:
+        sys.exit(run(sweep_file, sys.argv[1:] if arguments is None else arguments))
+    except UserError as error:
+        print_error(error)
+        sys.exit(EXIT_USER_ERROR)
+
+
+def run(sweep_file: Path, arguments: list[str]) -> int:
+    """The exit code of a benchmark."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    declared = load_sweep(sweep_file, BenchmarkConfig)
+    options, config, origins = parse(BenchmarkOptions, arguments, declared.question + EXAMPLES)
+    methods = options.methods or declared.presets.get(options.preset) or declared.space[METHOD]
+    changes = {"space": {METHOD: methods}} | ({} if options.seeds is None else {"seeds": options.seeds})
+    content = declared.model_dump(exclude={"presets"})
+    sweep = SweepConfig.model_validate(content | changes)
+    bases = _bases(config, options.datasets)
+    folders = {name: run_sweep(sweep, base, options, origins, console) for name, base in bases.items()}
+    done = {name: folder for name, folder in folders.items() if folder is not None}
+    if not done:
+        return 0
+    return 0 if conclude(done, sweep, Store(options.root), console) else EXIT_TRIALS_FAILED
+
+
+def _bases(config: RunConfig, datasets: tuple[str, ...] | None) -> dict[str, RunConfig]:
+    if datasets is None:
+        return {config.data.source.kind: config}
+    for name in datasets:
+        pick(name, SOURCES, "data source")
+    return {name: override(config, {"data.source": {"kind": name}}, f"--datasets {name}") for name in datasets}
+
+
+def conclude(folders: Mapping[str, Path], sweep: SweepConfig, store: Store, console: Console) -> bool:
+    """Collect each sweep, write the benchmark's tables, print them; did every trial end well?"""
+    from raypref.results.benchmark import benchmark
+    from raypref.results.benchmark_files import rich_table, tables_of, write_benchmark
+    from raypref.results.collect import collect
+    from raypref.results.conclusion import conclude as conclude_sweep
+
+    quiet = Console(quiet=True)
+    well = [conclude_sweep(folder, store.root, console if len(folders) == 1 else quiet) for folder in folders.values()]
+    collections = {name: collect(folder, store.root) for name, folder in folders.items()}
+    reference = str((sweep.default or {}).get(METHOD, "popularity"))
+    found = benchmark({name: c for name, c in collections.items() if not c.done.empty}, reference)
+    out = store.root / "benchmarks" / f"{sweep.name}-{digest(sorted(f.name for f in folders.values()))}"
+    write_benchmark(found, sweep.question, out)
+    for table in tables_of(found):
+        console.print(rich_table(table))
+    console.print(f"\nbenchmark: {out / 'benchmark.html'}", highlight=False, soft_wrap=True)
+    return all(well)

@@ -1,0 +1,175 @@
+"""`raypref recommend` and `raypref rescore` on a tiny run."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from raypref.commands.recommend import of_lines, of_user, probabilities, recommend
+from raypref.commands.rescore import rescore
+from raypref.config import RunConfig
+from raypref.config.loading import dump, override
+from raypref.errors import UserError
+from raypref.stages import bodies
+from raypref.stages.chain import chain
+from raypref.stages.in_process import InProcess
+from raypref.store import Store
+from raypref.sweeps.methods import method_changes
+
+TINY = RunConfig.model_validate(
+    {
+        "name": "t",
+        "data": {
+            "source": {"kind": "generated", "users": 60, "items": 80, "mean_length": 12},
+            "k_core": 2,
+            "max_train_examples_per_user": 2,
+            "candidates": {"train_future": 4, "train_random": 4, "eval_random": 7},
+        },
+        "prompt": {"templates": 1},
+        "model": {
+            "kind": "scratch", "hidden_size": 16, "layers": 1, "heads": 2, "key_value_heads": 2,
+            "intermediate_size": 16, "vocabulary": 400,
+        },
+        "sft": {"learning_rate": 3e-3, "global_batch": 16, "max_steps": 2, "validations": 0, "keep": "last"},
+        "align": {"global_batch": 16, "max_steps": 2, "validations": 0, "keep": "last"},
+        "baseline": {"recommender": "popularity"},
+        "evaluation": {"generate": False, "splits": ["test", "aversion"]},
+        "resources": {"engine": "torch", "threads": 1},
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Store]:
+    folder = tmp_path_factory.mktemp("root")
+    store = Store(folder)
+    for name in ("sdpo", "popularity", "zero-shot"):
+        plan = chain(override(TINY, method_changes(name, TINY), "test"))
+        for stage in plan:
+            InProcess(store)(plan, stage)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(dump(TINY)))
+    return ["--root", str(folder), "--config", str(folder / "tiny.yaml")], store
+
+
+def test_a_user_s_candidates_are_ranked_by_probability(
+    here: tuple[list[str], Store], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, store = here
+    prepared = store.path(chain(TINY).prepare.address)
+    user = pq.read_table(prepared / "users.parquet")["user_id"][5].as_py()
+    assert recommend([*options, "--by", "sdpo", "--user", user]) == 0
+    shown = capsys.readouterr().out
+    question, titles = of_user(prepared, user), bodies.titles_of(prepared)
+    assert all(titles[item] in shown for item in question.candidates)
+    assert shown.count("<- came next") == 1
+    shares = [float(line.split("│")[-2]) for line in shown.splitlines() if line.startswith("│")]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["sdpo", "zero-shot", "popularity"])
+def test_its_probabilities_are_those_of_the_evaluation(here: tuple[list[str], Store], name: str) -> None:
+    _, store = here
+    plan = chain(override(TINY, method_changes(name, TINY), "test"))
+    rows = pq.read_table(store.path(plan.evaluate.address) / "rows.parquet")
+    prepared = store.path(plan.prepare.address)
+    users = pq.read_table(prepared / "users.parquet").to_pydict()
+    ids = dict(zip(users["user"], users["user_id"]))
+    for row in [r for r in rows.to_pylist() if r["split"] == "test"][:3]:
+        question = of_user(prepared, ids[row["user"]])
+        expected = np.exp(np.array(row["logps"], dtype=np.float64) - np.max(row["logps"]))
+        found = probabilities(plan, store, question)
+        np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-3, atol=1e-6)
+        assert question.target == row["target_item"]
+
+
+def test_a_typed_history(
+    here: tuple[list[str], Store], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, store = here
+    titles = bodies.titles_of(store.path(chain(TINY).prepare.address))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{titles[3]} | 5\n\n{titles[7]}\n"))
+    assert recommend([*options, "--by", "popularity", "--history", "-", "--candidates", "4"]) == 0
+    shown = capsys.readouterr().out
+    assert f"after {titles[3]}, {titles[7]}" in shown
+    assert len([line for line in shown.splitlines() if line.startswith("│")]) == 4
+
+
+def test_typed_lines() -> None:
+    titles = ["Red Hill", "Blue Lake", "A | B", "Gold Road"]
+    asked = of_lines(["Red Hill | 4.5", "A | B", " Gold Road "], titles, 1, 0)
+    assert asked.history == [0, 2, 3]
+    assert asked.ratings[0] == 4.5
+    assert np.isnan(asked.ratings[1:]).all()
+    assert asked.candidates == [1]
+    for lines, count, complaint in (
+        (["Red Hil"], 1, "did you mean: Red Hill"),
+        (["Red Hill | 7"], 1, "'7' is no rating"),
+        (["Red Hill"], 4, "4 candidates of 3 unseen items"),
+    ):
+        with pytest.raises(UserError) as caught:
+            of_lines(lines, titles, count, 0)
+        assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "whom to recommend to"),
+        (["--user", "nobody"], "no user has the id 'nobody'"),
+        (["--user", "1", "--by", "sasrek"], "no method is called 'sasrek'"),
+        (["--user", "1", "--by", "sft", "--sft.seed", "9"], "this run has no model yet"),
+    ],
+)
+def test_mistakes_of_recommend(here: tuple[list[str], Store], arguments: list[str], complaint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        recommend([*here[0], "--by", "popularity", *arguments] if "--by" not in arguments else [*here[0], *arguments])
+    assert complaint in str(caught.value)
+
+
+def test_popularity_s_own_counts_rescore_as_popularity(here: tuple[list[str], Store], tmp_path: Path) -> None:
+    options, store = here
+    plan = chain(override(TINY, method_changes("popularity", TINY), "test"))
+    prepared = store.path(plan.prepare.address)
+    assert rescore([*options, "--pairs", str(tmp_path / "pairs.parquet")]) == 0
+    pairs = pd.read_parquet(tmp_path / "pairs.parquet")
+    items = pq.read_table(prepared / "items.parquet").to_pydict()
+    counts = dict(zip(items["item_id"], bodies.train_counts(prepared)))
+    pairs.assign(score=[counts[i] for i in pairs["item"]]).to_parquet(tmp_path / "scores.parquet")
+    folder = tmp_path / "sweep"
+    (folder / "trials").mkdir(parents=True)
+    (folder / "sweep.json").write_text("{}")
+    found = ["--scores", str(tmp_path / "scores.parquet"), "--called", "fame", "--table", str(folder)]
+    assert rescore([*options, *found]) == 0
+    (path,) = (folder / "trials").glob("*.json")
+    record = json.loads(path.read_text())
+    assert record["params"] == {"method": "fame"}
+    ours = pq.read_table(store.path(plan.evaluate.address) / "rows.parquet")
+    theirs = pq.read_table(store.root / record["evaluate"] / "rows.parquet")
+    order = [("split", "ascending"), ("example", "ascending")]
+    assert theirs.sort_by(order).equals(ours.sort_by(order))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda f: f.iloc[1:], "have no score"),
+        (lambda f: f.drop(columns="score"), "columns are missing: score"),
+        (lambda f: pd.concat([f, f.iloc[:2]]), "2 pairs have two scores"),
+        (lambda f: f.assign(score="x"), "some scores are no numbers"),
+    ],
+)
+def test_mistakes_of_rescore(here: tuple[list[str], Store], tmp_path: Path, change: object, complaint: str) -> None:
+    rescore([*here[0], "--pairs", str(tmp_path / "pairs.parquet")])
+    frame = pd.read_parquet(tmp_path / "pairs.parquet").assign(score=1.0)
+    change(frame).to_parquet(tmp_path / "scores.parquet")  # type: ignore[operator]
+    with pytest.raises(UserError) as caught:
+        rescore([*here[0], "--scores", str(tmp_path / "scores.parquet")])
+    assert complaint in str(caught.value)
