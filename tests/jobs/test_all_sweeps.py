@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from raypref.sweeps.job import run
-from raypref.sweeps.space import load_sweep
+from raypref.sweeps.space import SweepConfig, load_sweep
 
 CHECKOUT = Path(__file__).parent.parent.parent
 SWEEPS = sorted((CHECKOUT / "sweeps").glob("sweep_*.yaml"))
@@ -23,7 +23,7 @@ def said(capsys: pytest.CaptureFixture[str], sweep: Path, tmp_path: Path, *optio
 def test_a_job_for_every_sweep_and_a_sweep_for_every_job():
     assert {path.stem for path in SWEEPS} == {path.stem for path in (CHECKOUT / "jobs").glob("sweep_*.py")}
     assert {path.stem.removeprefix("sweep_") for path in SWEEPS} == set(TRIALS)
-    assert all(load_sweep(path).name == path.stem for path in SWEEPS)
+    assert all(load_sweep(path, SweepConfig).name == path.stem for path in SWEEPS)
 
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
