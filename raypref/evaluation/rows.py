@@ -103,7 +103,7 @@ def judged(
 
 
 def rows_of(part: pa.Table, split: str, scores: np.ndarray | None, counts: np.ndarray, **said: Any) -> pa.Table:
-    """Rows (`ROWS`) of examples, from scores (B, C) of their candidates and what was generated, where there is any."""
+    """Rows (`ROWS`) of examples, from scores (B, C) of their candidates and what was generated, if either."""
     target = part["target"].to_numpy()
     candidates = np.array(part["candidates"].to_pylist())
     logpop = np.log1p(counts)
