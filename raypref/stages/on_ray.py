@@ -135,6 +135,7 @@ def fit(
     stages: list[Stage],
     store: Store,
     name: str,
+    trainer: type[ray.train.torch.TorchTrainer] = ray.train.torch.TorchTrainer,
     callbacks: list[Any] | None = None,
     threads: int | None = None,
     board: str | None = None,
@@ -154,7 +155,7 @@ def fit(
         datasets["train"] = training_dataset(first, training_config(run, first), store)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
-    trainer = ray.train.torch.TorchTrainer(
+    group = trainer(
         remote.work,
         train_loop_config={
             "config": dump(run.config),
@@ -182,7 +183,7 @@ def fit(
         ),
     )
     try:
-        trainer.fit()
+        group.fit()
     except ray.train.TrainingFailedError as error:
         raise _user_fault(store, stages) or error from error
     shutil.rmtree(store.root / ".ray-train" / name, ignore_errors=True)
