@@ -93,7 +93,7 @@ class Store:
                     "provenance": provenance(),
                 }
                 (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
-                _sync(temporary)
+                sync(temporary)
                 self._publish(temporary, address)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -136,11 +136,26 @@ def write_json(path: Path, content: Any) -> None:
     """Write a file whole or not at all."""
     temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(content, indent=1, default=str))
-    os.replace(temporary, path)
+    text = json.dumps(content, indent=1, default=str)
+    try:
+        temporary.write_text(text)
+        _sync_one(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _sync(folder: Path) -> None:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def sync(folder: Path) -> None:
+    """Return when all that lies below `folder` is on the disk."""
     for path in [*folder.rglob("*"), folder]:
         _sync_one(path)
 

@@ -33,6 +33,7 @@ from raypref.training.batches import Collator, ReadTables
 from raypref.training.engine import make_engine
 from raypref.training.loop import train
 from raypref.training.micro import MicroBatches
+from raypref.training.progress import kept_folder
 from raypref.training.tasks import table_columns, task_of
 from raypref.training.validation import Validator
 
@@ -108,7 +109,7 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     )
     if around.rank == 0:
         with store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
-            shutil.copytree(scratch / "kept", folder / "model")
+            shutil.copytree(kept_folder(scratch, facts["kept_step"]), folder / "model")
             for name in ("metrics", "validation"):
                 if (scratch / f"{name}.jsonl").is_file():
                     shutil.copy(scratch / f"{name}.jsonl", folder)

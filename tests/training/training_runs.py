@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,8 @@ class Job:
     """Name of the scratch folder where it isn't the job's own: to go on where another stopped."""
     stop_at: int | None = None
     """Fail before the step of this number, as a killed worker would."""
+    killed_rank: int | None = None
+    """With `stop_at`: this worker alone dies there, by SIGKILL."""
     pad: int = PAD
 
 
@@ -123,7 +127,10 @@ def run(job: Job, scratch: Path, engine: Engine | None = None, validator: Any = 
     def step(learning_rate: float) -> float:
         nonlocal steps
         if job.stop_at is not None and steps == job.stop_at:
-            raise Killed
+            if job.killed_rank is None:
+                raise Killed
+            if job.killed_rank == engine.rank:
+                os.kill(os.getpid(), signal.SIGKILL)
         steps += 1
         return inner(learning_rate)
 
@@ -155,8 +162,12 @@ def losses(scratch: Path) -> list[float]:
 
 def weights(scratch: Path) -> dict[str, torch.Tensor]:
     """What the training would publish."""
-    (path,) = (scratch / "kept").glob("*.safetensors")
-    return load_file(path)
+    return load_file(published(scratch))
+
+
+def published(scratch: Path) -> Path:
+    """The weights that were kept last."""
+    return max(scratch.glob("kept-*/*.safetensors"))
 
 
 def furthest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
