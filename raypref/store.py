@@ -61,7 +61,12 @@ class Store:
 
     def manifest(self, address: Address) -> dict[str, Any]:
         """What was written with the output: config, inputs, seconds, versions, facts of the stage."""
-        result: dict[str, Any] = json.loads((self.path(address) / MANIFEST).read_text())
+        path = self.path(address) / MANIFEST
+        try:
+            result: dict[str, Any] = json.loads(path.read_text())
+        except ValueError as error:
+            mend = f"delete {path.parent} and run the same command again"
+            raise UserError(f"a stage's manifest can't be read: {error}", where=str(path), mend=mend) from error
         return result
 
     def scratch(self, address: Address) -> Path:

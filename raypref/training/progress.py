@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from raypref.training.loop import Task
 
 BETTER = {"loss": -1.0, "hr@1": 1.0}
+OWNER = "owner"
 POINTER = "checkpoint.json"
 LOGS = ("metrics", "validation")
 
@@ -28,7 +30,7 @@ class Progress:
 
     Layout: `step-000200/` (engine and objective state) of the last two checkpoints, `checkpoint.json` (names them, the
     later first, with a digest of each of their files; replaced atomically), `kept-000200/` (weights to publish),
-    `metrics.jsonl` and `validation.jsonl`.
+    `metrics.jsonl` and `validation.jsonl`, `owner` (the attempt that may write here).
     """
 
     def __init__(self, folder: Path, engine: Engine, task: Task) -> None:
@@ -40,6 +42,9 @@ class Progress:
         self._before = 0.0
         self._began = time.perf_counter()
         folder.mkdir(parents=True, exist_ok=True)
+        self._owner = uuid.uuid4().hex
+        if engine.rank == 0:
+            (folder / OWNER).write_text(self._owner)
         self.checkpoints = self._whole_ones()
         if self.checkpoints:
             self._load(self.checkpoints[0])
@@ -125,9 +130,19 @@ class Progress:
         temporary.write_text("".join(kept))
         temporary.replace(path)
 
+    def _check_owner(self) -> None:
+        """A worker that is cut off from the cluster lives on for a while: it must not write where its successor does.
+
+        Raises:
+            RuntimeError: a later attempt has taken this work over.
+        """
+        if (self.folder / OWNER).read_text() != self._owner:
+            raise RuntimeError(f"a later attempt has taken over the work in {self.folder}")
+
     def log(self, name: str, row: dict[str, Any]) -> None:
         """One line of `<name>.jsonl`, by rank 0."""
         if self.engine.rank == 0:
+            self._check_owner()
             with disk_faults(self.folder), (self.folder / f"{name}.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
 
@@ -138,6 +153,7 @@ class Progress:
         before = self.checkpoints[:1]
         with disk_faults(self.folder):
             if self.engine.rank == 0:
+                self._check_owner()
                 self._drop("step-*", {checkpoint["folder"] for checkpoint in before})
                 folder.mkdir(parents=True)
             _barrier()
@@ -182,6 +198,7 @@ class Progress:
         target = kept_folder(self.folder, self.step)
         with disk_faults(self.folder):
             if self.engine.rank == 0:
+                self._check_owner()
                 shutil.rmtree(target, ignore_errors=True)
                 target.mkdir()
             _barrier()

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,21 @@ def spawn(world: int, jobs: dict[str, Job], folder: Path) -> None:
     """Run jobs one after the other in a gloo group of `world` processes, each in `folder / name`."""
     folder.mkdir(parents=True, exist_ok=True)
     mp.spawn(_worker, (world, jobs, str(folder)), nprocs=world)
+
+
+def spawn_until_one_dies(world: int, jobs: dict[str, Job], folder: Path) -> dict[int, int]:
+    """The same where a worker of the group dies: the others are then killed, as Ray Train does; exit codes by rank."""
+    folder.mkdir(parents=True, exist_ok=True)
+    group = mp.spawn(_worker, (world, jobs, str(folder)), nprocs=world, join=False).processes
+    deadline = time.monotonic() + 300
+    while all(process.exitcode is None for process in group) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    died = {rank: process.exitcode for rank, process in enumerate(group) if process.exitcode is not None}
+    for process in group:
+        process.kill()
+        process.join()
+    Path(folder, "rendezvous").unlink(missing_ok=True)
+    return died
 
 
 def _worker(rank: int, world: int, jobs: dict[str, Job], folder: str) -> None:
