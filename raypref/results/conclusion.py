@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from raypref.place import Place
 from raypref.provenance import SUBMITTED
 from raypref.results.answer import answer
 from raypref.results.collect import Collection, collect, write
 from raypref.results.figures import FORMATS, drawings
-from raypref.results.place import Place
 from raypref.results.records import reason
 from raypref.results.rendering import latex, markdown, rich_table
 from raypref.results.report import write_report

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypref.errors import UserError
-from raypref.results.place import Place
+from raypref.place import Place
 from raypref.store import MANIFEST
 
 NUMBERS = ("seconds", "train_seconds", "evaluate_seconds", "overhead_seconds", "peak_memory_gb")

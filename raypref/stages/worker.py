@@ -29,6 +29,7 @@ from raypref.recommenders import Group, load_recommender
 from raypref.stages import bodies
 from raypref.stages.chain import Chain, Stage
 from raypref.stages.heartbeat import Heartbeat
+from raypref.stages.out_of_memory import memory_faults
 from raypref.store import MANIFEST, Store
 from raypref.training.batches import Collator, ReadTables
 from raypref.training.engine import make_engine
@@ -63,7 +64,8 @@ def run_stages(chain: Chain, stages: list[Stage], around: Surroundings) -> dict[
     results: dict[str, Any] = {}
     for stage in stages:
         if not around.store.done(stage.address):
-            _BODIES[stage.kind](chain, stage, around)
+            with memory_faults(str(stage.address)):
+                _BODIES[stage.kind](chain, stage, around)
             around.beat.stop()
             _barrier(around)
         results[stage.kind] = around.store.manifest(stage.address)["facts"]

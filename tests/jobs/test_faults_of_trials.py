@@ -1,4 +1,4 @@
-"""What one process can show of faults: a loss that is no number, a disk that fills up in the middle of a sweep."""
+"""What one process can show of faults: trials that can't go on, a disk that fills up in the middle of a sweep."""
 
 from __future__ import annotations
 
@@ -20,30 +20,62 @@ from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, run
 CHECKOUT = Path(__file__).parent.parent.parent
 SWEEP = CHECKOUT / "sweeps" / "sweep_lambda.yaml"
 HERE = ("--preset", "smoke", "--no-ray", "--seeds", "1", "--resources.engine", "torch", "--evaluation.no-generate")
-OVERFLOW = "1e39"  # as a weight, more than float32 can hold
 
 
 def records(root: Path) -> dict[Any, dict[str, Any]]:
-    """Of each trial, by its λ."""
+    """Of each trial, by its setting."""
     found = [json.loads(path.read_text()) for path in root.glob("sweeps/*/trials/*.json")]
-    return {record["params"]["align.objective.lambda"]: record for record in found}
+    return {next(iter(record["params"].values())): record for record in found}
 
 
 def published(root: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in root.glob(f"*/*/{MANIFEST}")}
 
 
-def test_a_loss_that_is_no_number_ends_its_trial_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--root", str(tmp_path), *HERE, "--values", OVERFLOW, "2", "1"]
-    assert run(SWEEP, options) == EXIT_TRIALS_FAILED
+HARMFUL = """
+import torch
+from raypref.objectives import ObjectiveOutput
+from raypref.objectives.rewards import log_ratios
+
+def loss(batch, params, state):
+    pos, neg = log_ratios(batch)
+    state["seen"] = state.get("seen", torch.zeros(())) + 1
+    if state["seen"] == 3 and params.harm == 2:
+        torch.empty(1 << 50, dtype=torch.uint8)
+    scale = float("nan") if state["seen"] == 3 and params.harm == 1 else 1.0
+    return ObjectiveOutput(scale * (neg.mean(dim=1) - pos), {})
+"""
+HARMS = """
+name: harms
+question: What does a trial that can't go on do to the others?
+objective: custom
+space: {align.objective.params.harm: [0, 1, 2, 3]}
+seeds: 1
+"""
+
+
+def test_a_trial_that_cannot_go_on_ends_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One has a loss that is no number, one asks for a pebibyte of memory."""
+    (tmp_path / "loss.py").write_text(HARMFUL)
+    (tmp_path / "harms.yaml").write_text(HARMS)
+    own = ("--align.objective.file", str(tmp_path / "loss.py"), "--align.objective.params", "harm", "0")
+    options = ["--root", str(tmp_path / "root"), *HERE, *own]
+    assert run(tmp_path / "harms.yaml", options) == EXIT_TRIALS_FAILED
     said = capsys.readouterr().out
-    assert f"recpo λ={float(OVERFLOW):g} seed=0: failed: training diverged at step 0: loss inf" in said
-    found = records(tmp_path)
-    assert {value: record["status"] for value, record in found.items()} == {2: "done", 1e39: "failed", 1: "done"}
-    assert "lower the learning rate" in found[1e39]["error"]
-    before = published(tmp_path)
-    assert run(SWEEP, options) == EXIT_TRIALS_FAILED
-    assert published(tmp_path) == before
+    assert "failed: training diverged at step 1: loss nan" in said
+    assert "failed: out of memory: " in said
+    found = records(tmp_path / "root")
+    assert {harm: record["status"] for harm, record in found.items()} == {
+        0: "done",
+        1: "failed",
+        2: "failed",
+        3: "done",
+    }
+    assert "lower the learning rate" in found[1]["error"]
+    assert "lower resources.micro_batch" in found[2]["error"]
+    before = published(tmp_path / "root")
+    assert run(tmp_path / "harms.yaml", options) == EXIT_TRIALS_FAILED
+    assert published(tmp_path / "root") == before
 
 
 @pytest.fixture

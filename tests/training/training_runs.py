@@ -179,13 +179,13 @@ def furthest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 def spawn(world: int, jobs: dict[str, Job], folder: Path) -> None:
     """Run jobs one after the other in a gloo group of `world` processes, each in `folder / name`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _meeting_point(folder)
     mp.spawn(_worker, (world, jobs, str(folder)), nprocs=world)
 
 
 def spawn_until_one_dies(world: int, jobs: dict[str, Job], folder: Path) -> dict[int, int]:
     """The same where a worker of the group dies: the others are then killed, as Ray Train does; exit codes by rank."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _meeting_point(folder)
     group = mp.spawn(_worker, (world, jobs, str(folder)), nprocs=world, join=False).processes
     deadline = time.monotonic() + 300
     while all(process.exitcode is None for process in group) and time.monotonic() < deadline:
@@ -194,8 +194,13 @@ def spawn_until_one_dies(world: int, jobs: dict[str, Job], folder: Path) -> dict
     for process in group:
         process.kill()
         process.join()
-    Path(folder, "rendezvous").unlink(missing_ok=True)
     return died
+
+
+def _meeting_point(folder: Path) -> None:
+    """A group before may have left its file, with addresses at which nobody answers any more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "rendezvous").unlink(missing_ok=True)
 
 
 def _worker(rank: int, world: int, jobs: dict[str, Job], folder: str) -> None:
