@@ -1,13 +1,14 @@
 """How each stage runs on Ray.
 
-prepare as a task, tokenize and reference by Ray Data, the expert by both; sft, align, fit and evaluate by Ray Train.
+prepare and tries as tasks, tokenize and reference by Ray Data, the expert by both; sft, align, fit and evaluate by Ray
+Train.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from raypref.data.columns import ExampleTable, splits_in
 from raypref.stages import bodies, remote
 from raypref.stages.chain import Chain, Stage
 from raypref.stages.shard_reader import ReadShard
-from raypref.stages.worker import training_config, training_folders
+from raypref.stages.side_by_side import run_tasks
+from raypref.stages.worker import Surroundings, run_stages, training_config, training_folders
 from raypref.store import Store
 from raypref.training.tasks import table_columns
 
@@ -47,7 +49,8 @@ class OnRay:
             "sft": self._train,
             "reference": self._reference,
             "evaluate": self._train,
-            "tune": self._train,
+            "try": self._try,
+            "tune": self._tune,
             "fit": self._train,
             "align": self._train,
         }[stage.kind](run, stage)
@@ -94,6 +97,17 @@ class OnRay:
                 splits_in(paths["tokenize"], stage.config["splits"]),
                 gpus=resources.gpus_per_worker,
             )
+
+    def together(self, pairs: Iterable[tuple[Chain, Stage]]) -> Iterator[Stage]:
+        """Run tries of baselines, of which none needs another, side by side; each is given back when it is done."""
+        yield from run_tasks(list(pairs), self.store)
+
+    def _try(self, run: Chain, stage: Stage) -> None:
+        for _ in self.together([(run, stage)]):
+            pass
+
+    def _tune(self, run: Chain, stage: Stage) -> None:
+        run_stages(run, [stage], Surroundings(self.store))  # files are copied, no more
 
     def _train(self, run: Chain, stage: Stage) -> None:
         fit(run, [stage], self.store, str(stage.address).replace("/", "-"))

@@ -120,6 +120,14 @@ def prepare(config: dict[str, Any], root: str) -> None:
         facts |= bodies.prepare(run.config, folder)
 
 
+def run_stage(config: dict[str, Any], root: str, address: str, threads: int) -> None:
+    """One stage of a run, as a task."""
+    torch.set_num_threads(threads)
+    run = chain(RunConfig.model_validate(config))
+    stage = next(stage for stage in run if str(stage.address) == address)
+    run_stages(run, [stage], Surroundings(Store(root)))
+
+
 def fit_expert(config: dict[str, Any], folder: Path, threads: int) -> dict[str, Any]:
     """The expert's fit, as a task; its facts."""
     torch.set_num_threads(threads)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
+from pydantic import TypeAdapter
 
 from raypref.config.recommender import BaselineConfig
 from raypref.config.training import AlignConfig, TrainingConfig
@@ -191,10 +192,19 @@ def _judge(
     )
 
 
+def try_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
+    """A baseline fitted with seed 0 and one of its L2 penalties."""
+    config: BaselineConfig = TypeAdapter(BaselineConfig).validate_python(stage.config["recommender"])
+    _fit(config, chain, stage, around)
+
+
 def tune_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
-    """A baseline with seed 0, once for each L2 penalty; the best by the validation split is kept."""
-    config: Any = chain.config.baseline
-    _fit(config.model_copy(update={"seed": 0}), chain, stage, around)
+    """Of a baseline's tries the one that ranks the validation split best, of equals the first penalty's."""
+    facts = {name: around.store.manifest(tried.address)["facts"] for name, tried in stage.inputs.items()}
+    values = {name: facts[name]["tried"][name] for name in (f"{l2:g}" for l2 in stage.config["l2"])}
+    best = max(values, key=lambda name: values[name])  # the first of the greatest
+    if around.rank == 0:
+        _copy(stage.inputs[best], stage, around, facts[best] | {"tried": values})
 
 
 def fit_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
@@ -208,9 +218,14 @@ def fit_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     if config.seed != 0:
         _fit(config.model_copy(update={"l2": (facts["l2"],)}), chain, stage, around)
     elif around.rank == 0:  # that fit has been made
-        with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
-            shutil.copytree(around.store.path(tuned.address), folder, dirs_exist_ok=True, ignore=_MANIFEST)
-            manifest_facts |= facts
+        _copy(tuned, stage, around, facts)
+
+
+def _copy(made: Stage, stage: Stage, around: Surroundings, facts: dict[str, Any]) -> None:
+    """Publish what another stage left as this one's."""
+    with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
+        shutil.copytree(around.store.path(made.address), folder, dirs_exist_ok=True, ignore=_MANIFEST)
+        manifest_facts |= facts
 
 
 def _fit(config: BaselineConfig, chain: Chain, stage: Stage, around: Surroundings) -> None:
@@ -226,7 +241,14 @@ def _fit(config: BaselineConfig, chain: Chain, stage: Stage, around: Surrounding
 
 
 _MANIFEST = shutil.ignore_patterns(MANIFEST)
-_BODIES = {"tune": tune_stage, "fit": fit_stage, "sft": train_stage, "align": train_stage, "evaluate": evaluate_stage}
+_BODIES = {
+    "try": try_stage,
+    "tune": tune_stage,
+    "fit": fit_stage,
+    "sft": train_stage,
+    "align": train_stage,
+    "evaluate": evaluate_stage,
+}
 
 
 def peak_memory_gb() -> float:

@@ -13,7 +13,7 @@ from rich.console import Console
 from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.errors import UserError
-from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_chain
+from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_all
 from raypref.provenance import provenance
 from raypref.results.labels import symbol
 from raypref.shortages import print_shortages
@@ -131,11 +131,12 @@ def _run(
     options: SweepOptions,
     console: Console,
 ) -> None:
-    from raypref.sweeps import runtime  # must precede any other import of ray
+    from raypref.sweeps import runtime  # isort: skip  # must precede any other import of ray
+    from raypref.stages.side_by_side import concurrency, threads_per_worker
     from raypref.sweeps.mirrors import Mirror
     from raypref.sweeps.queue import TrialQueue
     from raypref.sweeps.study import Study
-    from raypref.sweeps.tuning import concurrency, run_trials, scheduler, threads_per_worker, write_order
+    from raypref.sweeps.tuning import run_trials, scheduler, write_order
 
     scheduler(sweep, base)  # what this and the mirrors refuse must be known before the shared stages run
     mirrors = [Mirror(kind, folder, store) for kind in options.mirror]
@@ -186,12 +187,9 @@ def _run_shared(planned: list[Trial], store: Store, say: Callable[[str], None], 
     """The stages before alignment, by address: one serves all trials, unless the sweep varies something before it."""
     from raypref.stages.on_ray import OnRay
 
-    runner = OnRay(store)
     needed = {str(stage.address): (trial.chain, stage) for trial in planned for stage in trial.chain.shared}
-    for run, stage in needed.values():
-        if only_missing and store.done(stage.address):
-            continue
-        run_chain(run, [stage], store, runner, say)
+    pairs = [pair for pair in needed.values() if not only_missing or not store.done(pair[1].address)]
+    run_all(pairs, store, OnRay(store), say)
 
 
 def _metadata(base: RunConfig) -> dict[str, str]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
@@ -113,21 +111,3 @@ def _trial(point: dict[str, Any], folder: str) -> None:
     write_json(path, record | overhead(record, facts, started, ended))
     validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
     tune.report({METRIC: validation.get("exact_hr@1", validation.get("generated_hr@1"))})
-
-
-def concurrency(config: RunConfig) -> int:
-    """Trials at once: what the config says, else as many as the cluster's GPUs, or cores, hold."""
-    resources = config.resources
-    if resources.concurrent_trials is not None:
-        return resources.concurrent_trials
-    if resources.gpus_per_worker:
-        held = ray.cluster_resources().get("GPU", 0) / (resources.gpus_per_worker * resources.workers)
-        return max(1, int(held))
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    cores = (os.cpu_count() or 1) if len(nodes) == 1 else int(ray.cluster_resources().get("CPU", 1))
-    return max(1, int(cores / (resources.workers * resources.cpus_per_worker)))
-
-
-def threads_per_worker(config: RunConfig, concurrent: int) -> int:
-    """Torch threads of each worker, so that all that run at once share this machine's cores."""
-    return config.resources.threads or max(1, (os.cpu_count() or 1) // (concurrent * config.resources.workers))

@@ -20,6 +20,7 @@ from raypref.config.training import ResourceConfig, TrainingConfig
 from raypref.models import backbone
 from raypref.models.layout import TitleBatch
 from raypref.models.scoring import TitleScorer
+from raypref.training.allocator import keep_freed_memory
 
 ADAM_BETAS = (0.9, 0.999)
 
@@ -72,6 +73,8 @@ class _Base:
         self.device = (
             torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         )
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.model = model
         self.scorer = TitleScorer(model, resources.attention).to(self.device)
         use_bf16 = {
