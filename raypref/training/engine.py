@@ -32,6 +32,8 @@ class Engine(Protocol):
     rank: int
     world: int
     scorer: TitleScorer
+    layout: str
+    """How checkpoints are laid out: an engine loads those of its own layout only."""
 
     def score(self, batch: TitleBatch) -> Tensor:
         """(B, C) title log-probs, float32."""
@@ -91,6 +93,7 @@ class TorchEngine(_Base):
 
     def __init__(self, model: backbone.Policy, training: TrainingConfig, resources: ResourceConfig) -> None:
         super().__init__(model, resources)
+        self.layout = "torch"
         self.clip = training.clip
         self.optimizer = torch.optim.AdamW(
             self.trained().values(),
@@ -180,6 +183,9 @@ class DeepSpeedEngine(_Base):
             },
         }
         self.zero_stage = resources.zero_stage
+        self.layout = f"DeepSpeed ZeRO-{self.zero_stage}"
+        if self.zero_stage > 0:  # each worker holds a part of the optimizer's state
+            self.layout += f" on {self.world} worker(s)"
         self.module, self.optimizer, _, _ = deepspeed.initialize(
             model=self.scorer,
             model_parameters=list(self.trained().values()),
