@@ -94,7 +94,7 @@ def _descend(
 ) -> dict[str, Any]:
     """Epochs over the windows (W, L), until `questions` are ranked no better; leaves the best epoch's weights."""
     config, device = model.config, model.embedding.weight.device
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, weight_decay=l2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, weight_decay=l2, fused=True)
     best, best_epoch, best_weights, epoch = -math.inf, 0, copy.deepcopy(model.state_dict()), 0
     curve = []
     for epoch in range(1, config.epochs + 1):

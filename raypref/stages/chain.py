@@ -1,7 +1,7 @@
 """Which stages a run consists of, what each depends on, and the address that follows from it.
 
     prepare -> tokenize -> expert -> sft -> reference -> align -> evaluate
-    prepare -> tune -> fit -> evaluate                            (a baseline)
+    prepare -> try, one for each penalty -> tune -> fit -> evaluate              (a baseline)
 
 A stage's address is a hash of its own part of the config and of its inputs' addresses, so a change anywhere gives new
 addresses from there on and nowhere else.
@@ -28,12 +28,13 @@ from raypref.training.tasks import needs_expert, needs_reference, task_of
 VERSIONS = {
     "prepare": 2,
     "tokenize": 2,
-    "expert": 1,
+    "expert": 2,
     "sft": 1,
     "reference": 1,
     "align": 1,
-    "tune": 1,
-    "fit": 1,
+    "try": 1,
+    "tune": 2,
+    "fit": 2,
     "evaluate": 2,
 }
 
@@ -43,7 +44,7 @@ class Stage:
     """One step of a run: what it is computed from."""
 
     kind: str
-    """prepare, tokenize, expert, sft, reference, align, tune, fit or evaluate."""
+    """prepare, tokenize, expert, sft, reference, align, try, tune, fit or evaluate."""
     name: str
     """For people; not part of the hash."""
     config: Mapping[str, Any]
@@ -169,13 +170,19 @@ def _baseline_chain(
 ) -> Chain:
     """The stages of a baseline. Several penalties are tried once, with seed 0; each seed then takes the best."""
     inputs: dict[str, Stage] = {"prepare": prepare}
-    if len(recommender.get("l2", ())) > 1:
-        tune = Stage("tune", config.name, {"recommender": {**recommender, "seed": 0}}, inputs)
+    tries: dict[str, Stage] = {}
+    penalties = recommender.get("l2", ())
+    if len(penalties) > 1:
+        for l2 in penalties:
+            tried = {**recommender, "seed": 0, "l2": [l2]}
+            tries[f"{l2:g}"] = Stage("try", config.name, {"recommender": tried}, inputs)
+        tune = Stage("tune", config.name, {"l2": penalties}, tries)
         inputs = {**inputs, "tune": tune}
     fit = Stage("fit", config.name, {"recommender": recommender}, inputs)
     judged = {k: v for k, v in evaluation.items() if k not in ("generate", "beams")}
     evaluate = Stage("evaluate", config.name, judged, {"prepare": prepare, "fit": fit})
-    return Chain(config, tuple(inputs.values()), (fit, evaluate))
+    shared = (prepare, *tries.values(), *(stage for name, stage in inputs.items() if name == "tune"))
+    return Chain(config, shared, (fit, evaluate))
 
 
 def prepare_stage(config: RunConfig) -> Stage:
@@ -225,4 +232,9 @@ def _model_identity(config: RunConfig) -> dict[str, Any]:
     if folder is None:
         return model
     del model["path"]
-    return {**model, "content": fingerprint(folder, "*.json") + fingerprint(folder, "*.safetensors")}
+    return {**model, "content": model_content(folder)}
+
+
+def model_content(folder: Path) -> str:
+    """What stands for a local model in addresses."""
+    return fingerprint(folder, "*.json") + fingerprint(folder, "*.safetensors")

@@ -1,14 +1,14 @@
 """How each stage runs on Ray.
 
-prepare as a task, tokenize and reference by Ray Data, the expert by both; sft, align, fit and evaluate by Ray Train.
+prepare and tries as tasks, tokenize and reference by Ray Data, the expert by both; sft, align, fit and evaluate by Ray
+Train.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ import ray.train.torch
 
 from raypref.config.loading import dump
 from raypref.data.columns import ExampleTable, splits_in
-from raypref.errors import UserError
 from raypref.stages import bodies, remote
 from raypref.stages.chain import Chain, Stage
 from raypref.stages.shard_reader import ReadShard
-from raypref.stages.worker import training_config, training_folders
+from raypref.stages.side_by_side import run_tasks
+from raypref.stages.worker import Surroundings, run_stages, training_config, training_folders
 from raypref.store import Store
 from raypref.training.tasks import table_columns
 
@@ -49,7 +49,8 @@ class OnRay:
             "sft": self._train,
             "reference": self._reference,
             "evaluate": self._train,
-            "tune": self._train,
+            "try": self._try,
+            "tune": self._tune,
             "fit": self._train,
             "align": self._train,
         }[stage.kind](run, stage)
@@ -96,6 +97,17 @@ class OnRay:
                 splits_in(paths["tokenize"], stage.config["splits"]),
                 gpus=resources.gpus_per_worker,
             )
+
+    def together(self, pairs: Iterable[tuple[Chain, Stage]]) -> Iterator[Stage]:
+        """Run tries of baselines, of which none needs another, side by side; each is given back when it is done."""
+        yield from run_tasks(list(pairs), self.store)
+
+    def _try(self, run: Chain, stage: Stage) -> None:
+        for _ in self.together([(run, stage)]):
+            pass
+
+    def _tune(self, run: Chain, stage: Stage) -> None:
+        run_stages(run, [stage], Surroundings(self.store))  # files are copied, no more
 
     def _train(self, run: Chain, stage: Stage) -> None:
         fit(run, [stage], self.store, str(stage.address).replace("/", "-"))
@@ -155,6 +167,11 @@ def fit(
         datasets["train"] = training_dataset(first, training_config(run, first), store)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(resources.hang_timeout)
+    # One machine has nowhere to move to, and the watcher is a process more for every trial.
+    os.environ[remote.WATCHED] = str(int(sum(node["Alive"] for node in ray.nodes()) > 1))
+    scratch = store.scratch(stages[0].address)
+    (scratch / remote.FAULT).unlink(missing_ok=True)  # of a driver that was killed; the user may have mended it
     group = trainer(
         remote.work,
         train_loop_config={
@@ -185,7 +202,9 @@ def fit(
     try:
         group.fit()
     except ray.train.TrainingFailedError as error:
-        raise _user_fault(store, stages) or error from error
+        fault = remote.read_fault(scratch)
+        (scratch / remote.FAULT).unlink(missing_ok=True)
+        raise fault or error from error
     shutil.rmtree(store.root / ".ray-train" / name, ignore_errors=True)
     return {stage.kind: store.manifest(stage.address)["facts"] for stage in stages}
 
@@ -202,15 +221,6 @@ def stream_of(folders: list[Path], columns: list[str]) -> ray.data.Dataset:
     return ray.data.range(shards, override_num_blocks=shards).map_batches(
         ReadShard(folders, columns), batch_size=1, batch_format="pyarrow", num_cpus=READ_CPUS
     )
-
-
-def _user_fault(store: Store, stages: list[Stage]) -> UserError | None:
-    path = store.scratch(stages[0].address) / "fault.json"
-    if not path.is_file():
-        return None
-    what, where, mend = json.loads(path.read_text())
-    path.unlink()
-    return UserError(what, where=where, mend=mend)
 
 
 def _addresses(stage: Stage) -> dict[str, str]:

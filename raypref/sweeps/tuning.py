@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
@@ -23,7 +20,7 @@ from raypref.store import Store, write_json
 from raypref.sweeps.board import open_board, tags_of
 from raypref.sweeps.queue import TrialQueue
 from raypref.sweeps.space import SweepConfig, Trial
-from raypref.sweeps.trial_records import done_fields, new_record, now, overhead, record_path
+from raypref.sweeps.trial_records import done_fields, failed, new_record, now, overhead, record_path
 from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
 
 
@@ -42,7 +39,11 @@ def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool) -> 
             trial_dirname_creator=lambda t: str(t.config["name"]),
         ),
         run_config=tune.RunConfig(
-            name=name, storage_path=str(queue.store.root / ".ray-tune"), verbose=1 if verbose else 0
+            name=name,
+            storage_path=str(queue.store.root / ".ray-tune"),
+            verbose=1 if verbose else 0,
+            # Of a trial whose process died, with its node or alone: it goes on from its last checkpoint.
+            failure_config=tune.FailureConfig(max_failures=queue.base.resources.max_failures),
         ),
     )
     tuner.fit()
@@ -103,30 +104,11 @@ def _trial(point: dict[str, Any], folder: str) -> None:
                 threads=given["threads"],
                 board=record["label"],
             )
-    except Exception as error:
-        what = str(error) if isinstance(error, UserError) else traceback.format_exc(limit=-3)
-        write_json(path, record | {"status": "failed", "error": what, "ended": now()})
-        raise
+    except Exception as error:  # Train has tried again as often as it may: for Tune the trial is over
+        write_json(path, failed(record, error))
+        return
     ended = time.time()
     record |= done_fields(facts) | {"seconds": round(ended - started, 2), "ended": now()}
     write_json(path, record | overhead(record, facts, started, ended))
     validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
     tune.report({METRIC: validation.get("exact_hr@1", validation.get("generated_hr@1"))})
-
-
-def concurrency(config: RunConfig) -> int:
-    """Trials at once: what the config says, else as many as the cluster's GPUs, or cores, hold."""
-    resources = config.resources
-    if resources.concurrent_trials is not None:
-        return resources.concurrent_trials
-    if resources.gpus_per_worker:
-        held = ray.cluster_resources().get("GPU", 0) / (resources.gpus_per_worker * resources.workers)
-        return max(1, int(held))
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    cores = (os.cpu_count() or 1) if len(nodes) == 1 else int(ray.cluster_resources().get("CPU", 1))
-    return max(1, int(cores / (resources.workers * resources.cpus_per_worker)))
-
-
-def threads_per_worker(config: RunConfig, concurrent: int) -> int:
-    """Torch threads of each worker, so that all that run at once share this machine's cores."""
-    return config.resources.threads or max(1, (os.cpu_count() or 1) // (concurrent * config.resources.workers))
