@@ -147,6 +147,7 @@ def fit(
     stages: list[Stage],
     store: Store,
     name: str,
+    trainer: type[ray.train.torch.TorchTrainer] = ray.train.torch.TorchTrainer,
     callbacks: list[Any] | None = None,
     threads: int | None = None,
     board: str | None = None,
@@ -171,7 +172,7 @@ def fit(
     os.environ[remote.WATCHED] = str(int(sum(node["Alive"] for node in ray.nodes()) > 1))
     scratch = store.scratch(stages[0].address)
     (scratch / remote.FAULT).unlink(missing_ok=True)  # of a driver that was killed; the user may have mended it
-    trainer = ray.train.torch.TorchTrainer(
+    group = trainer(
         remote.work,
         train_loop_config={
             "config": dump(run.config),
@@ -199,7 +200,7 @@ def fit(
         ),
     )
     try:
-        trainer.fit()
+        group.fit()
     except ray.train.TrainingFailedError as error:
         fault = remote.read_fault(scratch)
         (scratch / remote.FAULT).unlink(missing_ok=True)
