@@ -11,8 +11,7 @@ sweep: $(VENV)/installed
 	$(VENV)/bin/raypref submit jobs/sweep_lambda.py $(ARGS)
 
 sweeps: $(VENV)/installed
-	set -e; for job in jobs/sweep_*.py; do \
-	  echo "== $$job"; $(VENV)/bin/python $$job --preset smoke --seeds 1 --limit 2 $(ARGS); done
+	$(VENV)/bin/raypref submit $(wildcard jobs/sweep_*.py) --preset smoke --seeds 1 --limit 2 $(ARGS)
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest $(ARGS)

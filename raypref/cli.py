@@ -14,7 +14,7 @@ from raypref.errors import UserError
 
 USAGE = """usage: raypref COMMAND [options]
 
-  submit JOB [options]   run a job on Ray: the cluster of RAY_ADDRESS, or this machine
+  submit JOB [options]   run a job (or several) on Ray: the cluster of RAY_ADDRESS, or this machine
   run [options]          one run: prepare, fine-tune, align, evaluate
   recommend [options]    what a run's model recommends to a user
   rescore [options]      an outside system's scores join a benchmark's table
@@ -53,8 +53,9 @@ def main() -> None:
 def _submit(arguments: list[str]) -> int:
     from raypref.commands.submit import Submit, submit
 
-    script = next((i for i, a in enumerate(arguments) if a.endswith(".py")), len(arguments))
-    return submit(tyro.cli(Submit, args=arguments[: script + 1], prog="raypref submit"), arguments[script + 1 :])
+    first = next((i for i, a in enumerate(arguments) if a.endswith(".py")), len(arguments))
+    rest = next((i for i, a in enumerate(arguments) if i >= first and not a.endswith(".py")), len(arguments))
+    return submit(tyro.cli(Submit, args=arguments[:rest], prog="raypref submit"), arguments[rest:])
 
 
 def _run(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""`raypref submit`: a job on the cluster of RAY_ADDRESS, or on a Ray head of this machine for as long as it runs."""
+"""`raypref submit`: jobs on the cluster of RAY_ADDRESS, or on a Ray head of this machine for as long as they run."""
 
 from __future__ import annotations
 
@@ -32,24 +32,30 @@ PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH")
 
 @dataclass
 class Submit:
-    """Submit a job and follow its log; starts a Ray head on 127.0.0.1 first if RAY_ADDRESS names no cluster."""
+    """Submit a job, or several with the same options one after the other, and follow the log; starts a Ray head on
+    127.0.0.1 first if RAY_ADDRESS names no cluster."""
 
-    script: tyro.conf.Positional[Path]
+    scripts: tyro.conf.Positional[tuple[Path, ...]]
     """The job, e.g. jobs/sweep_lambda.py."""
     dashboard_port: int | None = None
     """Port of the dashboard of the head that is started; none: 8265, or another if that is in use."""
 
 
 def submit(options: Submit, arguments: list[str]) -> int:
-    """Exit code of `ray job submit`; the head that was started is stopped, by process, whatever happens."""
-    if not options.script.is_file():
-        raise UserError(
-            f"there is no job {options.script}", where=str(Path.cwd()), mend="run this in raypref's checkout"
-        )
+    """Exit code of `ray job submit`, of the first job that fails where there are several; the head that was started
+    is stopped, by process, whatever happens."""
+    for script in options.scripts:
+        if not script.is_file():
+            raise UserError(f"there is no job {script}", where=str(Path.cwd()), mend="run this in raypref's checkout")
+    if not options.scripts:
+        raise UserError("no job is named", where="raypref submit", mend="raypref submit jobs/sweep_lambda.py")
     address = os.environ.get("RAY_ADDRESS")
     with contextlib.nullcontext(address) if address else local_head(options.dashboard_port) as address:
-        command = submission(str(address), options.script, arguments)
-        return subprocess.run(command, env=_environment(), check=False).returncode
+        for script in options.scripts:
+            command = submission(str(address), script, arguments)
+            if code := subprocess.run(command, env=_environment(), check=False).returncode:
+                return code
+    return 0
 
 
 def submission(address: str, script: Path, arguments: list[str], more: list[str] | None = None) -> list[str]:

@@ -234,4 +234,9 @@ def _model_identity(config: RunConfig) -> dict[str, Any]:
     if folder is None:
         return model
     del model["path"]
-    return {**model, "content": fingerprint(folder, "*.json") + fingerprint(folder, "*.safetensors")}
+    return {**model, "content": model_content(folder)}
+
+
+def model_content(folder: Path) -> str:
+    """What stands for a local model in addresses."""
+    return fingerprint(folder, "*.json") + fingerprint(folder, "*.safetensors")

@@ -6,7 +6,6 @@ evaluate by Ray Train.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,6 @@ import ray.train.torch
 
 from raypref.config.loading import dump
 from raypref.data.columns import ExampleTable, splits_in
-from raypref.errors import UserError
 from raypref.stages import bodies, remote
 from raypref.stages.chain import Chain, Stage
 from raypref.stages.shard_reader import ReadShard
@@ -150,6 +148,7 @@ def fit(
     stages: list[Stage],
     store: Store,
     name: str,
+    trainer: type[ray.train.torch.TorchTrainer] = ray.train.torch.TorchTrainer,
     callbacks: list[Any] | None = None,
     threads: int | None = None,
     board: str | None = None,
@@ -169,7 +168,12 @@ def fit(
         datasets["train"] = training_dataset(first, training_config(run, first), store)
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
-    trainer = ray.train.torch.TorchTrainer(
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(resources.hang_timeout)
+    # One machine has nowhere to move to, and the watcher is a process more for every trial.
+    os.environ[remote.WATCHED] = str(int(sum(node["Alive"] for node in ray.nodes()) > 1))
+    scratch = store.scratch(stages[0].address)
+    (scratch / remote.FAULT).unlink(missing_ok=True)  # of a driver that was killed; the user may have mended it
+    group = trainer(
         remote.work,
         train_loop_config={
             "config": dump(run.config),
@@ -197,9 +201,11 @@ def fit(
         ),
     )
     try:
-        trainer.fit()
+        group.fit()
     except ray.train.TrainingFailedError as error:
-        raise _user_fault(store, stages) or error from error
+        fault = remote.read_fault(scratch)
+        (scratch / remote.FAULT).unlink(missing_ok=True)
+        raise fault or error from error
     shutil.rmtree(store.root / ".ray-train" / name, ignore_errors=True)
     return {stage.kind: store.manifest(stage.address)["facts"] for stage in stages}
 
@@ -216,15 +222,6 @@ def stream_of(folders: list[Path], columns: list[str]) -> ray.data.Dataset:
     return ray.data.range(shards, override_num_blocks=shards).map_batches(
         ReadShard(folders, columns), batch_size=1, batch_format="pyarrow", num_cpus=READ_CPUS
     )
-
-
-def _user_fault(store: Store, stages: list[Stage]) -> UserError | None:
-    path = store.scratch(stages[0].address) / "fault.json"
-    if not path.is_file():
-        return None
-    what, where, mend = json.loads(path.read_text())
-    path.unlink()
-    return UserError(what, where=where, mend=mend)
 
 
 def _addresses(stage: Stage) -> dict[str, str]:

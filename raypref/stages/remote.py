@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -17,10 +18,13 @@ from raypref.config import RunConfig
 from raypref.errors import UserError
 from raypref.stages import bodies
 from raypref.stages.chain import chain
+from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.worker import Surroundings, run_stages
-from raypref.store import Store
+from raypref.store import Store, write_json
 
 METRIC = "validation_hr@1"  # exact ranking; what every training report carries
+FAULT = "fault.json"
+WATCHED = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 SHARE = "share"  # of the steps done, in the reports that a scheduler may stop a trial at
 
 
@@ -33,6 +37,9 @@ def work(arguments: dict[str, Any]) -> None:
     store = Store(arguments["root"])
     by_address = {str(stage.address): stage for stage in run}
     print(f"{arguments['board'] or ''} {', '.join(arguments['stages'])}", flush=True)
+    scratch = store.scratch(by_address[arguments["stages"][0]].address)
+    if fault := read_fault(scratch):
+        raise fault  # Ray tries again whatever the error; this one is not mended by that
     around = Surroundings(
         store=store,
         rank=context.get_world_rank(),
@@ -40,13 +47,14 @@ def work(arguments: dict[str, Any]) -> None:
         stream=stream,
         report=report,
         watch=watcher(arguments["board"] if context.get_world_rank() == 0 else None),
+        beat=Heartbeat(run.config.resources.hang_timeout),
+        leaving=leaving,
     )
     try:
         facts = run_stages(run, [by_address[a] for a in arguments["stages"]], around)
     except UserError as error:  # Ray passes exceptions on as text; this one must reach the user as it is
-        scratch = store.scratch(by_address[arguments["stages"][0]].address)
-        scratch.mkdir(parents=True, exist_ok=True)
-        (scratch / "fault.json").write_text(json.dumps([error.what, error.where, error.mend]))
+        with contextlib.suppress(OSError):  # the fault may be that nothing can be written
+            write_json(scratch / FAULT, [error.what, error.where, error.mend])
         raise
     summary = {f"{kind}_{k}": v for kind, f in facts.items() for k, v in _flat(f)}
     # Tune wants its metric in every report; the last one is of all held-out users, by the weights that are kept.
@@ -54,6 +62,27 @@ def work(arguments: dict[str, Any]) -> None:
         if f"evaluate_validation_{name}" in summary:
             summary[METRIC] = summary[f"evaluate_validation_{name}"]
     ray.train.report(summary)
+
+
+def read_fault(scratch: Path) -> UserError | None:
+    """What a worker left there that met a fault which the user must mend."""
+    try:
+        what, where, mend = json.loads((scratch / FAULT).read_text())
+    except FileNotFoundError:
+        return None
+    return UserError(what, where=where, mend=mend)
+
+
+_told: list[bool] = []
+
+
+def leaving() -> bool:
+    """Whether Ray says, for the first time, that a node of this group is about to be taken away."""
+    if os.environ.get(WATCHED) != "1" or _told or ray.train.get_preemption_info() is None:
+        return False
+    _told.append(True)
+    print("a node of this group is about to go: checkpoint", flush=True)
+    return True
 
 
 def watcher(board: str | None) -> Callable[[dict[str, Any]], None]:

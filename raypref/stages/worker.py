@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,14 @@ from raypref.models import backbone
 from raypref.recommenders import Group, load_recommender
 from raypref.stages import bodies
 from raypref.stages.chain import Chain, Stage
+from raypref.stages.heartbeat import Heartbeat
+from raypref.stages.out_of_memory import memory_faults
 from raypref.store import MANIFEST, Store
 from raypref.training.batches import Collator, ReadTables
 from raypref.training.engine import make_engine
 from raypref.training.loop import train
 from raypref.training.micro import MicroBatches
+from raypref.training.progress import kept_folder
 from raypref.training.tasks import table_columns, task_of
 from raypref.training.validation import Validator
 
@@ -52,6 +55,10 @@ class Surroundings:
     """Called on every worker alike, at each validation."""
     watch: Callable[[dict[str, Any]], None] = lambda metrics: None
     """Called on every worker after each step."""
+    beat: Heartbeat = field(default_factory=Heartbeat)
+    """Told of each step and batch."""
+    leaving: Callable[[], bool] = lambda: False
+    """Asked on every worker alike after each step: is a machine of the group about to go?"""
 
 
 def run_stages(chain: Chain, stages: list[Stage], around: Surroundings) -> dict[str, Any]:
@@ -59,7 +66,9 @@ def run_stages(chain: Chain, stages: list[Stage], around: Surroundings) -> dict[
     results: dict[str, Any] = {}
     for stage in stages:
         if not around.store.done(stage.address):
-            _BODIES[stage.kind](chain, stage, around)
+            with memory_faults(str(stage.address)):
+                _BODIES[stage.kind](chain, stage, around)
+            around.beat.stop()
             _barrier(around)
         results[stage.kind] = around.store.manifest(stage.address)["facts"]
     return results
@@ -94,6 +103,12 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     micro = min(resources.micro_batch, config.global_batch // around.world)
     scratch = store.scratch(stage.address)
     began = time.time()
+
+    def watch(values: dict[str, Any]) -> None:
+        around.beat()
+        around.watch(values)
+
+    around.beat()
     facts = train(
         engine=engine,
         task=task,
@@ -106,11 +121,13 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
         scratch=scratch,
         checkpoint_every=resources.checkpoint_every,
         report=around.report,
-        watch=around.watch,
+        watch=watch,
+        leaving=around.leaving,
     )
+    around.beat.stop()
     if around.rank == 0:
         with store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
-            shutil.copytree(scratch / "kept", folder / "model")
+            shutil.copytree(kept_folder(scratch, facts["kept_step"]), folder / "model")
             for name in ("metrics", "validation"):
                 if (scratch / f"{name}.jsonl").is_file():
                     shutil.copy(scratch / f"{name}.jsonl", folder)
@@ -132,20 +149,27 @@ def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
         tables = bodies.head(ExampleTable(folders, split), config.max_examples)
         own = (t.slice(i, config.batch) for t in tables for i in range(0, t.num_rows, config.batch))
         own = (t for n, t in enumerate(own) if n % around.world == around.rank)
-        parts += judge(own, split)
+        parts += judge(own if chain.config.system == "chatrec" else _beating(own, around), split)
+    around.beat.stop()
     if parts:
-        pq.write_table(pa.concat_tables(parts), scratch / f"rows-{around.rank}.parquet")
+        pq.write_table(pa.concat_tables(parts), scratch / f"rows-{around.rank}-of-{around.world}.parquet")
     _barrier(around)
     if around.rank == 0:
-        found = [pq.read_table(p) for p in sorted(scratch.glob("rows-*.parquet"))]
+        found = [pq.read_table(p) for p in sorted(scratch.glob(f"rows-*-of-{around.world}.parquet"))]
         rows = pa.concat_tables(found).sort_by([("split", "ascending"), ("example", "ascending")])
         with store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
-            pq.write_table(rows, folder / "rows.parquet", compression="zstd")
+            pq.write_table(rows, folder / "rows.parquet", compression="zstd", write_page_checksum=True)
             for split in splits:
                 of_split = rows.filter(pa.compute.equal(rows["split"], split))
                 facts[split] = means(of_split) | {"examples": of_split.num_rows}
             facts["evaluate_seconds"] = round(time.perf_counter() - started, 2)
             facts["finished"] = time.time()
+
+
+def _beating(tables: Iterable[pa.Table], around: Surroundings) -> Iterator[pa.Table]:
+    for table in tables:
+        around.beat()
+        yield table
 
 
 def _judge(

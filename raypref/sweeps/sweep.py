@@ -20,7 +20,7 @@ from raypref.shortages import print_shortages
 from raypref.stages.chain import AlignedChain, Chain, chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.needs import memory_line
-from raypref.store import Store, digest, write_json
+from raypref.store import Store, digest, disk_faults, write_json
 from raypref.sweeps.methods import METHOD, SEEDLESS
 from raypref.sweeps.options import SweepOptions
 from raypref.sweeps.space import (
@@ -36,12 +36,20 @@ from raypref.sweeps.space import (
     with_default_first,
 )
 from raypref.sweeps.table import LiveTable
-from raypref.sweeps.trial_records import finished_before, read_record, read_records
+from raypref.sweeps.trial_records import (
+    failed,
+    finished_before,
+    new_record,
+    read_record,
+    read_records,
+    record_path,
+)
 
 
 def sweep_folder(sweep: SweepConfig, base: RunConfig, store: Store) -> Path:
     """One folder for a question asked of one base config: a wider space or more seeds extend it."""
-    asked = {"base": chain(base).evaluate.address.key, "keys": sorted(sweep.space)}
+    asked: dict[str, Any] = {"base": chain(base).evaluate.address.key, "keys": sorted(sweep.space)}
+    asked |= {"whole_seeds": True} if sweep.whole_seeds else {}
     return store.root / "sweeps" / f"{sweep.name}-{base.name}-{digest(asked)}"
 
 
@@ -74,13 +82,26 @@ def run_sweep(
         _print_dry_run(console, sweep, planned, store, origins, folder)
         return None
     store.check_space(DISK_PER_RUN * (1 + len(planned)) // 4)
+    with disk_faults(store.root):
+        _carry_out(sweep, base, planned, store, folder, options, console)
+    return folder
+
+
+def _carry_out(
+    sweep: SweepConfig,
+    base: RunConfig,
+    planned: list[Trial],
+    store: Store,
+    folder: Path,
+    options: SweepOptions,
+    console: Console,
+) -> None:
     console.print(f"{sweep.question}\nresults under {folder}", highlight=False, soft_wrap=True)
     write_json(folder / "sweep.json", _account(sweep, base, planned[0].chain))
     if options.ray:
         _run(sweep, base, planned, store, folder, options, console)
     else:
         _run_here(sweep, planned, store, folder, console)
-    return folder
 
 
 def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Path, console: Console) -> None:
@@ -92,9 +113,14 @@ def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Pa
     with LiveTable(console, len(left)) as live:
         for trial in left:
             live.started(trial)
-            for stage in trial.chain:
+            for stage in trial.chain.shared:
                 runner(trial.chain, stage)
-            live.ended(trial, finished_before(trial, store, folder) or {})
+            try:
+                for stage in trial.chain.own:
+                    runner(trial.chain, stage)
+            except UserError as error:  # of this setting alone: the others go on
+                write_json(record_path(folder, trial), failed(new_record(trial), error))
+            live.ended(trial, finished_before(trial, store, folder) or read_record(folder, trial))
 
 
 def _run(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from raypref.errors import UserError
 from raypref.store import Store, write_json
 from raypref.sweeps.methods import METHOD
 from raypref.sweeps.space import Trial, setting_key
@@ -68,6 +70,12 @@ def done_fields(facts: dict[str, Any]) -> dict[str, Any]:
         "peak_memory_gb": trained.get("peak_memory_gb"),
         "metrics": {split: facts["evaluate"][split] for split in ("validation", "test") if split in facts["evaluate"]},
     }
+
+
+def failed(record: dict[str, Any], error: Exception) -> dict[str, Any]:
+    """The record of a trial that can't go on, and why: a user's error as it is, any other with its traceback."""
+    what = str(error) if isinstance(error, UserError) else "".join(traceback.format_exception(error, limit=-3))
+    return record | {"status": "failed", "error": what, "ended": now()}
 
 
 def _trained(facts: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from raypref.config import RunConfig
@@ -22,7 +20,8 @@ from raypref.store import Store, write_json
 from raypref.sweeps.board import open_board, tags_of
 from raypref.sweeps.queue import TrialQueue
 from raypref.sweeps.space import SweepConfig, Trial
-from raypref.sweeps.trial_records import done_fields, new_record, now, overhead, record_path
+from raypref.sweeps.trial_records import done_fields, failed, new_record, now, overhead, record_path
+from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
 
 
 def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool) -> None:
@@ -40,7 +39,11 @@ def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool) -> 
             trial_dirname_creator=lambda t: str(t.config["name"]),
         ),
         run_config=tune.RunConfig(
-            name=name, storage_path=str(queue.store.root / ".ray-tune"), verbose=1 if verbose else 0
+            name=name,
+            storage_path=str(queue.store.root / ".ray-tune"),
+            verbose=1 if verbose else 0,
+            # Of a trial whose process died, with its node or alone: it goes on from its last checkpoint.
+            failure_config=tune.FailureConfig(max_failures=queue.base.resources.max_failures),
         ),
     )
     tuner.fit()
@@ -96,14 +99,14 @@ def _trial(point: dict[str, Any], folder: str) -> None:
                 list(run.own),
                 store,
                 name=record["file_name"],
-                callbacks=[TuneReportCallback()],
+                trainer=TrialTrainer,
+                callbacks=[ReportToTune()],
                 threads=given["threads"],
                 board=record["label"],
             )
-    except Exception as error:
-        what = str(error) if isinstance(error, UserError) else traceback.format_exc(limit=-3)
-        write_json(path, record | {"status": "failed", "error": what, "ended": now()})
-        raise
+    except Exception as error:  # Train has tried again as often as it may: for Tune the trial is over
+        write_json(path, failed(record, error))
+        return
     ended = time.time()
     record |= done_fields(facts) | {"seconds": round(ended - started, 2), "ended": now()}
     write_json(path, record | overhead(record, facts, started, ended))

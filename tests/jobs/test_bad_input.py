@@ -132,12 +132,12 @@ def test_port_in_use() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} is in use"):
-            submit(Submit(CHECKOUT / "jobs" / "sweep_lambda.py", dashboard_port=port), [])
+            submit(Submit((CHECKOUT / "jobs" / "sweep_lambda.py",), dashboard_port=port), [])
 
 
 def test_job_that_is_not_there() -> None:
     with pytest.raises(UserError, match="there is no job"):
-        submit(Submit(Path("jobs/sweep_lamda.py")), [])
+        submit(Submit((Path("jobs/sweep_lamda.py"),)), [])
 
 
 def test_a_file_may_change_one_key_of_a_section(tmp_path: Path) -> None:
