@@ -63,11 +63,12 @@ class OnRay:
         prepared = stage.input_paths(self.store)["prepare"]
         with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
             bodies.make_tokenizer(run.config, prepared).save_pretrained(folder / "tokenizer")
+            writer, splits = bodies.token_writer(stage.config)
             done = map_shards(
-                bodies.ShardTokenizer,
+                writer,
                 (run.config, prepared, folder / "tokenizer", folder),
                 prepared,
-                splits_in(prepared, bodies.SETS),
+                splits_in(prepared, splits),
                 gpus=0,
             )
             facts["tokens"] = done
