@@ -1,7 +1,7 @@
 """How each stage runs on Ray.
 
-prepare and tries as tasks, tokenize and reference by Ray Data, the expert by both; sft, align, fit and evaluate by Ray
-Train.
+prepare, features and tries as tasks, tokenize and reference by Ray Data, the expert by both; sft, align, fit and
+evaluate by Ray Train.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class OnRay:
             "sft": self._train,
             "reference": self._reference,
             "evaluate": self._train,
-            "try": self._try,
+            "features": self._task,
+            "try": self._task,
             "tune": self._tune,
             "fit": self._train,
             "align": self._train,
@@ -102,7 +103,7 @@ class OnRay:
         """Run tries of baselines, of which none needs another, side by side; each is given back when it is done."""
         yield from run_tasks(list(pairs), self.store)
 
-    def _try(self, run: Chain, stage: Stage) -> None:
+    def _task(self, run: Chain, stage: Stage) -> None:
         for _ in self.together([(run, stage)]):
             pass
 
