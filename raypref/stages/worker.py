@@ -30,6 +30,7 @@ from raypref.evaluation.yes_no import asked
 from raypref.models import backbone
 from raypref.recommenders import Group, load_recommender
 from raypref.stages import bodies
+from raypref.stages.afar import receive_checkpoint, send_checkpoint
 from raypref.stages.chain import Chain, Stage
 from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.out_of_memory import memory_faults
@@ -103,6 +104,9 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     validation = list(bodies.head(ExampleTable(folders, "validation", columns), config.validation_examples))
     micro = min(resources.micro_batch, config.global_batch // around.world)
     scratch = store.scratch(stage.address)
+    if around.rank == 0:
+        receive_checkpoint(store, scratch)
+    _barrier(around)
     began = time.time()
 
     def watch(values: dict[str, Any]) -> None:
@@ -124,6 +128,7 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
         report=around.report,
         watch=watch,
         leaving=around.leaving,
+        saved=lambda: send_checkpoint(store, scratch),
     )
     around.beat.stop()
     if around.rank == 0:

@@ -90,7 +90,7 @@ class ReplicateOptions(SweepOptions):
     study: str = "main"
     """Which of the studies; read before the rest, as --dataset is."""
     only: tuple[str, ...] | None = None
-    """Only these variants; claims of others are then not measured."""
+    """Only these variants, and the claims of them alone."""
     write: Path | None = None
     """A page with markers (docs/results.md) whose part for this study and data set is written anew, with the rows as
     Parquet beside it."""
@@ -145,7 +145,8 @@ def conclude(
     collection = collect(folder, store.root)
     if collection.done.empty:
         raise UserError("no trial of this study has finished", where=str(folder), mend="see the trials' errors there")
-    claims = contrast_table(collection, study.contrasts)
+    planned = set(sweep.variants).intersection(map(str, _listed(sweep)))
+    claims = contrast_table(collection, [c for c in study.contrasts if {c.first, c.second} <= planned])
     label = dataset + (f" ({NOTES[dataset]})" if dataset in NOTES else "")
     found = benchmark({label: collection}, str((sweep.default or {})[METHOD]))
     verdicts = contrast_cells(claims, label)
@@ -158,6 +159,11 @@ def conclude(
         write_section(options.write, f"{study.name} on {dataset}", study.question, collection, claims, tables)
     console.print(f"\nstudy: {folder / 'benchmark.html'}", highlight=False, soft_wrap=True)
     return well
+
+
+def _listed(sweep: SweepConfig) -> tuple[Any, ...]:
+    values = sweep.space[METHOD]
+    return values if isinstance(values, tuple) else ()
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -71,6 +71,7 @@ def run_sweep(
     """
     store = Store(options.root)
     folder = sweep_folder(sweep, base, store)
+    store.receive(folder)
     settings = settings_of(sweep, base, folder)
     if options.limit is not None:
         settings = settings[: options.limit]
@@ -119,7 +120,7 @@ def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Pa
                 for stage in trial.chain.own:
                     runner(trial.chain, stage)
             except UserError as error:  # of this setting alone: the others go on
-                write_json(record_path(folder, trial), failed(new_record(trial), error))
+                write_json(record_path(folder, trial.id), failed(new_record(trial), error))
             live.ended(trial, finished_before(trial, store, folder) or read_record(folder, trial))
 
 
