@@ -6,7 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jinja2
 import tyro
@@ -55,8 +55,29 @@ one, allows no commercial use without permission. Check both before you publish.
 {{ training }}
 ```
 
-Prompt: title lines as in the training data's prompts (`raypref data show` prints some), ending with `Answer:` and a
-line break. Generate greedily up to the end token.
+## Use
+
+Prompt: title lines as in the training data's prompts (`raypref data show` prints some, `raypref recommend --prompt-to`
+writes one), ending with `Answer:` and a line break. Generate greedily; the first line is the answer.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+{% if adapter %}
+from peft import PeftModel
+{% endif %}
+
+folder = "."  # where this card lies, or the model's name on the hub
+tokenizer = AutoTokenizer.from_pretrained(folder)
+{% if adapter %}
+base = AutoModelForCausalLM.from_pretrained("{{ base }}")
+model = PeftModel.from_pretrained(base, folder)
+{% else %}
+model = AutoModelForCausalLM.from_pretrained(folder)
+{% endif %}
+prompt = tokenizer(open("prompt.txt").read(), return_tensors="pt")
+answer = model.generate(**prompt)[0, prompt["input_ids"].shape[1] :]
+print(tokenizer.decode(answer, skip_special_tokens=True).strip().splitlines()[0])
+```
 
 Software: {{ versions }}; git {{ git }}.
 """
@@ -71,8 +92,10 @@ class Export:
     """The run's align or sft folder, <root>/align/NAME (an evaluate folder stands for the model it evaluated)."""
     to: Path
     """The folder to write; it must not hold anything yet."""
-    merge: bool = False
-    """Merge the LoRA adapter into its base; else the adapter alone is written."""
+    merge: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Merge the LoRA adapter into its base, so that one folder is the whole model."""
+    adapter: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write the LoRA adapter alone (what is done without --merge); refused where all weights were trained."""
     base: str | None = None
     """The adapter's base model, a name or folder, where the run's own was a local folder."""
 
@@ -84,13 +107,17 @@ def export(options: Export, console: Console) -> Path:
         UserError: no model lies there, the base of an adapter is not known, or the folder is in use.
     """
     stage, manifest = _model_stage(options.run.expanduser().absolute())
+    if options.merge and options.adapter:
+        raise UserError("an adapter is merged, or written alone", where="--merge, --adapter", mend="give one of them")
     root = stage.parent.parent
     inputs = {name: root / address for name, address in manifest["inputs"].items()}
     sft = manifest if stage.parent.name == "sft" else _manifest(inputs["sft"])
     model = sft["config"]["model"]
     adapter = (stage / "model" / "adapter_config.json").is_file()
-    base = options.base or model.get("path")
-    if adapter and options.merge and base is None:
+    base = options.base or model.get("path") or _shipped(model)
+    if options.adapter and not adapter:
+        raise UserError("this run trained all weights: there is no adapter", where=str(stage), mend="drop --adapter")
+    if adapter and base is None:
         raise UserError("the adapter's base was a local folder", where=str(stage), mend="name it by --base")
     if options.to.exists() and any(options.to.iterdir()):
         raise UserError("there are files already", where=str(options.to), mend="choose another folder by --to")
@@ -133,6 +160,14 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return found
 
 
+def _shipped(model: dict[str, Any]) -> str | None:
+    """`raypref-tiny` if the run's local base was the model that this package ships."""
+    from raypref.models.backbone import SHIPPED, SHIPPED_FOLDER
+    from raypref.stages.chain import model_content
+
+    return SHIPPED if model.get("content") == model_content(SHIPPED_FOLDER) else None
+
+
 def _write_model(stage: Path, tokenized: Path, config: dict[str, Any], base: str | None, merge: bool, to: Path) -> None:
     from transformers import GenerationConfig
 
@@ -145,11 +180,19 @@ def _write_model(stage: Path, tokenized: Path, config: dict[str, Any], base: str
         merged.merge_and_unload().save_pretrained(to)
     else:
         shutil.copytree(stage / "model", to)
+        _name_base(to / "adapter_config.json", base)
     tokenizer.save_pretrained(to)
     GenerationConfig(
         do_sample=False, max_new_tokens=64, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     ).save_pretrained(to)  # fmt: skip
+
+
+def _name_base(config: Path, base: str | None) -> None:
+    """What peft loads the base from: its name, not the place where this machine had it."""
+    if config.is_file():
+        content = json.loads(config.read_text()) | {"base_model_name_or_path": base}
+        config.write_text(json.dumps(content, indent=2, sort_keys=True))
 
 
 def _facts(

@@ -15,11 +15,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from raypref.config import RunConfig
 from raypref.config.loading import override
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.data.tokens import ExampleTokenizer
 from raypref.errors import UserError
+from raypref.evaluation.decoding import greedy_answers, matched_strict
 from raypref.models.scoring import TitleScorer
 from raypref.recommenders import load_recommender
 from raypref.stages import bodies
@@ -53,6 +53,8 @@ class RecommendOptions(RunOptions):
     """With --history: how many random items to choose from that the history lacks."""
     seed: int = 0
     """With --history: seed of the random items."""
+    prompt_to: Path | None = None
+    """Write the prompt that the model reads to this file, to give it to an exported model."""
     by: str | None = None
     """Another method on the same data: sft, zero-shot, an objective, or a baseline such as sasrec."""
 
@@ -67,6 +69,18 @@ class Question:
     target: int | None = None
     """The item that came next, where it is known."""
     example: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a method says to a question."""
+
+    shares: np.ndarray
+    """(C,) of each candidate: the softmax over the candidates of log-probs, or of a recommender's scores."""
+    said: str | None = None
+    """The line that a language model generates, greedily, as HR@1 and ValidRatio count it."""
+    prompt: str | None = None
+    """What the language model reads."""
 
 
 def recommend(arguments: list[str]) -> int:
@@ -85,7 +99,12 @@ def recommend(arguments: list[str]) -> int:
     else:
         lines = sys.stdin.read() if options.history == "-" else _text(Path(str(options.history)))
         question = of_lines(lines.splitlines(), titles, options.candidates, options.seed)
-    _print(Console(), question, titles, probabilities(run, store, question))
+    found = answer(run, store, question)
+    if options.prompt_to is not None:
+        if found.prompt is None:
+            raise UserError("this method reads no prompt", where="--prompt-to", mend="take a language model")
+        options.prompt_to.write_text(found.prompt, encoding="utf-8")
+    _print(Console(), question, titles, found)
     return 0
 
 
@@ -148,35 +167,37 @@ def _rating(text: str, line: int) -> float:
 
 
 @torch.no_grad()
-def probabilities(run: Chain, store: Store, question: Question) -> np.ndarray:
-    """(C,) of each candidate: the softmax over the candidates of log-probs, or of a recommender's scores."""
+def answer(run: Chain, store: Store, question: Question) -> Answer:
+    """What the run's method says."""
     prepared = store.path(run.prepare.address)
     paths = run.evaluate.input_paths(store)
     if "fit" in paths:
         recommender = load_recommender(paths["fit"] / "model")
         scores = recommender.score([np.array(question.history)], np.array([question.candidates]))[0]
-    else:
-        scores = _logps(run.config, prepared, paths, question)
+        return Answer(_shares(scores))
+    config, titles = run.config, bodies.titles_of(prepared)
+    model, tokenizer = bodies.load_policy(config, paths["tokenize"], paths.get("model"))
+    tokenize = ExampleTokenizer(tokenizer, bodies.renderer_of(config, prepared), titles, config.prompt.max_tokens)
+    tokens = tokenize(
+        pa.table(
+            {
+                "example": pa.array([question.example], pa.int64()),
+                "history": pa.array([question.history], pa.list_(pa.int32())),
+                "history_rating": pa.array([question.ratings], pa.list_(pa.float32())),
+                "candidates": pa.array([question.candidates], pa.list_(pa.int32())),
+            }
+        )
+    )
+    batch = all_candidates(tokens, tokenizer.pad_token_id)
+    shares = _shares(TitleScorer(model.eval())(batch.to(model.device))[0])
+    prompts, longest = tokens["prompt_ids"].to_pylist(), max(map(len, tokens["title_ids"].to_pylist()[0]))
+    (said,) = greedy_answers(model, tokenizer, prompts, longest)
+    return Answer(shares, said, str(tokenizer.decode(prompts[0], skip_special_tokens=True)))
+
+
+def _shares(scores: torch.Tensor) -> np.ndarray:
     found: np.ndarray = torch.softmax(scores.float(), dim=0).cpu().numpy()
     return found
-
-
-def _logps(config: RunConfig, prepared: Path, paths: dict[str, Path], question: Question) -> torch.Tensor:
-    model, tokenizer = bodies.load_policy(config, paths["tokenize"], paths.get("model"))
-    tokenize = ExampleTokenizer(
-        tokenizer, bodies.renderer_of(config, prepared), bodies.titles_of(prepared), config.prompt.max_tokens
-    )
-    table = pa.table(
-        {
-            "example": pa.array([question.example], pa.int64()),
-            "history": pa.array([question.history], pa.list_(pa.int32())),
-            "history_rating": pa.array([question.ratings], pa.list_(pa.float32())),
-            "candidates": pa.array([question.candidates], pa.list_(pa.int32())),
-        }
-    )
-    batch = all_candidates(tokenize(table), tokenizer.pad_token_id)
-    scores: torch.Tensor = TitleScorer(model.eval())(batch.to(model.device))[0]
-    return scores
 
 
 def _check_done(run: Chain, store: Store) -> None:
@@ -190,7 +211,7 @@ def _check_done(run: Chain, store: Store) -> None:
         )
 
 
-def _print(console: Console, question: Question, titles: Sequence[str], shares: np.ndarray) -> None:
+def _print(console: Console, question: Question, titles: Sequence[str], found: Answer) -> None:
     shown: Callable[[int], str] = lambda item: titles[item].replace("[", "\\[")  # noqa: E731
     latest = ", ".join(shown(item) for item in question.history[-5:]) or "(no history)"
     console.print(f"after {latest}", highlight=False)
@@ -198,11 +219,15 @@ def _print(console: Console, question: Question, titles: Sequence[str], shares: 
     table.add_column("#", justify="right")
     table.add_column("recommended")
     table.add_column("probability", justify="right")
-    for place, index in enumerate(np.argsort(-shares, kind="stable"), start=1):
+    for place, index in enumerate(np.argsort(-found.shares, kind="stable"), start=1):
         item = question.candidates[index]
         mark = "  <- came next" if item == question.target else ""
-        table.add_row(str(place), shown(item) + mark, f"{shares[index]:.3f}", style="bold" if mark else None)
+        table.add_row(str(place), shown(item) + mark, f"{found.shares[index]:.3f}", style="bold" if mark else None)
     console.print(table)
+    if found.said is not None:
+        named = matched_strict(found.said, [titles[item] for item in question.candidates]) >= 0
+        note = "" if named else "  (none of the candidates)"
+        console.print(f"generated: {found.said}{note}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _text(path: Path) -> str:

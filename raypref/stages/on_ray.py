@@ -1,7 +1,7 @@
 """How each stage runs on Ray.
 
-prepare and tries as tasks, tokenize and reference by Ray Data, the expert by both; sft, align, fit and evaluate by Ray
-Train.
+prepare, features and tries as tasks, tokenize and reference by Ray Data, the expert by both; sft, align, fit and
+evaluate by Ray Train.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class OnRay:
             "sft": self._train,
             "reference": self._reference,
             "evaluate": self._train,
-            "try": self._try,
+            "features": self._task,
+            "try": self._task,
             "tune": self._tune,
             "fit": self._train,
             "align": self._train,
@@ -112,7 +113,7 @@ class OnRay:
         """Run tries of baselines, of which none needs another, side by side; each is given back when it is done."""
         yield from run_tasks(list(pairs), self.store)
 
-    def _try(self, run: Chain, stage: Stage) -> None:
+    def _task(self, run: Chain, stage: Stage) -> None:
         for _ in self.together([(run, stage)]):
             pass
 
@@ -159,6 +160,7 @@ def fit(
     stages: list[Stage],
     store: Store,
     name: str,
+    trainer: type[ray.train.torch.TorchTrainer] = ray.train.torch.TorchTrainer,
     callbacks: list[Any] | None = None,
     threads: int | None = None,
     board: str | None = None,
@@ -183,7 +185,7 @@ def fit(
     os.environ[remote.WATCHED] = str(int(alive_nodes() > 1))
     scratch = store.scratch(stages[0].address)
     remote.take_fault(store, scratch)  # of a driver that was killed; the user may have mended it
-    trainer = ray.train.torch.TorchTrainer(
+    group = trainer(
         remote.work,
         train_loop_config={
             "config": dump(run.config),
@@ -213,7 +215,7 @@ def fit(
         ),
     )
     try:
-        trainer.fit()
+        group.fit()
     except ray.train.TrainingFailedError as error:
         raise remote.take_fault(store, scratch) or error from error
     shutil.rmtree(store.root / ".ray-train" / name, ignore_errors=True)

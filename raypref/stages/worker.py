@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -197,6 +198,14 @@ def _judge(
     )
 
 
+def features_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
+    """Features of all titles, for a recommender that reads them."""
+    if around.rank == 0:
+        prepared = stage.input_paths(around.store)["prepare"]
+        with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
+            facts |= bodies.encode_titles(chain.config, prepared, folder)
+
+
 def try_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     """A baseline fitted with seed 0 and one of its L2 penalties."""
     config: BaselineConfig = TypeAdapter(BaselineConfig).validate_python(stage.config["recommender"])
@@ -235,7 +244,9 @@ def _copy(made: Stage, stage: Stage, around: Surroundings, facts: dict[str, Any]
 
 def _fit(config: BaselineConfig, chain: Chain, stage: Stage, around: Surroundings) -> None:
     started = time.perf_counter()
-    recommender, facts = bodies.fit_baseline(chain.config, config, Group(around.rank, around.world))
+    encoded = stage.inputs.get("features")
+    features = None if encoded is None else np.load(around.store.path(encoded.address) / "features.npy")
+    recommender, facts = bodies.fit_baseline(chain.config, config, Group(around.rank, around.world), features)
     if around.rank == 0:
         with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
             recommender.save(folder / "model")
@@ -247,6 +258,7 @@ def _fit(config: BaselineConfig, chain: Chain, stage: Stage, around: Surrounding
 
 _MANIFEST = shutil.ignore_patterns(MANIFEST)
 _BODIES = {
+    "features": features_stage,
     "try": try_stage,
     "tune": tune_stage,
     "fit": fit_stage,

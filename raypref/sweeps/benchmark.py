@@ -63,6 +63,7 @@ def run(sweep_file: Path, arguments: list[str]) -> int:
     options, config, origins = parse(BenchmarkOptions, arguments, declared.question + EXAMPLES)
     methods = options.methods or declared.presets.get(options.preset) or declared.space[METHOD]
     changes = {"space": {METHOD: methods}} | ({} if options.seeds is None else {"seeds": options.seeds})
+    changes |= {"whole_seeds": options.whole_seeds or declared.whole_seeds}
     content = declared.model_dump(exclude={"presets"})
     sweep = SweepConfig.model_validate(content | changes)
     bases = _bases(config, options.datasets)

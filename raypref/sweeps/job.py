@@ -56,6 +56,7 @@ def print_error(error: UserError) -> None:
 def _with_options(sweep: SweepConfig, options: SweepOptions) -> SweepConfig:
     given = {name: getattr(options, name) for name in ("seeds", "search", "trials", "pruner")}
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    changes["whole_seeds"] = options.whole_seeds or sweep.whole_seeds
     if options.values is not None:
         if len(sweep.space) != 1:
             raise UserError(

@@ -52,6 +52,8 @@ class SweepOptions(RunOptions):
     """Values of the swept key instead of those of the YAML file (for sweeps over one key)."""
     seeds: int | None = None
     """Repetitions of each setting instead of those of the YAML file."""
+    whole_seeds: bool = False
+    """Each repetition repeats fine-tuning too, not alignment alone."""
     search: Literal["grid", "random", "tpe", "gp", "nsga2"] | None = None
     """How settings are chosen, instead of the YAML file's way."""
     trials: int | None = None

@@ -48,7 +48,8 @@ from raypref.sweeps.trial_records import (
 
 def sweep_folder(sweep: SweepConfig, base: RunConfig, store: Store) -> Path:
     """One folder for a question asked of one base config: a wider space or more seeds extend it."""
-    asked = {"base": chain(base).evaluate.address.key, "keys": sorted(sweep.space)}
+    asked: dict[str, Any] = {"base": chain(base).evaluate.address.key, "keys": sorted(sweep.space)}
+    asked |= {"whole_seeds": True} if sweep.whole_seeds else {}
     return store.root / "sweeps" / f"{sweep.name}-{base.name}-{digest(asked)}"
 
 

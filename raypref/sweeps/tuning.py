@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from raypref.config import RunConfig
@@ -22,6 +21,7 @@ from raypref.sweeps.board import open_board, tags_of
 from raypref.sweeps.queue import TrialQueue
 from raypref.sweeps.space import SweepConfig, Trial
 from raypref.sweeps.trial_records import done_fields, failed, new_record, now, overhead, record_path
+from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
 
 
 def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool) -> None:
@@ -107,7 +107,8 @@ def _trial(point: dict[str, Any], folder: str, root: str) -> None:
                 list(run.own),
                 store,
                 name=record["file_name"],
-                callbacks=[TuneReportCallback()],
+                trainer=TrialTrainer,
+                callbacks=[ReportToTune()],
                 threads=given["threads"],
                 board=record["label"],
             )

@@ -96,7 +96,11 @@ class TorchEngine(_Base):
         self.layout = "torch"
         self.clip = training.clip
         self.optimizer = torch.optim.AdamW(
-            self.trained().values(), lr=training.learning_rate, betas=ADAM_BETAS, weight_decay=training.weight_decay
+            self.trained().values(),
+            lr=training.learning_rate,
+            betas=ADAM_BETAS,
+            weight_decay=training.weight_decay,
+            fused=True,  # one kernel for all weights
         )
         self.module: nn.Module = self.scorer
         if self.world > 1:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from raypref.commands.recommend import of_lines, of_user, probabilities, recommend
+from raypref.commands.recommend import answer, of_lines, of_user, recommend
 from raypref.commands.rescore import rescore
 from raypref.config import RunConfig
 from raypref.config.loading import dump, override
@@ -85,7 +85,7 @@ def test_its_probabilities_are_those_of_the_evaluation(here: tuple[list[str], St
     for row in [r for r in rows.to_pylist() if r["split"] == "test"][:3]:
         question = of_user(prepared, ids[row["user"]])
         expected = np.exp(np.array(row["logps"], dtype=np.float64) - np.max(row["logps"]))
-        found = probabilities(plan, store, question)
+        found = answer(plan, store, question).shares
         np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-3, atol=1e-6)
         assert question.target == row["target_item"]
 

@@ -1,10 +1,13 @@
-"""Exported models: plain transformers and peft give the logits that raypref's own loading gives."""
+"""Exported models: plain transformers and peft give the logits and answers that raypref's own loading gives."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
@@ -13,8 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from raypref.cli import COMMANDS
 from raypref.commands.export import Export, export
+from raypref.commands.recommend import answer, of_user
 from raypref.config.loading import override
 from raypref.errors import UserError
+from raypref.models.backbone import SHIPPED_FOLDER
 from raypref.stages import bodies
 from raypref.stages.chain import Chain
 from raypref.store import Store
@@ -23,7 +28,10 @@ PROMPT = "Crimson Harbor | Rating: 5\nAnswer:\n"
 LORA = {
     "model": {"kind": "pretrained", "path": "raypref-tiny", "lora": {"rank": 2, "target_modules": "all-linear"}},
     "sft.max_steps": 2,
+    "data.candidates.eval_random": 19,  # as many as raypref-tiny was trained on: it still answers with a candidate
+    "sft.learning_rate": 1e-4,
     "align.max_steps": 2,
+    "align.learning_rate": 1e-4,
 }
 
 
@@ -65,18 +73,36 @@ def test_plain_transformers_load_it(whole: tuple[Store, Chain], tmp_path: Path) 
 def test_an_adapter_is_written_alone_or_merged(adapted: tuple[Store, Chain], tmp_path: Path) -> None:
     from peft import PeftModel
 
-    base = str(Path(bodies.__file__).parents[1] / "base")
-    alone = written(*adapted, tmp_path / "adapter")
+    alone = written(*adapted, tmp_path / "adapter", adapter=True)
     assert not (alone / "model.safetensors").exists()
-    merged = written(*adapted, tmp_path / "merged", merge=True, base=base)
+    assert json.loads((alone / "adapter_config.json").read_text())["base_model_name_or_path"] == "raypref-tiny"
+    assert 'AutoModelForCausalLM.from_pretrained("raypref-tiny")' in (alone / "README.md").read_text()
+    merged = written(*adapted, tmp_path / "merged", merge=True)
     assert not (merged / "adapter_config.json").exists()
     tokenizer, expected = AutoTokenizer.from_pretrained(merged), own_logits(*adapted)
-    plain = AutoModelForCausalLM.from_pretrained(base)
+    plain = AutoModelForCausalLM.from_pretrained(SHIPPED_FOLDER)
     untrained = logits(plain, tokenizer)
     assert not torch.allclose(untrained, expected, atol=1e-4)
     for model in (AutoModelForCausalLM.from_pretrained(merged), PeftModel.from_pretrained(plain, alone)):
         difference = (logits(model, tokenizer) - expected).abs().max()
         assert difference <= 1e-5 * expected.abs().max()  # merging rounds
+
+
+def test_an_exported_model_answers_as_recommend_does(adapted: tuple[Store, Chain], tmp_path: Path) -> None:
+    store, plan = adapted
+    folder = written(store, plan, tmp_path / "merged", merge=True)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    prepared = store.path(plan.prepare.address)
+    titles = bodies.titles_of(prepared)
+    ids = pq.read_table(prepared / "users.parquet")["user_id"].to_pylist()
+    evaluated = pq.read_table(store.path(plan.evaluate.address) / "rows.parquet", columns=["user"])["user"]
+    for user in sorted(set(evaluated.to_pylist()))[:3]:
+        question = of_user(prepared, ids[user])
+        expected = answer(plan, store, question)
+        prompt = tokenizer(expected.prompt, return_tensors="pt")
+        written_on = model.generate(**prompt)[0, prompt["input_ids"].shape[1] :]
+        assert tokenizer.decode(written_on, skip_special_tokens=True).splitlines()[0] == expected.said
+        assert expected.said in [titles[item] for item in question.candidates]
 
 
 def test_the_card_says_where_the_numbers_come_from(whole: tuple[Store, Chain], tmp_path: Path) -> None:
@@ -102,9 +128,23 @@ def test_mistakes(whole: tuple[Store, Chain], adapted: tuple[Store, Chain], tmp_
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UserError, match="files already"):
         written(*whole, tmp_path / "full")
-    with pytest.raises(UserError, match="name it by --base"):
-        written(*adapted, tmp_path / "model", merge=True)
+    with pytest.raises(UserError, match="there is no adapter"):
+        written(*whole, tmp_path / "model", adapter=True)
+    with pytest.raises(UserError, match="give one of them"):
+        written(*adapted, tmp_path / "model", merge=True, adapter=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
+
+
+@pytest.mark.parametrize("form", ["merge", "adapter"])
+def test_an_adapter_of_a_nameless_base_asks_for_its_name(
+    adapted: tuple[Store, Chain], tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(SHIPPED_FOLDER, other, ignore=shutil.ignore_patterns("model.safetensors"))
+    monkeypatch.setattr("raypref.models.backbone.SHIPPED_FOLDER", other)  # the run's base is then not what is shipped
+    with pytest.raises(UserError, match="name it by --base"):
+        written(*adapted, tmp_path / "model", **{form: True})
+    assert not (tmp_path / "model").exists()
 
 
 def test_the_command(whole: tuple[Store, Chain], tmp_path: Path) -> None:
