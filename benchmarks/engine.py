@@ -10,8 +10,9 @@ policy (the concatenated forward pass of the S-DPO and DPO trainers). TRL: `DPOT
 defaults but for gradient checkpointing, which is off for all. Ours: `compute_gradients` and `Engine.step`, as the
 training loop calls them, collation included, the reference's log-probs from a column (its one pass is timed apart).
 
-Times: all variants live in one process and take turns, after a warm-up of each; the median is given. Memory: each
-variant alone in a process of its own, peak above what the process held before it made the model.
+Each variant lives in a process of its own, so that none meets what another leaves in caches and in the allocator; the
+processes take turns, a step each, after a warm-up; the median is given. Memory: the peak of the process, above what it
+held before it made the model.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ NEGATIVES = (1, 3, 7, 15, 19)
 PAD, END = 0, 1
 RATE = 1e-5
 WARM_UP = 2
+ANSWER = "raypref-benchmark "
 
 
 @dataclass(frozen=True)
@@ -286,24 +288,68 @@ def timed(step: Callable[[], float]) -> tuple[float, float]:
     return time.perf_counter() - started, time.process_time() - used
 
 
-def side_by_side(case: Case, negatives: int, names: list[str], repeats: int) -> dict[str, dict[str, Any]]:
-    """Times of a step of each variant, taking turns."""
-    made = {name: VARIANTS[name](case, negatives) for name in names}
-    losses = {name: [variant.step() for _ in range(WARM_UP)][-1] for name, variant in made.items()}
-    for name, loss in losses.items():  # the first step's is log(1 + K) for all
-        if abs(loss - losses[names[-1]]) > (0.1 if torch.cuda.is_available() else 1e-3) * abs(loss):
-            raise SystemExit(f"{name} has another loss at step {WARM_UP}: {losses}")
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    for _ in range(repeats):
-        for name, variant in made.items():
-            seconds[name].append(timed(variant.step))
-    found = {
-        name: {"seconds": round(statistics.median(wall), 5), "all_seconds": [round(x, 5) for x in wall],
-               "cpu_seconds": round(statistics.median(cpu), 5), "tokens": made[name].tokens, "loss": losses[name]}
-        for name, (wall, cpu) in ((name, tuple(zip(*pairs))) for name, pairs in seconds.items())
-    }  # fmt: skip
-    if "ours" in made:
-        found["ours"]["reference_seconds"] = round(made["ours"].reference_seconds, 4)
+class Child:
+    """A variant in a process of its own, which makes a step whenever it is told to."""
+
+    def __init__(self, case: Case, negatives: int, name: str, threads: int) -> None:
+        self.name = name
+        command = [sys.executable, __file__, "--child", json.dumps([asdict(case), negatives, name, threads])]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, what: str) -> dict[str, Any]:
+        """The answer to one order: warm-up, step or end."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(what + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith(ANSWER):  # a library may print too
+                answer: dict[str, Any] = json.loads(line.removeprefix(ANSWER))
+                return answer
+        raise SystemExit(f"{self.name} ended: exit code {self.process.wait()}")
+
+
+def serve(case: Case, negatives: int, name: str, threads: int) -> None:
+    """What a child does: it makes the variant, then obeys line by line."""
+    torch.set_num_threads(threads)
+    VARIANTS[name](replace(case, shape="tiny", batch=None), negatives).step()  # what is imported at the first step
+    before = held()[0]
+    variant = VARIANTS[name](case, negatives)
+    for line in sys.stdin:
+        order = line.strip()
+        if order == "step":
+            wall, cpu = timed(variant.step)
+            answer = {"seconds": wall, "cpu_seconds": cpu}
+        elif order == "warm-up":
+            answer = {"loss": [variant.step() for _ in range(WARM_UP)][-1], "tokens": variant.tokens}
+            if isinstance(variant, Ours):
+                answer["reference_seconds"] = round(variant.reference_seconds, 4)
+        else:
+            on_gpu = torch.cuda.is_available()
+            answer = {"peak_mb": torch.cuda.max_memory_allocated() / 1e6 if on_gpu else held()[1] - before}
+        print(f"{ANSWER}{json.dumps(answer)}", flush=True)
+        if order == "end":
+            return
+
+
+def side_by_side(case: Case, negatives: int, names: list[str], repeats: int, threads: int) -> dict[str, dict[str, Any]]:
+    """Times of a step of each variant, taking turns, and its peak of memory."""
+    children = [Child(case, negatives, name, threads) for name in names]
+    found = {child.name: child.ask("warm-up") for child in children}
+    loss = found[names[-1]]["loss"]
+    for name, answer in found.items():  # the first step's is log(1 + K) for all
+        if abs(answer["loss"] - loss) > (0.1 if torch.cuda.is_available() else 1e-3) * abs(loss):
+            raise SystemExit(f"{name} has another loss at step {WARM_UP} than {names[-1]}: {answer['loss']}, {loss}")
+    turns = [{child.name: child.ask("step") for child in children} for _ in range(repeats)]
+    for child in children:
+        steps = [turn[child.name] for turn in turns]
+        found[child.name] |= {
+            "seconds": round(statistics.median(step["seconds"] for step in steps), 5),
+            "all_seconds": [round(step["seconds"], 5) for step in steps],
+            "cpu_seconds": round(statistics.median(step["cpu_seconds"] for step in steps), 5),
+            "peak_mb": round(child.ask("end")["peak_mb"], 1),
+        }
+        child.process.wait()
     return found
 
 
@@ -311,28 +357,6 @@ def held() -> tuple[float, float]:
     """Resident memory of this process in MB: now, and its highest since it began."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return tuple(int(lines[key].split()[0]) * 1024 / 1e6 for key in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
-
-
-def peak_memory(case: Case, negatives: int, name: str) -> float:
-    """MB that a variant's model and two steps take at their peak, in this process, which does nothing else."""
-    on_gpu = torch.cuda.is_available()
-    VARIANTS[name](replace(case, shape="tiny", batch=None), negatives).step()  # what is imported at the first step
-    before = held()[0]
-    variant = VARIANTS[name](case, negatives)
-    variant.step()
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    variant.step()
-    return torch.cuda.max_memory_allocated() / 1e6 if on_gpu else held()[1] - before
-
-
-def in_child(case: Case, negatives: int, name: str, threads: int) -> float:
-    command = [sys.executable, __file__, "--child", json.dumps([asdict(case), negatives, name, threads])]
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode:
-        print(f"{name}, K = {negatives}: {result.stderr.strip().splitlines()[-1]}", file=sys.stderr)
-        return float("nan")
-    return float(result.stdout.strip().splitlines()[-1])
 
 
 def step_flops(shape: Shape, negatives: int, lora: bool) -> dict[str, float]:
@@ -361,22 +385,20 @@ def step_flops(shape: Shape, negatives: int, lora: bool) -> dict[str, float]:
     return {"ours": ours, "published": s.batch * titles * (passes + 2) * copy}
 
 
-def run(case: Case, names: list[str], negatives: list[int], repeats: int, threads: int, memory: bool) -> dict[str, Any]:
+def run(case: Case, names: list[str], negatives: list[int], repeats: int, threads: int) -> dict[str, Any]:
     rows = []
     for k in negatives:
         wanted = [name for name in names if name != "trl" or (k == 1 and not case.lora)]
-        found = side_by_side(case, k, wanted, repeats)
+        found = side_by_side(case, k, wanted, repeats, threads)
         flops = step_flops(case.sizes, k, case.lora is not None)
         for name in wanted:
             row = {"negatives": k, "variant": name, **found[name]}
             if name in flops:
                 row["flops"] = flops[name]
                 row["tflops_per_second"] = round(flops[name] / row["seconds"] / 1e12, 4)
-            if memory:
-                row["peak_mb"] = round(in_child(case, k, name, threads), 1)
             rows.append(row)
-            print(f"K={k:<3} {name:<10} {row['seconds'] * 1e3:9.1f} ms  {row.get('peak_mb', 0):8.0f} MB", flush=True)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+            print(f"K={k:<3} {name:<10} {row['seconds'] * 1e3:9.1f} ms  {row['peak_mb']:8.0f} MB", flush=True)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{threads} CPU threads"
     return {
         "case": asdict(case), "sizes": asdict(case.sizes), "device": device, "machine": platform.machine(),
         "torch": torch.__version__, "repeats": repeats, "rows": rows, "summary": summary(rows),
@@ -392,10 +414,11 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             own = ours[row["negatives"]]
             # the median over pairs of steps that ran one after the other
             speed = statistics.median(a / b for a, b in zip(row["all_seconds"], own["all_seconds"]))
-            entry = {"time": round(speed, 2), "cpu_time": round(row["cpu_seconds"] / own["cpu_seconds"], 2)}
-            if "peak_mb" in row and "peak_mb" in own:
-                entry["memory"] = round(row["peak_mb"] / own["peak_mb"], 2)
-            ratios[f"{row['variant']} K={row['negatives']}"] = entry
+            ratios[f"{row['variant']} K={row['negatives']}"] = {
+                "time": round(speed, 2),
+                "cpu_time": round(row["cpu_seconds"] / own["cpu_seconds"], 2),
+                "memory": round(row["peak_mb"] / own["peak_mb"], 2),
+            }
     result: dict[str, Any] = {"over_ours": ratios}
     if len(ours) > 1:
         k = np.array(sorted(ours))
@@ -417,8 +440,7 @@ def markdown(report: dict[str, Any]) -> str:
         ratio = over.get(f"{row['variant']} K={row['negatives']}", {"time": 1.0, "memory": 1.0})
         cells = [
             f"{row['negatives']}", row["variant"], f"{row['seconds'] * 1e3:.0f}", f"{row['tokens']:,}",
-            f"{row['peak_mb']:.0f}" if "peak_mb" in row else "-", f"{ratio['time']:.1f}",
-            f"{ratio['memory']:.1f}" if "memory" in ratio else "-",
+            f"{row['peak_mb']:.0f}", f"{ratio['time']:.1f}", f"{ratio['memory']:.1f}",
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -431,9 +453,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     mpl.rcParams.update({"svg.hashsalt": "raypref", "svg.fonttype": "none"})
     from matplotlib import pyplot as plt
 
-    measures = [("seconds", "seconds a step")]
-    if all("peak_mb" in row for row in report["rows"]):
-        measures.append(("peak_mb", "peak memory, MB"))
+    measures = [("seconds", "seconds a step"), ("peak_mb", "peak memory, MB")]
     figure, axes = plt.subplots(1, len(measures), figsize=(5 * len(measures), 3.4), squeeze=False)
     for axis, (key, title) in zip(axes[0], measures):
         for variant, marker in (("published", "o"), ("trl", "s"), ("ours", "D")):
@@ -460,19 +480,16 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--no-memory", action="store_true", help="leave out the processes that measure memory")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="for engine-SHAPE.json, .md and .svg")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         fields, negatives, name, threads = json.loads(options.child)
-        torch.set_num_threads(threads)
-        print(peak_memory(Case(**fields), negatives, name))
+        serve(Case(**fields), negatives, name, threads)
         return
-    torch.set_num_threads(options.threads)
     names = [n for n in options.only if n != "trl" or not torch.cuda.is_available()]
     case = Case(options.shape, options.lora, options.checkpointing, options.attention, options.micro, options.batch)
-    report = run(case, names, options.negatives, options.repeats, options.threads, not options.no_memory)
+    report = run(case, names, options.negatives, options.repeats, options.threads)
     print("\n" + markdown(report) + "\n" + json.dumps(report["summary"], indent=1))
     if options.write:
         options.write.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -17,20 +18,45 @@ DISK_PER_RUN = 200 << 20  # a tiny run writes some tens of MB; a check against a
 
 
 class Runner(Protocol):
-    def __call__(self, run: Chain, stage: Stage) -> None: ...
+    def __call__(self, run: Chain, stage: Stage) -> None:
+        """Run one stage."""
+
+    def together(self, pairs: Iterable[tuple[Chain, Stage]]) -> Iterator[Stage]:
+        """Run stages of which none needs another; each is given back when it is done."""
 
 
 def run_chain(run: Chain, stages: Sequence[Stage], store: Store, runner: Runner, say: Callable[[str], None]) -> None:
-    """Run stages in order, a line for each; those that are done are only named."""
-    for stage in stages:
-        was_done = store.done(stage.address)
-        if not was_done:
-            runner(run, stage)
-        manifest = store.manifest(stage.address)
-        facts = manifest["facts"]
-        seconds = facts.get("train_seconds", facts.get("evaluate_seconds", manifest["seconds"]))
-        how = "done before" if was_done else f"{seconds:.1f} s"
-        say(f"{stage.kind:<9} {how:>12}  {stage.address}{_headline(stage, facts)}")
+    """Run a chain's stages in order, a line for each; those that are done are only named."""
+    run_all([(run, stage) for stage in stages], store, runner, say)
+
+
+def run_all(pairs: Iterable[tuple[Chain, Stage]], store: Store, runner: Runner, say: Callable[[str], None]) -> None:
+    """Run stages of one chain or several, what they need first; the tries of baselines side by side."""
+    order: Callable[[tuple[Chain, Stage]], tuple[int, bool]] = lambda pair: (_depth(pair[1]), pair[1].kind == "try")  # noqa: E731
+    for (_, tries), alike in itertools.groupby(sorted(pairs, key=order), key=order):
+        missing = []
+        for run, stage in alike:
+            if store.done(stage.address):
+                say(_line(stage, store, "done before"))
+            elif tries:
+                missing.append((run, stage))
+            else:
+                runner(run, stage)
+                say(_line(stage, store))
+        for stage in runner.together(missing) if missing else ():
+            say(_line(stage, store))
+
+
+def _depth(stage: Stage) -> int:
+    return 1 + max(map(_depth, stage.inputs.values()), default=0)
+
+
+def _line(stage: Stage, store: Store, how: str | None = None) -> str:
+    """What stands where, and how long it took."""
+    manifest = store.manifest(stage.address)
+    facts = manifest["facts"]
+    seconds = facts.get("train_seconds", facts.get("evaluate_seconds", manifest["seconds"]))
+    return f"{stage.kind:<9} {how or f'{seconds:.1f} s':>12}  {stage.address}{_headline(stage, facts)}"
 
 
 def _headline(stage: Stage, facts: dict[str, Any]) -> str:
@@ -39,7 +65,7 @@ def _headline(stage: Stage, facts: dict[str, Any]) -> str:
             f"  {facts['users']:,} users, {facts['items']:,} items, {facts['interactions']:,} interactions; examples "
             + "/".join(f"{facts[f'{split}_examples']:,}" for split in ("train", "validation", "test"))
         )
-    if stage.kind in ("expert", "tune", "fit"):
+    if stage.kind in ("expert", "try", "tune", "fit"):
         ranking = facts.get("kept_back_ndcg@10")
         best = f", best of {facts['epochs']} epochs" if "epochs" in facts else ""
         return f"  {facts['interactions']:,} interactions{best}" + (

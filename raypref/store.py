@@ -2,6 +2,10 @@
 
 `<root>/<stage>/<name>-<hash>/` is written under a temporary name, synced and renamed, with the manifest `_SUCCESS`
 written last, so a folder with a manifest is whole and is never written again.
+
+The root may be an object store's address (s3://, gs://). Then each machine has a mirror of it in a folder, where stages
+work as ever; what a stage leaves is uploaded, its manifest last, and a stage that another machine made is fetched when
+its path is asked for.
 """
 
 from __future__ import annotations
@@ -20,10 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raypref.bucket import Bucket, is_address
 from raypref.errors import UserError
 from raypref.provenance import provenance
 
 MANIFEST = "_SUCCESS"
+MIRROR = "RAYPREF_MIRROR"
 KEEP_TEMPORARY_S = 24 * 3600
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 FULL_DISK_TEXTS = ("No space left on device", "PytorchStreamWriter failed writing")
@@ -48,20 +54,43 @@ class Address:
 
 
 class Store:
-    """The folder that holds every stage's output."""
+    """The folder, or the object store, that holds every stage's output."""
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.bucket: Bucket | None = None
+        if is_address(root):
+            self.location = str(root).rstrip("/")
+            self.bucket = Bucket.at(self.location)
+            self.root = mirror_folder() / digest(self.location)
+        else:
+            self.root = Path(root).expanduser().absolute()
+            self.location = str(self.root)
 
     def path(self, address: Address) -> Path:
-        return self.root / str(address)
+        """Where an output lies, or will lie, on this machine; one that lies in the object store is fetched first."""
+        folder = self.root / str(address)
+        if self.bucket is None or not (_whole(folder) or self.done(address)):
+            return folder
+        return self.fetched(str(address))
 
     def done(self, address: Address) -> bool:
-        return (self.path(address) / MANIFEST).is_file()
+        if self.bucket is None:
+            return _whole(self.root / str(address))
+        return self.bucket.exists(f"{address}/{MANIFEST}")
 
     def manifest(self, address: Address) -> dict[str, Any]:
-        """What was written with the output: config, inputs, seconds, versions, facts of the stage."""
-        result: dict[str, Any] = json.loads((self.path(address) / MANIFEST).read_text())
+        """What was written with the output: config, inputs, seconds, versions, facts of the stage, its files' digests.
+
+        Raises:
+            UserError: it can't be read.
+        """
+        path = self.root / str(address) / MANIFEST
+        text = path.read_bytes() if self.bucket is None else self.bucket.read(f"{address}/{MANIFEST}")
+        try:
+            result: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            mend = f"delete {path.parent} and run the same command again"
+            raise UserError(f"a stage's manifest can't be read: {error}", where=str(path), mend=mend) from error
         return result
 
     def scratch(self, address: Address) -> Path:
@@ -74,7 +103,7 @@ class Store:
 
         Two writers of one address do the same work; the first to finish wins.
         """
-        target = self.path(address)
+        target = self.root / str(address)
         temporary = target.parent / f".tmp-{target.name}-{uuid.uuid4().hex[:8]}"
         facts: dict[str, Any] = {}
         started = time.time()
@@ -91,24 +120,90 @@ class Store:
                     "host": socket.gethostname(),
                     "facts": facts,
                     "provenance": provenance(),
+                    "files": self._upload(temporary, address),
                 }
                 (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str))
-                _sync(temporary)
-                self._publish(temporary, address)
+                sync(temporary)
+                if self.bucket is not None and not self.done(address):
+                    self.bucket.upload(temporary / MANIFEST, f"{address}/{MANIFEST}")
+                self._publish(temporary, self.root / str(address))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(self.scratch(address), ignore_errors=True)
+        if self.bucket is not None:
+            self.bucket.delete_folder(self.scratch(address).relative_to(self.root).as_posix())
 
-    def _publish(self, temporary: Path, address: Address) -> None:
-        target = self.path(address)
-        if not self.done(address):  # a folder without manifest is no writer's work: someone deleted parts of it
+    def _upload(self, folder: Path, address: Address) -> dict[str, Any]:
+        """Digests of an output's files, once all of them but the manifest lie where they belong.
+
+        Files that workers on other machines have uploaded themselves are listed with their size instead.
+        """
+        names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+        digests: dict[str, Any] = {name: file_digest(folder / name) for name in names}
+        if self.bucket is None:
+            return digests
+        if not self.done(address):
+            self.bucket.upload_all(folder, names, str(address))
+        return self.bucket.files(str(address)) | digests
+
+    def _publish(self, temporary: Path, target: Path) -> None:
+        if not _whole(target):  # a folder without manifest is no writer's work: someone deleted parts of it
             shutil.rmtree(target, ignore_errors=True)
         try:
             os.rename(temporary, target)
         except OSError:
-            if not self.done(address):
+            if not _whole(target):
                 raise
         _sync_one(target.parent)
+
+    def fetched(self, name: str) -> Path:
+        """A finished output, by its address as text, on this machine's disk."""
+        folder = RemotePath(self.root / name)
+        folder.source = (self.location, name)
+        if self.bucket is None or _whole(folder):
+            return folder
+        temporary = folder.parent / f".tmp-{folder.name}-{uuid.uuid4().hex[:8]}"
+        manifest = self.bucket.read(f"{name}/{MANIFEST}")
+        files = json.loads(manifest)["files"]
+        try:
+            with disk_faults(self.root):
+                self.bucket.download_all(name, files, temporary)
+                for file, known in files.items():
+                    found = temporary / file
+                    if known not in (found.stat().st_size, file_digest(found)):
+                        mend = f"delete {self.location}/{name} and run the same command again"
+                        raise UserError(
+                            "a file is not what was written", where=f"{self.location}/{name}/{file}", mend=mend
+                        )
+                (temporary / MANIFEST).write_bytes(manifest)
+                self._publish(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return folder
+
+    def send(self, path: Path, last: str = "") -> None:
+        """To the object store, where the root is one: a file or folder below the mirror; `last`: that file last."""
+        if self.bucket is None:
+            return
+        name = path.relative_to(self.root).as_posix()
+        if not path.is_dir():
+            self.bucket.upload(path, name)
+            return
+        files = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
+        names = [file for file in files if file != last and not Path(file).name.startswith(".tmp-")]
+        self.bucket.upload_all(path, names, name)
+        if last in files:
+            self.bucket.upload(path / last, f"{name}/{last}")
+
+    def receive(self, path: Path) -> None:
+        """From the object store, where the root is one: what lies there of a file or folder, over what is here."""
+        if self.bucket is None:
+            return
+        name = path.relative_to(self.root).as_posix()
+        if self.bucket.exists(name):
+            self.bucket.download(name, path)
+        else:
+            self.bucket.download_all(name, self.bucket.files(name), path)
 
     def _sweep(self, folder: Path) -> None:
         """Remove what writers that were killed a day ago or more have left."""
@@ -119,6 +214,8 @@ class Store:
 
     def check_space(self, needed_bytes: int) -> None:
         """Refuse to start where the disk has less than `needed_bytes` free, or can't be written."""
+        if self.bucket is not None:
+            self.bucket.write(".raypref", b"")  # a refusal must be known now
         with disk_faults(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.root).free
@@ -132,15 +229,52 @@ class Store:
             )
 
 
+class RemotePath(type(Path())):  # type: ignore[misc]
+    """A folder that an object store holds too: sent to another machine, it is fetched there and has its path there."""
+
+    source: tuple[str, str] | None = None
+
+    def __reduce__(self) -> Any:
+        return (Path, (str(self),)) if self.source is None else (_fetched, self.source)
+
+
+def _fetched(location: str, name: str) -> Path:
+    return Store(location).fetched(name)
+
+
+def mirror_folder() -> Path:
+    """Where this machine's mirrors of object stores lie."""
+    return Path(os.environ.get(MIRROR, "~/.cache/raypref")).expanduser().absolute()
+
+
+def _whole(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file()
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a file whole or not at all."""
     temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(content, indent=1, default=str))
-    os.replace(temporary, path)
+    text = json.dumps(content, indent=1, default=str)
+    try:
+        temporary.write_text(text)
+        _sync_one(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _sync(folder: Path) -> None:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def sync(folder: Path) -> None:
+    """Return when all that lies below `folder` is on the disk."""
     for path in [*folder.rglob("*"), folder]:
         _sync_one(path)
 

@@ -10,10 +10,10 @@ import tyro
 from rich.console import Console
 
 from raypref.errors import UserError
+from raypref.place import Place
 from raypref.results.collect import collect as collected
 from raypref.results.collect import load
 from raypref.results.conclusion import draw, tell
-from raypref.results.place import Place
 from raypref.results.together import write_together
 
 

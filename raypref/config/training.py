@@ -100,3 +100,6 @@ class ResourceConfig(Frozen):
     """Trials at once; none: as many as the machine or cluster holds."""
     max_failures: Annotated[int, Field(ge=0)] = 1
     """How often a failed stage is tried again from its last checkpoint."""
+    hang_timeout: Positive = 1800.0
+    """Seconds that a worker may take for one step with its validation and checkpoint, or for one batch of evaluation,
+    before it counts as hung and is started again."""

@@ -22,7 +22,7 @@ def shard_path(folder: Path, split: str, index: int) -> Path:
 def write_shard(table: pa.Table, folder: Path, split: str, index: int) -> None:
     path = shard_path(folder, split, index)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="zstd")
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
 def splits_in(folder: Path, wanted: Sequence[str]) -> list[str]:
@@ -62,7 +62,7 @@ class ExampleTable:
 
     def _read_file(self, path: Path) -> pa.Table:
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 names = file.schema_arrow.names
                 return file.read(names if self.columns is None else [n for n in names if n in self.columns])
         except (OSError, pa.ArrowInvalid) as error:

@@ -61,7 +61,7 @@ class PromptRenderer:
             "title": words.title,
             "done": words.done,
             "do": words.do,
-            "rated": " and rating" if config.ratings else "",
+            "rated": "{rated}",  # known only when the history is
             "rate": " and highly rate (4 to 5)" if liked_targets else "",
             "favored": " highly-rated (4 to 5)" if liked_targets else "",
         }
@@ -92,8 +92,7 @@ class PromptRenderer:
         shown = list(zip(history, ratings))
         if self.config.items == "filtered":
             shown = [(title, rating) for title, rating in shown if not rating < LIKED]
-        lines = [
-            f"{title} | Rating: {rating:g}" if self.config.ratings and rating == rating else title
-            for title, rating in shown[drop:]
-        ]
-        return "\n".join([before, *lines, task, *candidates, ANSWER])
+        rated = [self.config.ratings and rating == rating for _, rating in shown]
+        lines = [f"{title} | Rating: {rating:g}" if told else title for told, (title, rating) in zip(rated, shown)]
+        before = before.format(rated=" and rating" if any(rated) else "")
+        return "\n".join([before, *lines[drop:], task, *candidates, ANSWER])

@@ -1,35 +1,92 @@
-"""Greedy generation of an answer, and whether it names a candidate."""
+"""Generation of an answer, greedy or by beam search, and whether it names a candidate."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import (
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 SPARE_TOKENS = 4  # beyond the longest candidate: enough to see that an answer goes on where a title ends
 
 
+Computed = Callable[[int], DynamicCache]
+"""Of so many copies of each prompt the keys and values (see `prompt_cache`)."""
+
+
+class FirstLine(StoppingCriteria):
+    """Ends a row when its first line that is not blank has ended: nothing that comes after it is read."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int) -> None:
+        """`start`: tokens of the padded prompts."""
+        self.tokenizer, self.start = tokenizer, start
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """(B,) bool, whether each row has ended."""
+        texts = self.tokenizer.batch_decode(input_ids[:, self.start :], skip_special_tokens=True)
+        return torch.tensor([_line_ended(text) for text in texts], device=input_ids.device)
+
+
+def _line_ended(text: str) -> bool:
+    return any(line.strip() and line != line.splitlines()[0] for line in text.splitlines(keepends=True))
+
+
 def greedy_answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]], longest_title: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    longest_title: int,
+    computed: Computed | None = None,
 ) -> list[str]:
-    """The first line that the model writes after each prompt, stripped."""
-    return [answers[0] for answers in beam_answers(model, tokenizer, prompts, longest_title, 1)]
+    """The first line that the model writes after each prompt, stripped.
+
+    Args:
+        computed: gives the prompts' keys and values; None: they are computed here.
+    """
+    start = max(map(len, prompts))
+    stop = StoppingCriteriaList([FirstLine(tokenizer, start)])
+    output = generated(model, tokenizer, prompts, longest_title, computed and computed(1), stopping_criteria=stop)
+    return [first_line(text) for text in tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)]
 
 
-@torch.no_grad()
 def beam_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
     longest_title: int,
     beams: int,
+    computed: Computed | None = None,
 ) -> list[list[str]]:
     """First lines of the `beams` likeliest texts that beam search finds after each prompt, the likeliest first.
 
-    Likeliest by the sum of log-probs, as by exact ranking: no length penalty. One beam is greedy decoding.
+    Likeliest by the sum of log-probs, as by exact ranking: no length penalty. A text counts as a whole, to its end
+    token, also where it has several lines.
     """
+    search = {"num_beams": beams, "length_penalty": 0.0, "num_return_sequences": beams}
+    output = generated(model, tokenizer, prompts, longest_title, computed and computed(beams), **search)
+    texts = tokenizer.batch_decode(output[:, max(map(len, prompts)) :], skip_special_tokens=True)
+    lines = [first_line(text) for text in texts]
+    return [lines[i : i + beams] for i in range(0, len(lines), beams)]
+
+
+@torch.no_grad()
+def generated(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    longest_title: int,
+    cache: DynamicCache | None,
+    **how: Any,
+) -> Tensor:
+    """(rows, W + tokens) ids of prompts, padded on the left to W tokens, and of what the model says after them."""
     width = max(map(len, prompts))
     ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
     mask = torch.zeros_like(ids)
@@ -37,20 +94,17 @@ def beam_answers(
         ids[i, width - len(prompt) :] = torch.tensor(prompt)
         mask[i, width - len(prompt) :] = 1
     generate: Any = model.generate
-    search: dict[str, Any] = {"length_penalty": 0.0, "num_return_sequences": beams} if beams > 1 else {}
-    output = generate(
+    output: Tensor = generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
         max_new_tokens=longest_title + SPARE_TOKENS,
         do_sample=False,
-        num_beams=beams,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **search,
+        **({} if cache is None else {"past_key_values": cache}),
+        **how,
     )
-    texts = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
-    lines = [first_line(text) for text in texts]
-    return [lines[i : i + beams] for i in range(0, len(lines), beams)]
+    return output
 
 
 def first_line(text: str) -> str:

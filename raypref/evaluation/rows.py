@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from raypref.data.splitting import LEAST
 from raypref.evaluation.decoding import beam_answers, greedy_answers, matched_contains, matched_strict
 from raypref.evaluation.ranking import rank_of_target
+from raypref.models.prompt_cache import prompt_cache
 from raypref.models.scoring import TitleScorer
 from raypref.recommenders.recommender import Recommender
 from raypref.training.batches import all_candidates
@@ -61,18 +63,20 @@ def evaluated(
     for table in tables:
         for first in range(0, table.num_rows, batch):
             part = table.slice(first, batch)
+            batch_of_part = all_candidates(part, tokenizer.pad_token_id, scorer.rows())
+            cache = DynamicCache() if generate or beams else None
             with torch.no_grad():
-                titles_of_part = all_candidates(part, tokenizer.pad_token_id, scorer.rows())
-                logps = scorer(titles_of_part.to(model.device)).float().cpu().numpy()
+                logps = scorer(batch_of_part.to(model.device), cache).float().cpu().numpy()
+            computed = None if cache is None else partial(prompt_cache, cache, batch_of_part)
             shown = [names[row] for row in part["candidates"].to_pylist()]
             longest = max(len(ids) for row in part["title_ids"].to_pylist() for ids in row)
             prompts = part["prompt_ids"].to_pylist()
             said: dict[str, Any] = {}
             if generate:
-                answers = greedy_answers(model, tokenizer, prompts, longest)
+                answers = greedy_answers(model, tokenizer, prompts, longest, computed)
                 said = named(answers, shown)
             if beams:
-                lists = beam_answers(model, tokenizer, prompts, longest, beams)
+                lists = beam_answers(model, tokenizer, prompts, longest, beams, computed)
                 said["beams"] = [[matched_strict(a, c) for a in answers] for answers, c in zip(lists, shown)]
             yield rows_of(part, split, logps, counts, **said)
 

@@ -86,33 +86,34 @@ def _document(
 ) -> Tensor:
     """(1, tokens, H, D) of one document; with `only_places`, 0 for all of the prompt but its last token."""
     span = titles.spans[number]
-    prompt = span.titles - span.start
+    prompt, tokens = span.titles - span.start, span.end - span.start
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
 
-    def sdpa(first: int, last: int, mask: Tensor | None) -> Tensor:
-        """Of queries [first, last) of the document, over keys up to the last of them."""
+    def sdpa(queries: Tensor, last: int, mask: Tensor | None) -> Tensor:
+        """Of some of the document's queries, over its first `last` keys."""
         return scaled_dot_product_attention(
-            query[:, :, first:last],
-            key[:, :, :last],
-            value[:, :, :last],
+            queries,
+            key[:, :, :last] if last < tokens else key,
+            value[:, :, :last] if last < tokens else value,
             attn_mask=mask,
             dropout_p=dropout,
             is_causal=mask is None,
             scale=scaling,
         ).transpose(1, 2)
 
-    tokens = span.end - span.start
     if only_places:
-        read = sdpa(prompt - 1, tokens, masks.of_document(titles, number, span.titles - 1, window))
+        read = sdpa(query[:, :, prompt - 1 :], tokens, masks.of_document(titles, number, span.titles - 1, window))
         return nn.functional.pad(read, (0, 0, 0, 0, prompt - 1, 0))
     if window is not None and window < prompt:
-        return sdpa(0, tokens, masks.of_document(titles, number, span.start, window))
-    parts = [sdpa(0, prompt, None)]
-    if tokens > prompt:
-        parts.append(sdpa(prompt, tokens, masks.of_document(titles, number, span.titles, window)))
-    return torch.cat(parts, dim=1)
+        return sdpa(query, tokens, masks.of_document(titles, number, span.start, window))
+    if tokens == prompt:
+        return sdpa(query, tokens, None)
+    # One split, whose backward pass is one concatenation: that of slices fills the rest with zeros and adds.
+    of_prompt, of_titles = query.split([prompt, tokens - prompt], dim=2)
+    mask = masks.of_document(titles, number, span.titles, window)
+    return torch.cat([sdpa(of_prompt, prompt, None), sdpa(of_titles, tokens, mask)], dim=1)
 
 
 AttentionInterface.register(NAME, attend)

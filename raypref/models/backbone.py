@@ -143,15 +143,24 @@ def _adapted(model: Any, config: ModelConfig) -> Policy:
 
 
 def restore(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Policy:
-    """The policy as `save` left it in `folder`, ready to be trained on."""
-    if config.lora is None:
-        whole: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder)
-        return whole
-    from peft import PeftModel
+    """The policy as `save` left it in `folder`, ready to be trained on.
 
-    base: Any = build(config.model_copy(update={"lora": None}), tokenizer)
-    adapted: PeftModel = PeftModel.from_pretrained(base, folder, is_trainable=True)
-    return adapted
+    Raises:
+        UserError: its files can't be read.
+    """
+    try:
+        if config.lora is None:
+            whole: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder)
+            return whole
+        from peft import PeftModel
+
+        base: Any = build(config.model_copy(update={"lora": None}), tokenizer)
+        adapted: PeftModel = PeftModel.from_pretrained(base, folder, is_trainable=True)
+        return adapted
+    except (OSError, ValueError, SafetensorError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0][:200]
+        mend = f"delete {folder.parent} and run the same command again"
+        raise UserError(f"a trained model can't be read: {why}", where=str(folder), mend=mend) from error
 
 
 def save(model: Policy, folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache
 
 from raypref.errors import UserError
 from raypref.models import attention as shared_prefix
@@ -75,15 +76,20 @@ class TitleScorer(nn.Module):
         """The rows that suit the attention: a dense mask, which grows with the square of a row, gets a row a prompt."""
         return Rows(packing and self.attention != "dense", FLEX_BLOCK if self.attention == "flex" else 1)
 
-    def forward(self, batch: TitleBatch) -> Tensor:
-        """(B, C) summed log-probs of each title's tokens and its end token, in nats, at least float32."""
+    def forward(self, batch: TitleBatch, cache: DynamicCache | None = None) -> Tensor:
+        """(B, C) summed log-probs of each title's tokens and its end token, in nats, at least float32.
+
+        Args:
+            cache: an empty one, made without a config, is filled with the keys and values of all tokens.
+        """
         model = self._causal_lm()
         told = {"titles": batch} if self.trimmed else {}
         hidden = model.get_decoder()(
             input_ids=batch.input_ids,
             attention_mask=self._masks(model, batch),
             position_ids=batch.positions,
-            use_cache=False,
+            past_key_values=cache,
+            use_cache=cache is not None,
             **told,
         ).last_hidden_state
         tokens = self._token_logps(model, hidden.flatten(0, 1)[batch.places], batch)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from raypref.errors import UserError
 from raypref.evaluation.metrics import mean, per_user
-from raypref.results.place import Place
+from raypref.place import Place
 from raypref.results.records import NUMBERS, TEXTS, Unusable, complete, read_records, read_rows, read_sweep
 
 SFT = "sft"

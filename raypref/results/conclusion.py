@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from raypref.place import Place
 from raypref.provenance import SUBMITTED
 from raypref.results.answer import answer
 from raypref.results.collect import Collection, collect, write
 from raypref.results.figures import FORMATS, drawings
-from raypref.results.place import Place
+from raypref.results.records import reason
 from raypref.results.rendering import latex, markdown, rich_table
 from raypref.results.report import write_report
 from raypref.store import write_json
@@ -41,8 +42,7 @@ def tell(collection: Collection, out: Path, console: Console) -> bool:
         console.print(f"\n{answer(collection)}", highlight=False, markup=False)
         write_json(out / "answer.json", {"answer": answer(collection)})
     for _, trial in unfinished.iterrows():
-        lines = str(trial["error"] or "no error was recorded").strip().splitlines()
-        console.print(f"{trial['label']}: {trial['status']}: {lines[-1]}", highlight=False, markup=False)
+        console.print(f"{trial['label']}: {trial['status']}: {reason(trial['error'])}", highlight=False, markup=False)
     if len(unfinished):
         console.print(f"{len(unfinished)} trial(s) did not finish; the same command tries them again", highlight=False)
     write_report(collection, out)

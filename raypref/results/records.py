@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypref.errors import UserError
-from raypref.results.place import Place
+from raypref.place import Place
 from raypref.store import MANIFEST
 
 NUMBERS = ("seconds", "train_seconds", "evaluate_seconds", "overhead_seconds", "peak_memory_gb")
@@ -108,12 +108,20 @@ def read_rows(root: Place, address: str) -> pa.Table:
     if not (folder / MANIFEST).is_file():
         raise Unusable(f"the evaluation is not finished, or gone: {address}")
     try:
-        rows = pq.read_table(f"{folder}/rows.parquet", filesystem=folder.files, use_threads=False)
+        rows = pq.read_table(
+            f"{folder}/rows.parquet", filesystem=folder.files, use_threads=False, page_checksum_verification=True
+        )
     except (OSError, pa.ArrowException) as error:
         raise Unusable(f"{address}/rows.parquet can't be read: {_first_line(error)}") from error
     if rows.num_rows == 0:
         raise Unusable(f"{address}/rows.parquet has no rows")
     return rows
+
+
+def reason(error: str | None) -> str:
+    """One line of a record's error: the last of a traceback, the first of anything else."""
+    lines = (error or "").strip().splitlines() or ["no error was recorded"]
+    return lines[-1 if lines[0].startswith("Traceback") else 0]
 
 
 def _first_line(error: BaseException) -> str:

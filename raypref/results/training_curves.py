@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from raypref.place import Place
 from raypref.results.collect import SFT, Collection
 from raypref.results.labels import rows_of, setting_text
-from raypref.results.place import Place
 
 SHOWN = {"loss": "loss", "reward_margin": "reward margin"}
 COLUMNS = ["trial", "label", "setting", "metric", "step", "value"]

@@ -1,7 +1,7 @@
 """Which stages a run consists of, what each depends on, and the address that follows from it.
 
     prepare -> tokenize -> expert -> sft -> reference -> align -> evaluate
-    prepare -> tune -> fit -> evaluate                            (a baseline)
+    prepare -> features -> try, for each penalty -> tune -> fit -> evaluate                     (a baseline)
 
 A stage's address is a hash of its own part of the config and of its inputs' addresses, so a change anywhere gives new
 addresses from there on and nowhere else.
@@ -28,12 +28,14 @@ from raypref.training.tasks import needs_expert, needs_reference, task_of
 VERSIONS = {
     "prepare": 2,
     "tokenize": 2,
-    "expert": 1,
+    "expert": 2,
     "sft": 1,
     "reference": 1,
     "align": 1,
-    "tune": 1,
-    "fit": 1,
+    "features": 1,
+    "try": 1,
+    "tune": 2,
+    "fit": 2,
     "evaluate": 2,
 }
 
@@ -43,7 +45,7 @@ class Stage:
     """One step of a run: what it is computed from."""
 
     kind: str
-    """prepare, tokenize, expert, sft, reference, align, tune, fit or evaluate."""
+    """prepare, tokenize, expert, sft, reference, align, features, try, tune, fit or evaluate."""
     name: str
     """For people; not part of the hash."""
     config: Mapping[str, Any]
@@ -168,14 +170,21 @@ def _baseline_chain(
     config: RunConfig, prepare: Stage, recommender: dict[str, Any], evaluation: dict[str, Any]
 ) -> Chain:
     """The stages of a baseline. Several penalties are tried once, with seed 0; each seed then takes the best."""
-    inputs: dict[str, Stage] = {"prepare": prepare}
-    if len(recommender.get("l2", ())) > 1:
-        tune = Stage("tune", config.name, {"recommender": {**recommender, "seed": 0}}, inputs)
-        inputs = {**inputs, "tune": tune}
+    name, inputs = config.name, {"prepare": prepare}
+    if recommender["recommender"] == "morec":
+        encoder = _model_identity(config.model_copy(update={"model": config.model.model_copy(update={"lora": None})}))
+        inputs["features"] = Stage("features", name, {"model": encoder}, {"prepare": prepare})
+    shared = list(inputs.values())
+    penalties = recommender.get("l2", ())
+    if len(penalties) > 1:
+        tried = {f"{l2:g}": {**recommender, "seed": 0, "l2": [l2]} for l2 in penalties}
+        tries = {l2: Stage("try", name, {"recommender": content}, dict(inputs)) for l2, content in tried.items()}
+        inputs["tune"] = Stage("tune", name, {"l2": penalties}, tries)
+        shared += [*tries.values(), inputs["tune"]]
     fit = Stage("fit", config.name, {"recommender": recommender}, inputs)
     judged = {k: v for k, v in evaluation.items() if k not in ("generate", "beams")}
     evaluate = Stage("evaluate", config.name, judged, {"prepare": prepare, "fit": fit})
-    return Chain(config, tuple(inputs.values()), (fit, evaluate))
+    return Chain(config, tuple(shared), (fit, evaluate))
 
 
 def prepare_stage(config: RunConfig) -> Stage:

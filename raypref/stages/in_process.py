@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from raypref.data.columns import ExampleTable, splits_in
@@ -21,7 +22,7 @@ class InProcess:
         """Run one stage unless its output is there."""
         if self.store.done(stage.address):
             return
-        if stage.kind in ("sft", "align", "tune", "fit", "evaluate"):
+        if stage.kind in ("sft", "align", "features", "try", "tune", "fit", "evaluate"):
             run_stages(run, [stage], Surroundings(self.store))
             return
         paths = stage.input_paths(self.store)
@@ -45,3 +46,9 @@ class InProcess:
             for split in splits_in(paths["prepare"], splits):
                 for shard in range(ExampleTable([paths["prepare"]], split).shards):
                     worker(split, shard)
+
+    def together(self, pairs: Iterable[tuple[Chain, Stage]]) -> Iterator[Stage]:
+        """Run stages of which none needs another, here one by one; each is given back when it is done."""
+        for run, stage in pairs:
+            self(run, stage)
+            yield stage

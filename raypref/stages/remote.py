@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -15,12 +16,15 @@ import torch
 
 from raypref.config import RunConfig
 from raypref.errors import UserError
-from raypref.stages import bodies
+from raypref.stages import afar, bodies
 from raypref.stages.chain import chain
+from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.worker import Surroundings, run_stages
-from raypref.store import Store
+from raypref.store import Store, write_json
 
 METRIC = "validation_hr@1"  # exact ranking; what every training report carries
+FAULT = "fault.json"
+WATCHED = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 SHARE = "share"  # of the steps done, in the reports that a scheduler may stop a trial at
 
 
@@ -33,6 +37,9 @@ def work(arguments: dict[str, Any]) -> None:
     store = Store(arguments["root"])
     by_address = {str(stage.address): stage for stage in run}
     print(f"{arguments['board'] or ''} {', '.join(arguments['stages'])}", flush=True)
+    scratch = store.scratch(by_address[arguments["stages"][0]].address)
+    if fault := read_fault(store, scratch):
+        raise fault  # Ray tries again whatever the error; this one is not mended by that
     around = Surroundings(
         store=store,
         rank=context.get_world_rank(),
@@ -40,13 +47,15 @@ def work(arguments: dict[str, Any]) -> None:
         stream=stream,
         report=report,
         watch=watcher(arguments["board"] if context.get_world_rank() == 0 else None),
+        beat=Heartbeat(run.config.resources.hang_timeout),
+        leaving=leaving,
     )
     try:
         facts = run_stages(run, [by_address[a] for a in arguments["stages"]], around)
     except UserError as error:  # Ray passes exceptions on as text; this one must reach the user as it is
-        scratch = store.scratch(by_address[arguments["stages"][0]].address)
-        scratch.mkdir(parents=True, exist_ok=True)
-        (scratch / "fault.json").write_text(json.dumps([error.what, error.where, error.mend]))
+        with contextlib.suppress(OSError, UserError):  # the fault may be that nothing can be written
+            write_json(scratch / FAULT, [error.what, error.where, error.mend])
+            store.send(scratch / FAULT)
         raise
     summary = {f"{kind}_{k}": v for kind, f in facts.items() for k, v in _flat(f)}
     # Tune wants its metric in every report; the last one is of all held-out users, by the weights that are kept.
@@ -54,6 +63,37 @@ def work(arguments: dict[str, Any]) -> None:
         if f"evaluate_validation_{name}" in summary:
             summary[METRIC] = summary[f"evaluate_validation_{name}"]
     ray.train.report(summary)
+
+
+def take_fault(store: Store, scratch: Path) -> UserError | None:
+    """The fault that a worker left, which is removed."""
+    fault = read_fault(store, scratch)
+    (scratch / FAULT).unlink(missing_ok=True)
+    if fault and store.bucket is not None:
+        store.bucket.delete([(scratch / FAULT).relative_to(store.root).as_posix()])
+    return fault
+
+
+def read_fault(store: Store, scratch: Path) -> UserError | None:
+    """What a worker left there that met a fault which the user must mend."""
+    try:
+        store.receive(scratch / FAULT)
+        what, where, mend = json.loads((scratch / FAULT).read_text())
+    except FileNotFoundError:
+        return None
+    return UserError(what, where=where, mend=mend)
+
+
+_told: list[bool] = []
+
+
+def leaving() -> bool:
+    """Whether Ray says, for the first time, that a node of this group is about to be taken away."""
+    if os.environ.get(WATCHED) != "1" or _told or ray.train.get_preemption_info() is None:
+        return False
+    _told.append(True)
+    print("a node of this group is about to go: checkpoint", flush=True)
+    return True
 
 
 def watcher(board: str | None) -> Callable[[dict[str, Any]], None]:
@@ -91,18 +131,34 @@ def prepare(config: dict[str, Any], root: str) -> None:
         facts |= bodies.prepare(run.config, folder)
 
 
-def fit_expert(config: dict[str, Any], folder: Path, threads: int) -> dict[str, Any]:
-    """The expert's fit, as a task; its facts."""
+def run_stage(config: dict[str, Any], root: str, address: str, threads: int) -> None:
+    """One stage of a run, as a task."""
     torch.set_num_threads(threads)
-    return bodies.fit_expert(RunConfig.model_validate(config), folder)
+    run = chain(RunConfig.model_validate(config))
+    stage = next(stage for stage in run if str(stage.address) == address)
+    run_stages(run, [stage], Surroundings(Store(root)))
+
+
+def fit_expert(config: dict[str, Any], folder: Path, threads: int, root: str, part: str | None) -> dict[str, Any]:
+    """The expert's fit, as a task; its facts. `part`: where other machines find it, in an object store."""
+    torch.set_num_threads(threads)
+    facts = bodies.fit_expert(RunConfig.model_validate(config), folder)
+    afar.share(Store(root), folder, part)
+    return facts
 
 
 class ShardActor:
     """Holds a shard worker of `bodies` for one shard after another."""
 
-    def __init__(self, worker: type, arguments: tuple[Any, ...], threads: int) -> None:
+    def __init__(self, worker: type, arguments: tuple[Any, ...], threads: int, send: afar.SendShard | None) -> None:
         torch.set_num_threads(threads)
-        self.worker = worker(*arguments)
+        self.worker, self.send = worker(*arguments), send
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        return {"count": [self.worker(str(s), int(i)) for s, i in zip(batch["split"], batch["shard"])]}
+        return {"count": [self._shard(str(s), int(i)) for s, i in zip(batch["split"], batch["shard"])]}
+
+    def _shard(self, split: str, index: int) -> int:
+        count: int = self.worker(split, index)
+        if self.send is not None:
+            self.send(self.worker.out, split, index)
+        return count

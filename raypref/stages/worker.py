@@ -9,14 +9,16 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
+from pydantic import TypeAdapter
 
 from raypref.config.recommender import BaselineConfig
 from raypref.config.training import AlignConfig, TrainingConfig
@@ -27,12 +29,16 @@ from raypref.evaluation.rows import evaluated, judged
 from raypref.models import backbone
 from raypref.recommenders import Group, load_recommender
 from raypref.stages import bodies
+from raypref.stages.afar import receive_checkpoint, send_checkpoint
 from raypref.stages.chain import Chain, Stage
+from raypref.stages.heartbeat import Heartbeat
+from raypref.stages.out_of_memory import memory_faults
 from raypref.store import MANIFEST, Store
 from raypref.training.batches import Collator, ReadTables
 from raypref.training.engine import make_engine
 from raypref.training.loop import train
 from raypref.training.micro import MicroBatches
+from raypref.training.progress import kept_folder
 from raypref.training.tasks import table_columns, task_of
 from raypref.training.validation import Validator
 
@@ -50,6 +56,10 @@ class Surroundings:
     """Called on every worker alike, at each validation."""
     watch: Callable[[dict[str, Any]], None] = lambda metrics: None
     """Called on every worker after each step."""
+    beat: Heartbeat = field(default_factory=Heartbeat)
+    """Told of each step and batch."""
+    leaving: Callable[[], bool] = lambda: False
+    """Asked on every worker alike after each step: is a machine of the group about to go?"""
 
 
 def run_stages(chain: Chain, stages: list[Stage], around: Surroundings) -> dict[str, Any]:
@@ -57,7 +67,9 @@ def run_stages(chain: Chain, stages: list[Stage], around: Surroundings) -> dict[
     results: dict[str, Any] = {}
     for stage in stages:
         if not around.store.done(stage.address):
-            _BODIES[stage.kind](chain, stage, around)
+            with memory_faults(str(stage.address)):
+                _BODIES[stage.kind](chain, stage, around)
+            around.beat.stop()
             _barrier(around)
         results[stage.kind] = around.store.manifest(stage.address)["facts"]
     return results
@@ -91,7 +103,16 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     validation = list(bodies.head(ExampleTable(folders, "validation", columns), config.validation_examples))
     micro = min(resources.micro_batch, config.global_batch // around.world)
     scratch = store.scratch(stage.address)
+    if around.rank == 0:
+        receive_checkpoint(store, scratch)
+    _barrier(around)
     began = time.time()
+
+    def watch(values: dict[str, Any]) -> None:
+        around.beat()
+        around.watch(values)
+
+    around.beat()
     facts = train(
         engine=engine,
         task=task,
@@ -104,11 +125,14 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
         scratch=scratch,
         checkpoint_every=resources.checkpoint_every,
         report=around.report,
-        watch=around.watch,
+        watch=watch,
+        leaving=around.leaving,
+        saved=lambda: send_checkpoint(store, scratch),
     )
+    around.beat.stop()
     if around.rank == 0:
         with store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
-            shutil.copytree(scratch / "kept", folder / "model")
+            shutil.copytree(kept_folder(scratch, facts["kept_step"]), folder / "model")
             for name in ("metrics", "validation"):
                 if (scratch / f"{name}.jsonl").is_file():
                     shutil.copy(scratch / f"{name}.jsonl", folder)
@@ -130,20 +154,27 @@ def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
         tables = bodies.head(ExampleTable(folders, split), config.max_examples)
         own = (t.slice(i, config.batch) for t in tables for i in range(0, t.num_rows, config.batch))
         own = (t for n, t in enumerate(own) if n % around.world == around.rank)
-        parts += judge(own, split)
+        parts += judge(own if chain.config.system == "chatrec" else _beating(own, around), split)
+    around.beat.stop()
     if parts:
-        pq.write_table(pa.concat_tables(parts), scratch / f"rows-{around.rank}.parquet")
+        pq.write_table(pa.concat_tables(parts), scratch / f"rows-{around.rank}-of-{around.world}.parquet")
     _barrier(around)
     if around.rank == 0:
-        found = [pq.read_table(p) for p in sorted(scratch.glob("rows-*.parquet"))]
+        found = [pq.read_table(p) for p in sorted(scratch.glob(f"rows-*-of-{around.world}.parquet"))]
         rows = pa.concat_tables(found).sort_by([("split", "ascending"), ("example", "ascending")])
         with store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
-            pq.write_table(rows, folder / "rows.parquet", compression="zstd")
+            pq.write_table(rows, folder / "rows.parquet", compression="zstd", write_page_checksum=True)
             for split in splits:
                 of_split = rows.filter(pa.compute.equal(rows["split"], split))
                 facts[split] = means(of_split) | {"examples": of_split.num_rows}
             facts["evaluate_seconds"] = round(time.perf_counter() - started, 2)
             facts["finished"] = time.time()
+
+
+def _beating(tables: Iterable[pa.Table], around: Surroundings) -> Iterator[pa.Table]:
+    for table in tables:
+        around.beat()
+        yield table
 
 
 def _judge(
@@ -167,10 +198,27 @@ def _judge(
     )
 
 
+def features_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
+    """Features of all titles, for a recommender that reads them."""
+    if around.rank == 0:
+        prepared = stage.input_paths(around.store)["prepare"]
+        with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
+            facts |= bodies.encode_titles(chain.config, prepared, folder)
+
+
+def try_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
+    """A baseline fitted with seed 0 and one of its L2 penalties."""
+    config: BaselineConfig = TypeAdapter(BaselineConfig).validate_python(stage.config["recommender"])
+    _fit(config, chain, stage, around)
+
+
 def tune_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
-    """A baseline with seed 0, once for each L2 penalty; the best by the validation split is kept."""
-    config: Any = chain.config.baseline
-    _fit(config.model_copy(update={"seed": 0}), chain, stage, around)
+    """Of a baseline's tries the one that ranks the validation split best, of equals the first penalty's."""
+    facts = {name: around.store.manifest(tried.address)["facts"] for name, tried in stage.inputs.items()}
+    values = {name: facts[name]["tried"][name] for name in (f"{l2:g}" for l2 in stage.config["l2"])}
+    best = max(values, key=lambda name: values[name])  # the first of the greatest
+    if around.rank == 0:
+        _copy(stage.inputs[best], stage, around, facts[best] | {"tried": values})
 
 
 def fit_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
@@ -184,14 +232,21 @@ def fit_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     if config.seed != 0:
         _fit(config.model_copy(update={"l2": (facts["l2"],)}), chain, stage, around)
     elif around.rank == 0:  # that fit has been made
-        with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
-            shutil.copytree(around.store.path(tuned.address), folder, dirs_exist_ok=True, ignore=_MANIFEST)
-            manifest_facts |= facts
+        _copy(tuned, stage, around, facts)
+
+
+def _copy(made: Stage, stage: Stage, around: Surroundings, facts: dict[str, Any]) -> None:
+    """Publish what another stage left as this one's."""
+    with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
+        shutil.copytree(around.store.path(made.address), folder, dirs_exist_ok=True, ignore=_MANIFEST)
+        manifest_facts |= facts
 
 
 def _fit(config: BaselineConfig, chain: Chain, stage: Stage, around: Surroundings) -> None:
     started = time.perf_counter()
-    recommender, facts = bodies.fit_baseline(chain.config, config, Group(around.rank, around.world))
+    encoded = stage.inputs.get("features")
+    features = None if encoded is None else np.load(around.store.path(encoded.address) / "features.npy")
+    recommender, facts = bodies.fit_baseline(chain.config, config, Group(around.rank, around.world), features)
     if around.rank == 0:
         with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
             recommender.save(folder / "model")
@@ -202,7 +257,15 @@ def _fit(config: BaselineConfig, chain: Chain, stage: Stage, around: Surrounding
 
 
 _MANIFEST = shutil.ignore_patterns(MANIFEST)
-_BODIES = {"tune": tune_stage, "fit": fit_stage, "sft": train_stage, "align": train_stage, "evaluate": evaluate_stage}
+_BODIES = {
+    "features": features_stage,
+    "try": try_stage,
+    "tune": tune_stage,
+    "fit": fit_stage,
+    "sft": train_stage,
+    "align": train_stage,
+    "evaluate": evaluate_stage,
+}
 
 
 def peak_memory_gb() -> float:

@@ -7,16 +7,15 @@ whoever measured it. When the trial ends its board goes, and the job's driver sh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.util.metrics import Gauge
 
 from raypref.results.labels import value_text
+from raypref.sweeps.meters import Board, Meters
 from raypref.sweeps.methods import METHOD
-from raypref.sweeps.metric_names import METRICS, shown_as
 from raypref.sweeps.space import METHOD_KEY, SweepConfig, Trial
 
 
@@ -35,30 +34,6 @@ def tags_of(trial: Trial, sweep: str) -> dict[str, str]:
 def tag_name(key: str) -> str:
     """A config key's last part, as Prometheus allows a label: `u_beta`."""
     return re.sub(r"\W", "_", key.rsplit(".", 1)[-1])
-
-
-class Meters:
-    """The gauges of one set of tag names."""
-
-    def __init__(self, tag_keys: tuple[str, ...]) -> None:
-        self.gauges = {name: Gauge(name, description, tag_keys=tag_keys) for name, description in METRICS.items()}
-
-    def show(self, values: Mapping[str, Any], tags: dict[str, str]) -> None:
-        """Set the gauges of those values that have one; the rest is not shown."""
-        for key, value in values.items():
-            name = shown_as(key)
-            if name is not None and isinstance(value, (int, float)):
-                self.gauges[name].set(float(value), tags=tags)
-
-
-class Board:
-    """The actor's body."""
-
-    def __init__(self, tags: dict[str, str]) -> None:
-        self.tags, self.meters = tags, Meters(tuple(tags))
-
-    def show(self, values: dict[str, Any]) -> None:
-        self.meters.show(values, self.tags)
 
 
 @contextmanager

@@ -13,14 +13,14 @@ from rich.console import Console
 from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.errors import UserError
-from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_chain
+from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_all
 from raypref.provenance import provenance
 from raypref.results.labels import symbol
 from raypref.shortages import print_shortages
 from raypref.stages.chain import AlignedChain, Chain, chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.needs import memory_line
-from raypref.store import Store, digest, write_json
+from raypref.store import Store, digest, disk_faults, write_json
 from raypref.sweeps.methods import METHOD, SEEDLESS
 from raypref.sweeps.options import SweepOptions
 from raypref.sweeps.space import (
@@ -36,7 +36,14 @@ from raypref.sweeps.space import (
     with_default_first,
 )
 from raypref.sweeps.table import LiveTable
-from raypref.sweeps.trial_records import finished_before, read_record, read_records
+from raypref.sweeps.trial_records import (
+    failed,
+    finished_before,
+    new_record,
+    read_record,
+    read_records,
+    record_path,
+)
 
 
 def sweep_folder(sweep: SweepConfig, base: RunConfig, store: Store) -> Path:
@@ -64,6 +71,7 @@ def run_sweep(
     """
     store = Store(options.root)
     folder = sweep_folder(sweep, base, store)
+    store.receive(folder)
     settings = settings_of(sweep, base, folder)
     if options.limit is not None:
         settings = settings[: options.limit]
@@ -75,13 +83,26 @@ def run_sweep(
         _print_dry_run(console, sweep, planned, store, origins, folder)
         return None
     store.check_space(DISK_PER_RUN * (1 + len(planned)) // 4)
+    with disk_faults(store.root):
+        _carry_out(sweep, base, planned, store, folder, options, console)
+    return folder
+
+
+def _carry_out(
+    sweep: SweepConfig,
+    base: RunConfig,
+    planned: list[Trial],
+    store: Store,
+    folder: Path,
+    options: SweepOptions,
+    console: Console,
+) -> None:
     console.print(f"{sweep.question}\nresults under {folder}", highlight=False, soft_wrap=True)
     write_json(folder / "sweep.json", _account(sweep, base, planned[0].chain))
     if options.ray:
         _run(sweep, base, planned, store, folder, options, console)
     else:
         _run_here(sweep, planned, store, folder, console)
-    return folder
 
 
 def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Path, console: Console) -> None:
@@ -93,9 +114,14 @@ def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Pa
     with LiveTable(console, len(left)) as live:
         for trial in left:
             live.started(trial)
-            for stage in trial.chain:
+            for stage in trial.chain.shared:
                 runner(trial.chain, stage)
-            live.ended(trial, finished_before(trial, store, folder) or {})
+            try:
+                for stage in trial.chain.own:
+                    runner(trial.chain, stage)
+            except UserError as error:  # of this setting alone: the others go on
+                write_json(record_path(folder, trial.id), failed(new_record(trial), error))
+            live.ended(trial, finished_before(trial, store, folder) or read_record(folder, trial))
 
 
 def _run(
@@ -107,11 +133,12 @@ def _run(
     options: SweepOptions,
     console: Console,
 ) -> None:
-    from raypref.sweeps import runtime  # must precede any other import of ray
+    from raypref.sweeps import runtime  # isort: skip  # must precede any other import of ray
+    from raypref.stages.side_by_side import concurrency, threads_per_worker
     from raypref.sweeps.mirrors import Mirror
     from raypref.sweeps.queue import TrialQueue
     from raypref.sweeps.study import Study
-    from raypref.sweeps.tuning import concurrency, run_trials, scheduler, threads_per_worker, write_order
+    from raypref.sweeps.tuning import run_trials, scheduler, write_order
 
     scheduler(sweep, base)  # what this and the mirrors refuse must be known before the shared stages run
     mirrors = [Mirror(kind, folder, store) for kind in options.mirror]
@@ -162,12 +189,9 @@ def _run_shared(planned: list[Trial], store: Store, say: Callable[[str], None], 
     """The stages before alignment, by address: one serves all trials, unless the sweep varies something before it."""
     from raypref.stages.on_ray import OnRay
 
-    runner = OnRay(store)
     needed = {str(stage.address): (trial.chain, stage) for trial in planned for stage in trial.chain.shared}
-    for run, stage in needed.values():
-        if only_missing and store.done(stage.address):
-            continue
-        run_chain(run, [stage], store, runner, say)
+    pairs = [pair for pair in needed.values() if not only_missing or not store.done(pair[1].address)]
+    run_all(pairs, store, OnRay(store), say)
 
 
 def _metadata(base: RunConfig) -> dict[str, str]:

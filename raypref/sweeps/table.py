@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from raypref.results.records import reason
 from raypref.sweeps.space import Trial
 
 MOST_ROWS = 30  # of a live table: a taller one than the terminal can't be drawn again in place
@@ -100,10 +101,9 @@ def _value(record: dict[str, Any]) -> float:
 
 
 def _values(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """Test metrics and time of a finished trial, the last line of the error of another."""
+    """Test metrics and time of a finished trial, the reason of another."""
     if record["status"] != "done":
-        lines = (record.get("error") or "").strip().splitlines()
-        return [("why:", lines[-1][:120] if lines else "?")]
+        return [("why:", reason(record.get("error"))[:120])]
     test = record["metrics"].get("test") or record["metrics"]["validation"]
     names = {"generated_hr@1": "HR@1", "valid_ratio": "valid", "exact_hr@1": "exact"}
     shown = [(short, f"{test[name]:.3f}" if name in test else "-") for name, short in names.items()]

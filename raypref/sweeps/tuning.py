@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.errors import UserError
 from raypref.stages.chain import chain
-from raypref.stages.on_ray import fit
+from raypref.stages.on_ray import fit, ray_storage
 from raypref.stages.remote import METRIC, SHARE
 from raypref.store import Store, write_json
 from raypref.sweeps.board import open_board, tags_of
 from raypref.sweeps.queue import TrialQueue
 from raypref.sweeps.space import SweepConfig, Trial
-from raypref.sweeps.trial_records import done_fields, new_record, now, overhead, record_path
+from raypref.sweeps.trial_records import done_fields, failed, new_record, now, overhead, record_path
+from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
 
 
 def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool) -> None:
     """Run a queue's trials, `concurrent` at a time; each leaves a record, and a failed one stops no other."""
-    function = tune.with_parameters(_trial, folder=str(queue.folder))
+    store = queue.store
+    function = tune.with_parameters(_trial, folder=str(queue.folder.relative_to(store.root)), root=store.location)
     tuner = tune.Tuner(
         tune.with_resources(function, {"CPU": 0, "memory": 1 << 20}),
         tune_config=tune.TuneConfig(
@@ -42,7 +40,11 @@ def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool) -> 
             trial_dirname_creator=lambda t: str(t.config["name"]),
         ),
         run_config=tune.RunConfig(
-            name=name, storage_path=str(queue.store.root / ".ray-tune"), verbose=1 if verbose else 0
+            name=name,
+            storage_path=ray_storage(store, ".ray-tune"),
+            verbose=1 if verbose else 0,
+            # Of a trial whose process died, with its node or alone: it goes on from its last checkpoint.
+            failure_config=tune.FailureConfig(max_failures=queue.base.resources.max_failures),
         ),
     )
     tuner.fit()
@@ -71,25 +73,32 @@ def write_order(trial: Trial, store: Store, folder: Path, sweep: SweepConfig, th
     order = {
         "config": dump(trial.chain.config),
         "record": new_record(trial),
-        "path": str(record_path(folder, trial)),
-        "root": str(store.root),
         "threads": threads,
         "tags": tags_of(trial, sweep.name),
     }
     write_json(_order_path(folder, trial.id), order)
+    store.send(_order_path(folder, trial.id))
 
 
 def _order_path(folder: Path, trial: str) -> Path:
     return folder / "orders" / f"{trial}.json"
 
 
-def _trial(point: dict[str, Any], folder: str) -> None:
+def _trial(point: dict[str, Any], folder: str, root: str) -> None:
     """Train and evaluate one setting in one Ray Train group; runs in a Tune process of its own."""
-    given = json.loads(_order_path(Path(folder), point["trial"]).read_text())
+    store = Store(root)
+    order = _order_path(store.root / folder, point["trial"])
+    store.receive(order)
+    given = json.loads(order.read_text())
     started = time.time()
     record = given["record"] | {"status": "running", "started": now()}
-    path, store = Path(given["path"]), Store(given["root"])
-    write_json(path, record)
+
+    def note(content: dict[str, Any]) -> None:
+        path = record_path(store.root / folder, point["trial"])
+        write_json(path, content)
+        store.send(path)
+
+    note(record)
     try:
         run = chain(RunConfig.model_validate(given["config"]))
         with open_board(record["label"], given["tags"]):
@@ -98,34 +107,16 @@ def _trial(point: dict[str, Any], folder: str) -> None:
                 list(run.own),
                 store,
                 name=record["file_name"],
-                callbacks=[TuneReportCallback()],
+                trainer=TrialTrainer,
+                callbacks=[ReportToTune()],
                 threads=given["threads"],
                 board=record["label"],
             )
-    except Exception as error:
-        what = str(error) if isinstance(error, UserError) else traceback.format_exc(limit=-3)
-        write_json(path, record | {"status": "failed", "error": what, "ended": now()})
-        raise
+    except Exception as error:  # Train has tried again as often as it may: for Tune the trial is over
+        note(failed(record, error))
+        return
     ended = time.time()
     record |= done_fields(facts) | {"seconds": round(ended - started, 2), "ended": now()}
-    write_json(path, record | overhead(record, facts, started, ended))
+    note(record | overhead(record, facts, started, ended))
     validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
     tune.report({METRIC: validation.get("exact_hr@1", validation.get("generated_hr@1"))})
-
-
-def concurrency(config: RunConfig) -> int:
-    """Trials at once: what the config says, else as many as the cluster's GPUs, or cores, hold."""
-    resources = config.resources
-    if resources.concurrent_trials is not None:
-        return resources.concurrent_trials
-    if resources.gpus_per_worker:
-        held = ray.cluster_resources().get("GPU", 0) / (resources.gpus_per_worker * resources.workers)
-        return max(1, int(held))
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    cores = (os.cpu_count() or 1) if len(nodes) == 1 else int(ray.cluster_resources().get("CPU", 1))
-    return max(1, int(cores / (resources.workers * resources.cpus_per_worker)))
-
-
-def threads_per_worker(config: RunConfig, concurrent: int) -> int:
-    """Torch threads of each worker, so that all that run at once share this machine's cores."""
-    return config.resources.threads or max(1, (os.cpu_count() or 1) // (concurrent * config.resources.workers))

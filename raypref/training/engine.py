@@ -20,6 +20,7 @@ from raypref.config.training import ResourceConfig, TrainingConfig
 from raypref.models import backbone
 from raypref.models.layout import TitleBatch
 from raypref.models.scoring import TitleScorer
+from raypref.training.allocator import keep_freed_memory
 
 ADAM_BETAS = (0.9, 0.999)
 
@@ -31,6 +32,8 @@ class Engine(Protocol):
     rank: int
     world: int
     scorer: TitleScorer
+    layout: str
+    """How checkpoints are laid out: an engine loads those of its own layout only."""
 
     def score(self, batch: TitleBatch) -> Tensor:
         """(B, C) title log-probs, float32."""
@@ -70,6 +73,8 @@ class _Base:
         self.device = (
             torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         )
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.model = model
         self.scorer = TitleScorer(model, resources.attention).to(self.device)
         use_bf16 = {
@@ -88,9 +93,14 @@ class TorchEngine(_Base):
 
     def __init__(self, model: backbone.Policy, training: TrainingConfig, resources: ResourceConfig) -> None:
         super().__init__(model, resources)
+        self.layout = "torch"
         self.clip = training.clip
         self.optimizer = torch.optim.AdamW(
-            self.trained().values(), lr=training.learning_rate, betas=ADAM_BETAS, weight_decay=training.weight_decay
+            self.trained().values(),
+            lr=training.learning_rate,
+            betas=ADAM_BETAS,
+            weight_decay=training.weight_decay,
+            fused=True,  # one kernel for all weights
         )
         self.module: nn.Module = self.scorer
         if self.world > 1:
@@ -173,6 +183,9 @@ class DeepSpeedEngine(_Base):
             },
         }
         self.zero_stage = resources.zero_stage
+        self.layout = f"DeepSpeed ZeRO-{self.zero_stage}"
+        if self.zero_stage > 0:  # each worker holds a part of the optimizer's state
+            self.layout += f" on {self.world} worker(s)"
         self.module, self.optimizer, _, _ = deepspeed.initialize(
             model=self.scorer,
             model_parameters=list(self.trained().values()),

@@ -72,8 +72,10 @@ def train(
     checkpoint_every: int = 200,
     report: Report = lambda metrics: None,
     watch: Report = lambda metrics: None,
+    leaving: Callable[[], bool] = lambda: False,
+    saved: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Minimize `task` and leave the kept weights in `scratch/kept`; goes on where a killed attempt stopped.
+    """Minimize `task` and leave the kept weights in `kept_folder(scratch, step)`; goes on where a killed one stopped.
 
     Args:
         read: the training table, shard by shard, in stored order. examples: how many rows it has.
@@ -81,16 +83,18 @@ def train(
         scratch: folder for checkpoints, `metrics.jsonl` and `validation.jsonl`, shared by all workers.
         report: called on every worker at each validation.
         watch: called on every worker after each step.
+        leaving: asked on every worker alike after each step; where it says yes, a checkpoint is written at once.
+        saved: called on the first worker after each checkpoint.
 
     Returns:
-        facts for the manifest: steps, best step, validation metrics, seconds.
+        facts for the manifest: steps, seconds, the steps it was resumed at, the kept step, its validation metrics.
     """
     steps_per_epoch = examples // config.global_batch
     total = planned_steps(config, examples)
     validate_at = {math.ceil(total * (i + 1) / config.validations) for i in range(config.validations)}
     progress = Progress(scratch, engine, task)
     batches = global_batches(read, config.global_batch, config.seed, progress.step, steps_per_epoch)
-    started = last = time.perf_counter()
+    last = time.perf_counter()
     validated: dict[str, float] = {}
     while progress.step < total:
         step = progress.step
@@ -115,11 +119,15 @@ def train(
             seen = {f"validation_{k}": v for k, v in validated.items()}
             report({"step": progress.step, "share": progress.step / total, **metrics, **seen})
             watch(seen)
-        if progress.step % checkpoint_every == 0 and progress.step < total:
+        due = progress.step % checkpoint_every == 0
+        if (leaving() or due) and progress.step < total:
             progress.save()  # after the validation: a resumed run must know which weights it has kept
+            if engine.rank == 0:
+                saved()
     if config.keep == "last" or not validate_at:
         progress.keep(validated)
-    return {"steps": total, "train_seconds": round(time.perf_counter() - started, 2), **progress.kept}
+    seconds = round(progress.seconds, 2)
+    return {"steps": total, "train_seconds": seconds, "resumed_at": progress.resumed_at, **progress.kept}
 
 
 def compute_gradients(

@@ -64,3 +64,13 @@ def test_a_long_prompt_loses_its_oldest_lines() -> None:
 def test_candidates_that_alone_are_too_long_are_an_error() -> None:
     with pytest.raises(UserError, match="the candidates alone take"):
         ExampleTokenizer(TOKENIZER, RENDER, TITLES, 20)(examples(3))
+
+
+def test_a_prompt_speaks_of_ratings_only_where_it_shows_them() -> None:
+    nan = float("nan")
+    rated = RENDER(0, TITLES[:2], [nan, 5], TITLES[2:])
+    unrated = RENDER(0, TITLES[:2], [nan, nan], TITLES[2:])
+    assert "viewing and rating records" in rated
+    assert rated.splitlines()[1:3] == [TITLES[0], f"{TITLES[1]} | Rating: 5"]
+    assert "viewing records" in unrated
+    assert unrated.splitlines()[1:3] == TITLES[:2]

@@ -13,11 +13,11 @@ from pyarrow import fs
 from raypref.commands.collect import collect as collect_command
 from raypref.commands.collect import plot
 from raypref.errors import UserError
+from raypref.place import Place
 from raypref.results.collect import collect, load, write
 from raypref.results.curves import cost_table
 from raypref.results.figures import drawings
 from raypref.results.joint import importance_table, joint_table, undominated
-from raypref.results.place import Place
 from raypref.results.report import report_html
 from raypref.results.together import all_trials, series_table, write_together
 from raypref.results.training_curves import training_table

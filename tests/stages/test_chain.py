@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,9 +20,9 @@ from raypref.errors import UserError
 from raypref.evaluation.metrics import means
 from raypref.evaluation.rows import ROWS
 from raypref.experiment import run_chain
-from raypref.stages.chain import Chain, chain
+from raypref.stages.chain import Chain, Stage, chain
 from raypref.stages.in_process import InProcess
-from raypref.store import Store
+from raypref.store import MANIFEST, Store
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +144,39 @@ def test_a_corrupted_shard_is_named(done: tuple[Store, Chain], tmp_path: Path) -
     assert caught.value.where == str(shard)
     assert "delete" in caught.value.mend
     assert not store.path(plan.tokenize.address).exists()
+
+
+def flip_a_bit(path: Path, at: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * at)] ^= 1
+    path.write_bytes(content)
+
+
+def test_what_a_disk_garbles_is_named_and_made_again(done: tuple[Store, Chain], tmp_path: Path) -> None:
+    """A Parquet block, a model, a manifest: the message names it; with its folder deleted all becomes as it was."""
+    shutil.copytree(done[0].root, tmp_path, dirs_exist_ok=True)
+    store, plan = Store(tmp_path), done[1]
+    assert plan.reference is not None
+    scored = shard_path(store.path(plan.reference.address), "train", 0)
+    weights = store.path(plan.sft.address) / "model/model.safetensors"
+    manifest = store.path(plan.prepare.address) / MANIFEST
+    found = store.path(plan.evaluate.address) / "rows.parquet"
+    expected = {path: path.read_bytes() for path in (scored, weights, found)}
+    harms: list[tuple[Path, Callable[[], Any], Stage, str]] = [
+        (scored, lambda: flip_a_bit(scored, 0.2), plan.reference, "CRC checksum verification failed"),
+        (weights, lambda: os.truncate(weights, 5000), plan.sft, "a trained model can't be read"),
+        (manifest, lambda: os.truncate(manifest, 20), plan.prepare, "a stage's manifest can't be read"),
+    ]
+    for path, harm, stage, said in harms:
+        shutil.rmtree(store.path(plan.align.address))
+        harm()
+        with pytest.raises(UserError, match=said) as refused:
+            run_chain(plan, list(plan), store, InProcess(store), print)
+        assert path.is_relative_to(refused.value.where)
+        assert "delete" in refused.value.mend
+        shutil.rmtree(store.path(stage.address))
+        run_chain(plan, list(plan), store, InProcess(store), print)
+    assert {path: path.read_bytes() for path in expected} == expected
 
 
 def test_objectives_without_reference_need_none(done: tuple[Store, Chain]) -> None:

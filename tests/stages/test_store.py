@@ -126,7 +126,7 @@ def test_a_full_disk_is_named_as_such(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store_module, "_sync", full)
+    monkeypatch.setattr(store_module, "sync", full)
     with pytest.raises(UserError, match="the disk is full") as caught:
         write(store)
     assert caught.value.where == str(tmp_path)

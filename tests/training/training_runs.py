@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
+import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +97,8 @@ class Job:
     """Name of the scratch folder where it isn't the job's own: to go on where another stopped."""
     stop_at: int | None = None
     """Fail before the step of this number, as a killed worker would."""
+    killed_rank: int | None = None
+    """With `stop_at`: this worker alone dies there, by SIGKILL."""
     pad: int = PAD
 
 
@@ -123,7 +128,10 @@ def run(job: Job, scratch: Path, engine: Engine | None = None, validator: Any = 
     def step(learning_rate: float) -> float:
         nonlocal steps
         if job.stop_at is not None and steps == job.stop_at:
-            raise Killed
+            if job.killed_rank is None:
+                raise Killed
+            if job.killed_rank == engine.rank:
+                os.kill(os.getpid(), signal.SIGKILL)
         steps += 1
         return inner(learning_rate)
 
@@ -155,8 +163,12 @@ def losses(scratch: Path) -> list[float]:
 
 def weights(scratch: Path) -> dict[str, torch.Tensor]:
     """What the training would publish."""
-    (path,) = (scratch / "kept").glob("*.safetensors")
-    return load_file(path)
+    return load_file(published(scratch))
+
+
+def published(scratch: Path) -> Path:
+    """The weights that were kept last."""
+    return max(scratch.glob("kept-*/*.safetensors"))
 
 
 def furthest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
@@ -167,8 +179,28 @@ def furthest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 def spawn(world: int, jobs: dict[str, Job], folder: Path) -> None:
     """Run jobs one after the other in a gloo group of `world` processes, each in `folder / name`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _meeting_point(folder)
     mp.spawn(_worker, (world, jobs, str(folder)), nprocs=world)
+
+
+def spawn_until_one_dies(world: int, jobs: dict[str, Job], folder: Path) -> dict[int, int]:
+    """The same where a worker of the group dies: the others are then killed, as Ray Train does; exit codes by rank."""
+    _meeting_point(folder)
+    group = mp.spawn(_worker, (world, jobs, str(folder)), nprocs=world, join=False).processes
+    deadline = time.monotonic() + 300
+    while all(process.exitcode is None for process in group) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    died = {rank: process.exitcode for rank, process in enumerate(group) if process.exitcode is not None}
+    for process in group:
+        process.kill()
+        process.join()
+    return died
+
+
+def _meeting_point(folder: Path) -> None:
+    """A group before may have left its file, with addresses at which nobody answers any more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "rendezvous").unlink(missing_ok=True)
 
 
 def _worker(rank: int, world: int, jobs: dict[str, Job], folder: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec
+import pyarrow as pa
 from pyarrow import fs
 
 from raypref.errors import UserError
@@ -22,15 +24,15 @@ class Place:
         """A local path, or a URI such as s3://bucket/folder.
 
         Raises:
-            UserError: a URI that pyarrow does not know, or whose store it can't reach.
+            UserError: a URI that neither pyarrow nor fsspec knows, or whose store can't be reached.
         """
         if isinstance(where, Place):
             return where
         if isinstance(where, Path) or "://" not in where:
             return cls(fs.LocalFileSystem(), str(Path(where).expanduser().absolute()))
         try:
-            files, path = fs.FileSystem.from_uri(where)
-        except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+            files, path = _opened(where)
+        except (OSError, ValueError, ImportError) as error:  # pyarrow's own errors are of the first two kinds
             mend = "give a folder, or a URI such as s3://bucket/results or gs://bucket/results"
             raise UserError(f"the results' store can't be opened: {error}", where=where, mend=mend) from error
         return cls(files, path.rstrip("/"))
@@ -74,3 +76,13 @@ class Place:
             (file for file in files if file.name.endswith(suffix) and not file.name.startswith(".")),
             key=lambda file: file.name,
         )
+
+
+def _opened(where: str) -> tuple[fs.FileSystem, str]:
+    """A URI's file system and path: pyarrow's own, else one of fsspec's."""
+    try:
+        found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(where)
+        return found
+    except pa.ArrowInvalid:
+        files, path = fsspec.core.url_to_fs(where)  # ValueError: unknown there too
+        return fs.PyFileSystem(fs.FSSpecHandler(files)), path
