@@ -24,6 +24,7 @@ USAGE = """usage: raypref COMMAND [options]
   objectives [NAME]      the objectives, or one in full
   export RUN --to DIR    a run's model as a Hugging Face folder, with a card
   data COMMAND           list, download, show, audit and export data sets
+  watch-spot             tell Ray when this machine is about to be taken away
 
 `raypref COMMAND --help` tells more.
 """
@@ -101,6 +102,12 @@ def _export(arguments: list[str]) -> int:
     return 0
 
 
+def _watch_spot(arguments: list[str]) -> int:
+    from raypref.commands.spot import WatchSpot, watch_spot
+
+    return watch_spot(tyro.cli(WatchSpot, args=arguments, prog="raypref watch-spot"))
+
+
 def _objectives(arguments: list[str]) -> int:
     from raypref.commands.objectives import objectives
 
@@ -125,6 +132,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "export": _export,
     "objectives": _objectives,
     "data": _data,
+    "watch-spot": _watch_spot,
 }
 
 if __name__ == "__main__":

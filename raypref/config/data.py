@@ -159,6 +159,8 @@ class SDPOJsonSource(FileSource):
     kind: Literal["sdpo-json"] = "sdpo-json"
     path: Path = Path("lastfm-sdpo")
     """The folder with the JSON files; relative paths are tried under $RAYPREF_DATA too."""
+    candidates: Literal["published", "drawn"] = "published"
+    """published: the lists as they are, whose order gives the targets away; drawn: targets among items drawn anew."""
     domain: Domain = "music"
     """What the items are: chooses the prompt's words."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
+from typing_extensions import Self
 
 from raypref.config.base import Frozen
 
@@ -57,21 +58,35 @@ class FittedConfig(Frozen):
     """Seed of weights, dropout, order, sampled items, and of what is kept back or left out."""
 
 
-class Sasrec(FittedConfig):
-    """Self-attention over the history's items (Kang and McAuley 2018)."""
+class Attention(FittedConfig):
+    """What SASRec and MoRec share."""
 
-    recommender: Literal["sasrec"] = "sasrec"
-    """SASRec."""
     layers: Count = 2
     """Number of self-attention blocks."""
     heads: Count = 2
     """Number of attention heads."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Sasrec:
+    def _heads_divide(self) -> Self:
         if self.dimension % self.heads:
             raise ValueError(f"dimension {self.dimension} is not a multiple of heads {self.heads}")
         return self
+
+
+class Sasrec(Attention):
+    """Self-attention over the history's items (Kang and McAuley 2018)."""
+
+    recommender: Literal["sasrec"] = "sasrec"
+    """SASRec."""
+
+
+class Morec(Attention):
+    """SASRec that knows items by their titles, as the run's `model` reads them, not by number (Yuan et al. 2023)."""
+
+    recommender: Literal["morec"] = "morec"
+    """MoRec."""
+    hidden: Count = 256
+    """Hidden units of the projection from title features to item embeddings."""
 
 
 class Gru4rec(FittedConfig):
@@ -103,6 +118,6 @@ def _tagged(content: Any) -> Any:
 
 ExpertConfig = Annotated[Sasrec | Gru4rec | Caser, Field(discriminator="recommender"), BeforeValidator(_tagged)]
 BaselineConfig = Annotated[
-    Random | Popularity | Sasrec | Gru4rec | Caser, Field(discriminator="recommender"), BeforeValidator(_tagged)
+    Random | Popularity | Sasrec | Gru4rec | Caser | Morec, Field(discriminator="recommender"), BeforeValidator(_tagged)
 ]
-BASELINES = ("random", "popularity", "gru4rec", "caser", "sasrec")
+BASELINES = ("random", "popularity", "gru4rec", "caser", "sasrec", "morec")

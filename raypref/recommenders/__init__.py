@@ -7,9 +7,11 @@ To add one that is fitted: subclass `SequentialRecommender` (one method, `encode
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter
 
@@ -19,10 +21,16 @@ from raypref.recommenders.fitting import Group, fit
 from raypref.recommenders.floors import Popularity, Random
 from raypref.recommenders.gru4rec import GRU4Rec
 from raypref.recommenders.log import Questions, TrainingLog, training_log, validation_questions
+from raypref.recommenders.morec import MoRec
 from raypref.recommenders.recommender import Recommender, SequentialRecommender
 from raypref.recommenders.sasrec import SASRec
 
-SEQUENTIAL: dict[str, type[SequentialRecommender]] = {"sasrec": SASRec, "gru4rec": GRU4Rec, "caser": Caser}
+SEQUENTIAL: dict[str, type[SequentialRecommender]] = {
+    "sasrec": SASRec,
+    "gru4rec": GRU4Rec,
+    "caser": Caser,
+    "morec": MoRec,
+}
 RECOMMENDERS: dict[str, type[Recommender]] = {**SEQUENTIAL, "random": Random, "popularity": Popularity}
 
 
@@ -32,10 +40,17 @@ def fitted(
     device: torch.device,
     questions: Questions | None = None,
     group: Group | None = None,
+    features: np.ndarray | None = None,
 ) -> tuple[Recommender, dict[str, Any]]:
-    """The recommender that `config` names, made from `log`, and facts for the manifest; as `fit`."""
+    """The recommender that `config` names, made from `log`, and facts for the manifest; as `fit`.
+
+    Args:
+        features: (V, F) of the items' titles, where it reads them.
+    """
     if isinstance(config, FittedConfig):
-        return fit(SEQUENTIAL[config.recommender], log, config, device, questions, group or Group())
+        kind: Any = SEQUENTIAL[config.recommender]
+        kind = kind if features is None else partial(kind, features=features)
+        return fit(kind, log, config, device, questions, group or Group())
     model = RECOMMENDERS[config.recommender](config, log.items)
     return (model.count(log) if isinstance(model, Popularity) else model), {"interactions": len(log.user)}
 

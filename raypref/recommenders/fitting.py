@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ ALONE = Group()
 
 
 def fit(
-    kind: type[SequentialRecommender],
+    kind: Callable[..., SequentialRecommender],
     log: TrainingLog,
     config: FittedConfig,
     device: torch.device,
@@ -93,7 +94,7 @@ def _descend(
     group: Group,
 ) -> dict[str, Any]:
     """Epochs over the windows (W, L), until `questions` are ranked no better; leaves the best epoch's weights."""
-    config, device = model.config, model.embedding.weight.device
+    config, device = model.config, model.device
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, weight_decay=l2, fused=True)
     best, best_epoch, best_weights, epoch = -math.inf, 0, copy.deepcopy(model.state_dict()), 0
     curve = []
@@ -144,11 +145,10 @@ def next_item_losses(model: SequentialRecommender, history: Tensor, target: Tens
     places = target >= 0
     sequences = model.encode(history.masked_fill(history < 0, model.items))[places]
     target = target[places]
-    size = model.config.sampled_items
+    size, embedding = model.config.sampled_items, model.item_embedding
     if size >= model.items:
-        return F.cross_entropy(sequences @ model.item_embedding.T, target, reduction="none")
+        return F.cross_entropy(sequences @ embedding.T, target, reduction="none")
     drawn = torch.from_numpy(rng.choice(model.items, size, replace=False)).to(target.device)
-    embedding = model.item_embedding
     own = (sequences * embedding[target]).sum(dim=-1, keepdim=True)
     others = sequences @ embedding[drawn].T + math.log((model.items - 1) / size)
     others = others.masked_fill(drawn == target[:, None], -torch.inf)
@@ -162,7 +162,7 @@ def ndcg(model: SequentialRecommender, questions: Questions) -> float:
     gains = []
     for first in range(0, len(questions.answers), RANKED_AT_ONCE):
         part = slice(first, first + RANKED_AT_ONCE)
-        answers = torch.from_numpy(questions.answers[part]).to(model.embedding.weight.device)[:, None]
+        answers = torch.from_numpy(questions.answers[part]).to(model.device)[:, None]
         sequences = model.sequence_embedding(questions.histories[part])
         if questions.candidates is None:
             scores = sequences @ model.item_embedding.T

@@ -59,6 +59,11 @@ class SequentialRecommender(Recommender):
         """(B, L, D) at each place the sequence embedding of the history up to there, from padded codes (B, L)."""
 
     @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
+    @property
     def item_embedding(self) -> Tensor:
         """(V, D) embeddings that sequences are compared with: by default the ones that histories are read with."""
         return self.embedding.weight[: self.items]
@@ -70,7 +75,7 @@ class SequentialRecommender(Recommender):
         codes = np.full((len(latest), max(1, *map(len, latest))), self.items, dtype=np.int64)
         for row, history in zip(codes, latest):
             row[len(row) - len(history) :] = history
-        embedding: Tensor = self.encode(torch.from_numpy(codes).to(self.embedding.weight.device))[:, -1]
+        embedding: Tensor = self.encode(torch.from_numpy(codes).to(self.device))[:, -1]
         return embedding
 
     @torch.no_grad()
@@ -89,4 +94,4 @@ class SequentialRecommender(Recommender):
         return (1 - torch.cosine_similarity(sequences[:, None], self._embedded(candidates), dim=-1)) / 2
 
     def _embedded(self, candidates: np.ndarray) -> Tensor:
-        return self.item_embedding[torch.from_numpy(np.asarray(candidates)).to(self.embedding.weight.device).long()]
+        return self.item_embedding[torch.from_numpy(np.asarray(candidates)).to(self.device).long()]

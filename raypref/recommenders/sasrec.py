@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raypref.config.recommender import Sasrec
+from raypref.config.recommender import Attention
 from raypref.recommenders.recommender import SequentialRecommender
 
 INITIAL_STD = 0.02
@@ -19,7 +19,7 @@ class SASRec(SequentialRecommender):
     normalized x instead). Positions count from the newest item back, as the padding on the left has it.
     """
 
-    def __init__(self, config: Sasrec, items: int) -> None:
+    def __init__(self, config: Attention, items: int) -> None:
         super().__init__(config, items)
         self.position = nn.Embedding(config.max_length, config.dimension)
         self.dropout = nn.Dropout(config.dropout)
@@ -50,7 +50,7 @@ class SASRec(SequentialRecommender):
 class _Block(nn.Module):
     """Self-attention (eq. 4: heads side by side, no output projection), then two layers for each place (eq. 5)."""
 
-    def __init__(self, config: Sasrec) -> None:
+    def __init__(self, config: Attention) -> None:
         super().__init__()
         width = config.dimension
         self.heads, self.rate = config.heads, config.dropout

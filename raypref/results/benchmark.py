@@ -13,7 +13,7 @@ import yaml
 
 from raypref.results.collect import Collection
 from raypref.results.labels import metric_label, rows_of
-from raypref.results.settings import LEVEL, Setting, comparisons, matrix, settings, summary
+from raypref.results.settings import LEVEL, Setting, base_split, comparisons, matrix, settings, summary
 from raypref.results.statistics import holm, mcnemar, paired_bootstrap, wilcoxon
 
 SHOWN = (
@@ -71,7 +71,7 @@ def benchmark(collections: Mapping[str, Collection], reference: str, metrics: Se
     scores, family, tests = [], [], []
     for dataset, collection in collections.items():
         for metric in [*metrics, *PROBES]:
-            split = PROBES.get(metric, "test")
+            split = PROBES.get(metric, base_split(collection))
             if not collection.has(metric, split):
                 continue
             for row in rows_of(_scores(collection, metric, split)):
@@ -124,10 +124,11 @@ def _with_reference(collection: Collection, dataset: str, reference: str) -> lis
     if reference not in names.values():
         return []
     against = _setting(collection, reference)
-    hits, gains = (matrix(collection, metric, "test") for metric in ("exact_hr@1", "exact_ndcg@5"))
+    split = base_split(collection)
+    hits, gains = (matrix(collection, metric, split) for metric in ("exact_hr@1", "exact_ndcg@5"))
     users = hits.columns.get_level_values("user").to_numpy()
     found = []
-    for row in rows_of(comparisons(collection, "exact_hr@1", "test", against)):
+    for row in rows_of(comparisons(collection, "exact_hr@1", split, against)):
         setting = next(s for s in settings(collection) if s.text == row["setting"])
         ours, theirs = ([t for t in s.ids if t in hits.index] for s in (setting, against))
         one, two = hits.loc[ours].to_numpy(), hits.loc[theirs].to_numpy()

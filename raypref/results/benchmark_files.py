@@ -18,10 +18,14 @@ STYLE = (
 )
 
 
-def write_benchmark(found: Benchmark, question: str, folder: Path) -> list[Path]:
-    """`benchmark.md`, `.tex` and `.html`, and the numbers as `scores.csv`, `tests.csv` and `published.csv`."""
+def write_benchmark(found: Benchmark, question: str, folder: Path, more: Sequence[Cells] = ()) -> list[Path]:
+    """`benchmark.md`, `.tex` and `.html`, and the numbers as `scores.csv`, `tests.csv` and `published.csv`.
+
+    Args:
+        more: tables that follow the benchmark's own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    tables = tables_of(found)
+    tables = [*tables_of(found), *more]
     texts = {
         "benchmark.md": f"# {escaped(question)}\n\n" + "\n".join(map(markdown, tables)),
         "benchmark.tex": "\n".join(map(latex, tables)),

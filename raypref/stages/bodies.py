@@ -27,6 +27,7 @@ from raypref.data.splitting import LEAST, PROBES, SPLITS
 from raypref.data.tokens import ExampleTokenizer
 from raypref.models import backbone
 from raypref.models.scoring import TitleScorer
+from raypref.models.title_features import title_features
 from raypref.recommenders import (
     Group,
     Recommender,
@@ -158,12 +159,27 @@ def fit_expert(config: RunConfig, folder: Path) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name != "curve"}
 
 
-def fit_baseline(config: RunConfig, baseline: BaselineConfig, group: Group) -> tuple[Recommender, dict[str, Any]]:
+def encode_titles(config: RunConfig, prepared: Path, folder: Path) -> dict[str, Any]:
+    """What the run's model, as it comes, makes of each title: `features.npy` (items, width)."""
+    titles = titles_of(prepared)
+    if isinstance(config.model, ScratchModel):
+        tokenizer = backbone.train_tokenizer((f"{title}\n" for title in titles), config.model.vocabulary)
+    else:
+        tokenizer = make_tokenizer(config, prepared)
+    model: Any = backbone.build(config.model.model_copy(update={"lora": None}), tokenizer)
+    features = title_features(model.to(device()), tokenizer, titles)
+    np.save(folder / "features.npy", features)
+    return {"items": len(features), "width": features.shape[1]}
+
+
+def fit_baseline(
+    config: RunConfig, baseline: BaselineConfig, group: Group, features: np.ndarray | None = None
+) -> tuple[Recommender, dict[str, Any]]:
     """A recommender on the run's data; the validation split says when to stop, and which penalty."""
     log = SOURCES[config.data.source.kind](config.data.source)
     examples = examples_of(log, config.data)
     training = training_log(examples, log.items.num_rows)
-    return fitted(baseline, training, device(), validation_questions(examples), group)
+    return fitted(baseline, training, device(), validation_questions(examples), group, features)
 
 
 class ShardExpert:

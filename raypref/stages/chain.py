@@ -1,7 +1,7 @@
 """Which stages a run consists of, what each depends on, and the address that follows from it.
 
     prepare -> tokenize -> expert -> sft -> reference -> align -> evaluate
-    prepare -> try, one for each penalty -> tune -> fit -> evaluate              (a baseline)
+    prepare -> features -> try, for each penalty -> tune -> fit -> evaluate                     (a baseline)
 
 A stage's address is a hash of its own part of the config and of its inputs' addresses, so a change anywhere gives new
 addresses from there on and nowhere else.
@@ -32,6 +32,7 @@ VERSIONS = {
     "sft": 1,
     "reference": 1,
     "align": 1,
+    "features": 1,
     "try": 1,
     "tune": 2,
     "fit": 2,
@@ -44,7 +45,7 @@ class Stage:
     """One step of a run: what it is computed from."""
 
     kind: str
-    """prepare, tokenize, expert, sft, reference, align, try, tune, fit or evaluate."""
+    """prepare, tokenize, expert, sft, reference, align, features, try, tune, fit or evaluate."""
     name: str
     """For people; not part of the hash."""
     config: Mapping[str, Any]
@@ -169,20 +170,21 @@ def _baseline_chain(
     config: RunConfig, prepare: Stage, recommender: dict[str, Any], evaluation: dict[str, Any]
 ) -> Chain:
     """The stages of a baseline. Several penalties are tried once, with seed 0; each seed then takes the best."""
-    inputs: dict[str, Stage] = {"prepare": prepare}
-    tries: dict[str, Stage] = {}
+    name, inputs = config.name, {"prepare": prepare}
+    if recommender["recommender"] == "morec":
+        encoder = _model_identity(config.model_copy(update={"model": config.model.model_copy(update={"lora": None})}))
+        inputs["features"] = Stage("features", name, {"model": encoder}, {"prepare": prepare})
+    shared = list(inputs.values())
     penalties = recommender.get("l2", ())
     if len(penalties) > 1:
-        for l2 in penalties:
-            tried = {**recommender, "seed": 0, "l2": [l2]}
-            tries[f"{l2:g}"] = Stage("try", config.name, {"recommender": tried}, inputs)
-        tune = Stage("tune", config.name, {"l2": penalties}, tries)
-        inputs = {**inputs, "tune": tune}
+        tried = {f"{l2:g}": {**recommender, "seed": 0, "l2": [l2]} for l2 in penalties}
+        tries = {l2: Stage("try", name, {"recommender": content}, dict(inputs)) for l2, content in tried.items()}
+        inputs["tune"] = Stage("tune", name, {"l2": penalties}, tries)
+        shared += [*tries.values(), inputs["tune"]]
     fit = Stage("fit", config.name, {"recommender": recommender}, inputs)
     judged = {k: v for k, v in evaluation.items() if k not in ("generate", "beams")}
     evaluate = Stage("evaluate", config.name, judged, {"prepare": prepare, "fit": fit})
-    shared = (prepare, *tries.values(), *(stage for name, stage in inputs.items() if name == "tune"))
-    return Chain(config, shared, (fit, evaluate))
+    return Chain(config, tuple(shared), (fit, evaluate))
 
 
 def prepare_stage(config: RunConfig) -> Stage:

@@ -22,7 +22,7 @@ class InProcess:
         """Run one stage unless its output is there."""
         if self.store.done(stage.address):
             return
-        if stage.kind in ("sft", "align", "try", "tune", "fit", "evaluate"):
+        if stage.kind in ("sft", "align", "features", "try", "tune", "fit", "evaluate"):
             run_stages(run, [stage], Surroundings(self.store))
             return
         paths = stage.input_paths(self.store)

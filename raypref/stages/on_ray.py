@@ -1,7 +1,7 @@
 """How each stage runs on Ray.
 
-prepare and tries as tasks, tokenize and reference by Ray Data, the expert by both; sft, align, fit and evaluate by Ray
-Train.
+prepare, features and tries as tasks, tokenize and reference by Ray Data, the expert by both; sft, align, fit and
+evaluate by Ray Train.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import ray.train.torch
 
 from raypref.config.loading import dump
 from raypref.data.columns import ExampleTable, splits_in
-from raypref.stages import bodies, remote
+from raypref.stages import afar, bodies, remote
 from raypref.stages.chain import Chain, Stage
 from raypref.stages.shard_reader import ReadShard
 from raypref.stages.side_by_side import run_tasks
@@ -49,42 +49,52 @@ class OnRay:
             "sft": self._train,
             "reference": self._reference,
             "evaluate": self._train,
-            "try": self._try,
+            "features": self._task,
+            "try": self._task,
             "tune": self._tune,
             "fit": self._train,
             "align": self._train,
         }[stage.kind](run, stage)
 
     def _prepare(self, run: Chain, stage: Stage) -> None:
-        ray.get(ray.remote(num_cpus=1)(remote.prepare).remote(dump(run.config), str(self.store.root)))
+        ray.get(ray.remote(num_cpus=1)(remote.prepare).remote(dump(run.config), self.store.location))
 
     def _tokenize(self, run: Chain, stage: Stage) -> None:
         prepared = stage.input_paths(self.store)["prepare"]
         with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
             bodies.make_tokenizer(run.config, prepared).save_pretrained(folder / "tokenizer")
-            done = map_shards(
+            part = afar.new_part(self.store)
+            facts["tokens"] = map_shards(
                 bodies.ShardTokenizer,
-                (run.config, prepared, folder / "tokenizer", folder),
+                (run.config, prepared, afar.share(self.store, folder / "tokenizer", part), folder),
                 prepared,
                 splits_in(prepared, bodies.SETS),
                 gpus=0,
+                send=afar.SendShard(self.store, stage.address),
             )
-            facts["tokens"] = done
+            afar.forget(self.store, part)
 
     def _expert(self, run: Chain, stage: Stage) -> None:
         prepared = stage.input_paths(self.store)["prepare"]
         resources = run.config.resources
         with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
             task = ray.remote(num_cpus=1, num_gpus=resources.gpus_per_worker)(remote.fit_expert)
-            found: Any = ray.get(task.remote(dump(run.config), folder, resources.threads or _cores()))
+            part, threads = afar.new_part(self.store), resources.threads or _cores()
+            found: Any = ray.get(task.remote(dump(run.config), folder, threads, self.store.location, part))
             facts |= found
+            fitted = folder
+            if part is not None:
+                fitted = self.store.fetched(part)
+                shutil.copytree(fitted / "model", folder / "model", dirs_exist_ok=True)
             facts["judged"] = map_shards(
                 bodies.ShardExpert,
-                (prepared, folder, folder),
+                (prepared, fitted, folder),
                 prepared,
                 splits_in(prepared, stage.config["splits"]),
                 gpus=0,
+                send=afar.SendShard(self.store, stage.address),
             )
+            afar.forget(self.store, part)
 
     def _reference(self, run: Chain, stage: Stage) -> None:
         paths = stage.input_paths(self.store)
@@ -96,13 +106,14 @@ class OnRay:
                 paths["tokenize"],
                 splits_in(paths["tokenize"], stage.config["splits"]),
                 gpus=resources.gpus_per_worker,
+                send=afar.SendShard(self.store, stage.address),
             )
 
     def together(self, pairs: Iterable[tuple[Chain, Stage]]) -> Iterator[Stage]:
         """Run tries of baselines, of which none needs another, side by side; each is given back when it is done."""
         yield from run_tasks(list(pairs), self.store)
 
-    def _try(self, run: Chain, stage: Stage) -> None:
+    def _task(self, run: Chain, stage: Stage) -> None:
         for _ in self.together([(run, stage)]):
             pass
 
@@ -120,10 +131,12 @@ def map_shards(
     splits: Iterable[str],
     gpus: float,
     first: int | None = None,
+    send: afar.SendShard | None = None,
 ) -> int:
     """Call `worker(*arguments)(split, shard)` for every shard of `splits`, by Ray Data in an actor pool; the sum.
 
-    The worker writes its shard itself, so nothing but counts passes through the object store. `first`: only so many.
+    The worker writes its shard itself, so nothing but counts passes through Ray's object store. `first`: only so many.
+    `send`: called with each shard that is written.
     """
     todo = [(split, i) for split in splits for i in range(ExampleTable([table], split).shards)][:first]
     actors = max(1, min(len(todo), int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else _cores()))
@@ -132,7 +145,7 @@ def map_shards(
     restarts: dict[str, Any] = {} if len(ray.nodes()) > 1 else {"max_restarts": 0}
     counted = dataset.map_batches(
         remote.ShardActor,
-        fn_constructor_args=(worker, arguments, max(1, _cores() // actors)),
+        fn_constructor_args=(worker, arguments, max(1, _cores() // actors), send),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=1,
@@ -169,14 +182,14 @@ def fit(
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(resources.hang_timeout)
     # One machine has nowhere to move to, and the watcher is a process more for every trial.
-    os.environ[remote.WATCHED] = str(int(sum(node["Alive"] for node in ray.nodes()) > 1))
+    os.environ[remote.WATCHED] = str(int(alive_nodes() > 1))
     scratch = store.scratch(stages[0].address)
-    (scratch / remote.FAULT).unlink(missing_ok=True)  # of a driver that was killed; the user may have mended it
+    remote.take_fault(store, scratch)  # of a driver that was killed; the user may have mended it
     group = trainer(
         remote.work,
         train_loop_config={
             "config": dump(run.config),
-            "root": str(store.root),
+            "root": store.location,
             "stages": [str(stage.address) for stage in stages],
             "board": board,
             "threads": threads or resources.threads or max(1, _cores() // resources.workers),
@@ -189,10 +202,12 @@ def fit(
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker={"CPU": resources.cpus_per_worker}
             | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
+            # Workers of a group write parts of one checkpoint: without a folder that all see, they share a machine.
+            placement_strategy="PACK" if store.bucket is None else "STRICT_PACK",
         ),
         run_config=ray.train.RunConfig(
             name=name,
-            storage_path=str(store.root / ".ray-train"),
+            storage_path=ray_storage(store, ".ray-train"),
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]  # its stub is that of the V1 class
                 max_failures=resources.max_failures, controller_failure_limit=3
             ),
@@ -202,11 +217,20 @@ def fit(
     try:
         group.fit()
     except ray.train.TrainingFailedError as error:
-        fault = remote.read_fault(scratch)
-        (scratch / remote.FAULT).unlink(missing_ok=True)
-        raise fault or error from error
+        raise remote.take_fault(store, scratch) or error from error
     shutil.rmtree(store.root / ".ray-train" / name, ignore_errors=True)
     return {stage.kind: store.manifest(stage.address)["facts"] for stage in stages}
+
+
+def ray_storage(store: Store, name: str) -> str:
+    """Where Train or Tune keeps its own state: a folder, as long as no other machine must see it."""
+    if store.bucket is None or alive_nodes() == 1:
+        return str(store.root / name)
+    return f"{store.location}/{name}"
+
+
+def alive_nodes() -> int:
+    return sum(node["Alive"] for node in ray.nodes())
 
 
 def training_dataset(stage: Stage, config: Any, store: Store) -> ray.data.Dataset:

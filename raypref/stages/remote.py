@@ -16,7 +16,7 @@ import torch
 
 from raypref.config import RunConfig
 from raypref.errors import UserError
-from raypref.stages import bodies
+from raypref.stages import afar, bodies
 from raypref.stages.chain import chain
 from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.worker import Surroundings, run_stages
@@ -38,7 +38,7 @@ def work(arguments: dict[str, Any]) -> None:
     by_address = {str(stage.address): stage for stage in run}
     print(f"{arguments['board'] or ''} {', '.join(arguments['stages'])}", flush=True)
     scratch = store.scratch(by_address[arguments["stages"][0]].address)
-    if fault := read_fault(scratch):
+    if fault := read_fault(store, scratch):
         raise fault  # Ray tries again whatever the error; this one is not mended by that
     around = Surroundings(
         store=store,
@@ -53,8 +53,9 @@ def work(arguments: dict[str, Any]) -> None:
     try:
         facts = run_stages(run, [by_address[a] for a in arguments["stages"]], around)
     except UserError as error:  # Ray passes exceptions on as text; this one must reach the user as it is
-        with contextlib.suppress(OSError):  # the fault may be that nothing can be written
+        with contextlib.suppress(OSError, UserError):  # the fault may be that nothing can be written
             write_json(scratch / FAULT, [error.what, error.where, error.mend])
+            store.send(scratch / FAULT)
         raise
     summary = {f"{kind}_{k}": v for kind, f in facts.items() for k, v in _flat(f)}
     # Tune wants its metric in every report; the last one is of all held-out users, by the weights that are kept.
@@ -64,9 +65,19 @@ def work(arguments: dict[str, Any]) -> None:
     ray.train.report(summary)
 
 
-def read_fault(scratch: Path) -> UserError | None:
+def take_fault(store: Store, scratch: Path) -> UserError | None:
+    """The fault that a worker left, which is removed."""
+    fault = read_fault(store, scratch)
+    (scratch / FAULT).unlink(missing_ok=True)
+    if fault and store.bucket is not None:
+        store.bucket.delete([(scratch / FAULT).relative_to(store.root).as_posix()])
+    return fault
+
+
+def read_fault(store: Store, scratch: Path) -> UserError | None:
     """What a worker left there that met a fault which the user must mend."""
     try:
+        store.receive(scratch / FAULT)
         what, where, mend = json.loads((scratch / FAULT).read_text())
     except FileNotFoundError:
         return None
@@ -128,18 +139,26 @@ def run_stage(config: dict[str, Any], root: str, address: str, threads: int) -> 
     run_stages(run, [stage], Surroundings(Store(root)))
 
 
-def fit_expert(config: dict[str, Any], folder: Path, threads: int) -> dict[str, Any]:
-    """The expert's fit, as a task; its facts."""
+def fit_expert(config: dict[str, Any], folder: Path, threads: int, root: str, part: str | None) -> dict[str, Any]:
+    """The expert's fit, as a task; its facts. `part`: where other machines find it, in an object store."""
     torch.set_num_threads(threads)
-    return bodies.fit_expert(RunConfig.model_validate(config), folder)
+    facts = bodies.fit_expert(RunConfig.model_validate(config), folder)
+    afar.share(Store(root), folder, part)
+    return facts
 
 
 class ShardActor:
     """Holds a shard worker of `bodies` for one shard after another."""
 
-    def __init__(self, worker: type, arguments: tuple[Any, ...], threads: int) -> None:
+    def __init__(self, worker: type, arguments: tuple[Any, ...], threads: int, send: afar.SendShard | None) -> None:
         torch.set_num_threads(threads)
-        self.worker = worker(*arguments)
+        self.worker, self.send = worker(*arguments), send
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        return {"count": [self.worker(str(s), int(i)) for s, i in zip(batch["split"], batch["shard"])]}
+        return {"count": [self._shard(str(s), int(i)) for s, i in zip(batch["split"], batch["shard"])]}
+
+    def _shard(self, split: str, index: int) -> int:
+        count: int = self.worker(split, index)
+        if self.send is not None:
+            self.send(self.worker.out, split, index)
+        return count

@@ -71,4 +71,4 @@ def _start(run: Chain, stage: Stage, store: Store, stages: int) -> Any:
         remote.run_stage
     )
     threads = threads_per_worker(config, min(stages, concurrency(config)))
-    return task.remote(dump(config), str(store.root), str(stage.address), threads)
+    return task.remote(dump(config), store.location, str(stage.address), threads)

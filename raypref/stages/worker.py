@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -28,6 +29,7 @@ from raypref.evaluation.rows import evaluated, judged
 from raypref.models import backbone
 from raypref.recommenders import Group, load_recommender
 from raypref.stages import bodies
+from raypref.stages.afar import receive_checkpoint, send_checkpoint
 from raypref.stages.chain import Chain, Stage
 from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.out_of_memory import memory_faults
@@ -101,6 +103,9 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     validation = list(bodies.head(ExampleTable(folders, "validation", columns), config.validation_examples))
     micro = min(resources.micro_batch, config.global_batch // around.world)
     scratch = store.scratch(stage.address)
+    if around.rank == 0:
+        receive_checkpoint(store, scratch)
+    _barrier(around)
     began = time.time()
 
     def watch(values: dict[str, Any]) -> None:
@@ -122,6 +127,7 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
         report=around.report,
         watch=watch,
         leaving=around.leaving,
+        saved=lambda: send_checkpoint(store, scratch),
     )
     around.beat.stop()
     if around.rank == 0:
@@ -192,6 +198,14 @@ def _judge(
     )
 
 
+def features_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
+    """Features of all titles, for a recommender that reads them."""
+    if around.rank == 0:
+        prepared = stage.input_paths(around.store)["prepare"]
+        with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
+            facts |= bodies.encode_titles(chain.config, prepared, folder)
+
+
 def try_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     """A baseline fitted with seed 0 and one of its L2 penalties."""
     config: BaselineConfig = TypeAdapter(BaselineConfig).validate_python(stage.config["recommender"])
@@ -230,7 +244,9 @@ def _copy(made: Stage, stage: Stage, around: Surroundings, facts: dict[str, Any]
 
 def _fit(config: BaselineConfig, chain: Chain, stage: Stage, around: Surroundings) -> None:
     started = time.perf_counter()
-    recommender, facts = bodies.fit_baseline(chain.config, config, Group(around.rank, around.world))
+    encoded = stage.inputs.get("features")
+    features = None if encoded is None else np.load(around.store.path(encoded.address) / "features.npy")
+    recommender, facts = bodies.fit_baseline(chain.config, config, Group(around.rank, around.world), features)
     if around.rank == 0:
         with around.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
             recommender.save(folder / "model")
@@ -242,6 +258,7 @@ def _fit(config: BaselineConfig, chain: Chain, stage: Stage, around: Surrounding
 
 _MANIFEST = shutil.ignore_patterns(MANIFEST)
 _BODIES = {
+    "features": features_stage,
     "try": try_stage,
     "tune": tune_stage,
     "fit": fit_stage,

@@ -63,6 +63,7 @@ def run(sweep_file: Path, arguments: list[str]) -> int:
     options, config, origins = parse(BenchmarkOptions, arguments, declared.question + EXAMPLES)
     methods = options.methods or declared.presets.get(options.preset) or declared.space[METHOD]
     changes = {"space": {METHOD: methods}} | ({} if options.seeds is None else {"seeds": options.seeds})
+    changes |= {"whole_seeds": options.whole_seeds or declared.whole_seeds}
     content = declared.model_dump(exclude={"presets"})
     sweep = SweepConfig.model_validate(content | changes)
     bases = _bases(config, options.datasets)
@@ -89,12 +90,16 @@ def conclude(folders: Mapping[str, Path], sweep: SweepConfig, store: Store, cons
     from raypref.results.conclusion import conclude as conclude_sweep
 
     quiet = Console(quiet=True)
-    well = [conclude_sweep(folder, store.root, console if len(folders) == 1 else quiet) for folder in folders.values()]
-    collections = {name: collect(folder, store.root) for name, folder in folders.items()}
+    well = [
+        conclude_sweep(folder, store.location, console if len(folders) == 1 else quiet) for folder in folders.values()
+    ]
+    collections = {name: collect(folder, store.location) for name, folder in folders.items()}
     reference = str((sweep.default or {}).get(METHOD, "popularity"))
     found = benchmark({name: c for name, c in collections.items() if not c.done.empty}, reference)
     out = store.root / "benchmarks" / f"{sweep.name}-{digest(sorted(f.name for f in folders.values()))}"
     write_benchmark(found, sweep.question, out)
+    for folder in (*folders.values(), out):
+        store.send(folder)
     for table in tables_of(found):
         console.print(rich_table(table))
     console.print(f"\nbenchmark: {out / 'benchmark.html'}", highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from raypref.config.loading import plain_faults
 from raypref.errors import UserError
+from raypref.store import Store
 from raypref.sweeps.options import SweepOptions, parse
 from raypref.sweeps.space import SweepConfig, load_sweep
 from raypref.sweeps.sweep import run_sweep
@@ -40,7 +41,7 @@ def run(sweep_file: Path, arguments: list[str]) -> int:
         options, config, origins = parse(SweepOptions, arguments, description, sweep.objective)
         sweep = _with_options(sweep.space_of(config.align.objective.name), options)
         folder = run_sweep(sweep, config, options, origins, console)
-        return EXIT_TRIALS_FAILED if folder is not None and not _conclude(folder, options.root, console) else 0
+        return EXIT_TRIALS_FAILED if folder is not None and not _conclude(folder, Store(options.root), console) else 0
     except UserError as error:
         print_error(error)
         return EXIT_USER_ERROR
@@ -55,6 +56,7 @@ def print_error(error: UserError) -> None:
 def _with_options(sweep: SweepConfig, options: SweepOptions) -> SweepConfig:
     given = {name: getattr(options, name) for name in ("seeds", "search", "trials", "pruner")}
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    changes["whole_seeds"] = options.whole_seeds or sweep.whole_seeds
     if options.values is not None:
         if len(sweep.space) != 1:
             raise UserError(
@@ -80,8 +82,10 @@ def _examples(sweep: SweepConfig) -> str:
     return by_method + (f"{command} --add-trials 10" if sweep.search != "grid" else "")
 
 
-def _conclude(folder: Path, root: Path, console: Console) -> bool:
+def _conclude(folder: Path, store: Store, console: Console) -> bool:
     """Collect, draw, say the answer; did every trial end well?"""
     from raypref.results.conclusion import conclude
 
-    return conclude(folder, root.expanduser().absolute(), console)
+    well = conclude(folder, store.location, console)
+    store.send(folder)
+    return well

@@ -37,6 +37,14 @@ def method_changes(name: str, base: RunConfig) -> dict[str, Any]:
     return {"system": name}
 
 
+def seed_changes(config: RunConfig, seed: int, whole: bool) -> dict[str, int]:
+    """Config changes that make a run the repetition number `seed`; `whole`: of fine-tuning too, where it is aligned."""
+    key = seed_key(config)
+    if key is None:
+        return {}
+    return {key: seed} | ({SEED_KEYS["sft"]: seed} if whole and config.system == "aligned" else {})
+
+
 def seed_key(config: RunConfig) -> str | None:
     """The config key that repetitions vary; None where no seed changes the result."""
     if config.system == "baseline" and config.baseline.recommender in SEEDLESS:

@@ -35,8 +35,9 @@ class RunOptions:
     """Kind of data source (generated, ml-100k, csv ...); its options are --data.source.*"""
     objective: Annotated[str | None, tyro.conf.arg(aliases=("--method",))] = None
     """Name of the objective (recpo, sdpo, dpo ...); its options are --align.objective.*"""
-    root: Path = dataclasses.field(default_factory=lambda: Path(os.environ.get("RAYPREF_ROOT", DEFAULT_ROOT)))
-    """Folder of all results, shared by all nodes of a cluster; default: $RAYPREF_ROOT, else ~/raypref-results."""
+    root: str = dataclasses.field(default_factory=lambda: os.environ.get("RAYPREF_ROOT", DEFAULT_ROOT))
+    """Folder of all results, shared by all nodes of a cluster, or the address of an object store (s3://, gs://);
+    default: $RAYPREF_ROOT, else ~/raypref-results."""
     dry_run: bool = False
     """Say what would be done, and what is missing, then stop."""
     verbose: bool = False
@@ -51,6 +52,8 @@ class SweepOptions(RunOptions):
     """Values of the swept key instead of those of the YAML file (for sweeps over one key)."""
     seeds: int | None = None
     """Repetitions of each setting instead of those of the YAML file."""
+    whole_seeds: bool = False
+    """Each repetition repeats fine-tuning too, not alignment alone."""
     search: Literal["grid", "random", "tpe", "gp", "nsga2"] | None = None
     """How settings are chosen, instead of the YAML file's way."""
     trials: int | None = None

@@ -13,7 +13,7 @@ from raypref.config import RunConfig
 from raypref.store import Store
 from raypref.sweeps.space import SweepConfig, Trial, make_trial, setting_key
 from raypref.sweeps.study import Study, scores
-from raypref.sweeps.trial_records import ended_before, file_name, settled
+from raypref.sweeps.trial_records import ended_before, file_name, record_path, settled
 
 
 class Listener(Protocol):
@@ -112,6 +112,7 @@ class TrialQueue(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Record how a trial ended."""
         trial = self.running.pop(trial_id)
+        self.store.receive(record_path(self.folder, trial.id))
         record = settled(trial, self.folder, stopped=not error and self.sweep.pruner != "none")
         self.records[trial.id] = record
         self._close(setting_key(trial.params))

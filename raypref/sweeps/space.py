@@ -18,7 +18,7 @@ from raypref.errors import UserError
 from raypref.results.labels import same, setting_text
 from raypref.stages.chain import Chain, chain
 from raypref.store import digest
-from raypref.sweeps.methods import METHOD, method_changes, seed_key
+from raypref.sweeps.methods import METHOD, method_changes, seed_changes, seed_key
 
 Value = float | int | str | bool
 METHOD_KEY = "align.objective.name"
@@ -76,6 +76,10 @@ class SweepConfig(Frozen):
     """Ends trials that validate badly before their time; not for grids, whose curves need every trial whole."""
     seeds: Annotated[int, Field(ge=1)] = 3
     """Repetitions of each setting, with its training's seed = 0, 1, ...; one where no seed changes the result."""
+    whole_seeds: bool = False
+    """A repetition of an aligned method repeats fine-tuning too, not alignment alone."""
+    variants: Mapping[str, Mapping[str, Any]] = {}
+    """Methods under names of one's own: `method`, if it differs from the name, and the config keys that differ."""
     default: Mapping[str, Value] | None = None
     """The setting that others are compared with; none: the base config's own values."""
 
@@ -129,15 +133,16 @@ def load_sweep(path: Path, kind: type[Declared]) -> Declared:
 def make_trial(sweep: SweepConfig, base: RunConfig, setting: Mapping[str, Value], seed: int, number: int) -> Trial:
     """Raises: UserError: a value that the config refuses, named with the sweep."""
     config = _configured(sweep, base, setting)
-    key = seed_key(config)
-    config = config if key is None else override(config, {key: seed}, f"sweep {sweep.name}")
+    config = override(config, seed_changes(config, seed, sweep.whole_seeds), f"sweep {sweep.name}")
     return Trial(number, setting, seed, chain(config))
 
 
 def _configured(sweep: SweepConfig, base: RunConfig, setting: Mapping[str, Value]) -> RunConfig:
     changes = {key: value for key, value in setting.items() if key != METHOD}
     if METHOD in setting:
-        changes |= method_changes(str(setting[METHOD]), base)
+        name = str(setting[METHOD])
+        own = dict(sweep.variants.get(name, {}))
+        changes |= method_changes(str(own.pop(METHOD, name)), base) | own
     return override(base, changes, f"sweep {sweep.name}")
 
 

@@ -14,7 +14,7 @@ from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.errors import UserError
 from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_all
-from raypref.provenance import provenance
+from raypref.provenance import masked, provenance
 from raypref.results.labels import symbol
 from raypref.shortages import print_shortages
 from raypref.stages.chain import AlignedChain, Chain, chain
@@ -48,7 +48,8 @@ from raypref.sweeps.trial_records import (
 
 def sweep_folder(sweep: SweepConfig, base: RunConfig, store: Store) -> Path:
     """One folder for a question asked of one base config: a wider space or more seeds extend it."""
-    asked = {"base": chain(base).evaluate.address.key, "keys": sorted(sweep.space)}
+    asked: dict[str, Any] = {"base": chain(base).evaluate.address.key, "keys": sorted(sweep.space)}
+    asked |= {"whole_seeds": True} if sweep.whole_seeds else {}
     return store.root / "sweeps" / f"{sweep.name}-{base.name}-{digest(asked)}"
 
 
@@ -70,6 +71,7 @@ def run_sweep(
     """
     store = Store(options.root)
     folder = sweep_folder(sweep, base, store)
+    store.receive(folder)
     settings = settings_of(sweep, base, folder)
     if options.limit is not None:
         settings = settings[: options.limit]
@@ -118,7 +120,7 @@ def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Pa
                 for stage in trial.chain.own:
                     runner(trial.chain, stage)
             except UserError as error:  # of this setting alone: the others go on
-                write_json(record_path(folder, trial), failed(new_record(trial), error))
+                write_json(record_path(folder, trial.id), failed(new_record(trial), error))
             live.ended(trial, finished_before(trial, store, folder) or read_record(folder, trial))
 
 
@@ -218,7 +220,7 @@ def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, An
         "dataset": base.data.source.kind,
         "config": dump(base),
         "sft": str(shared.evaluate_sft.address) if isinstance(shared, AlignedChain) and one_method else None,
-        "command": " ".join(["python", *sys.argv]),
+        "command": masked(" ".join(["python", *sys.argv])),
         "provenance": provenance(),
     }
 

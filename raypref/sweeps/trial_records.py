@@ -17,13 +17,14 @@ from raypref.sweeps.space import Trial, setting_key
 ENDED = ("done", "failed", "pruned")
 
 
-def record_path(folder: Path, trial: Trial) -> Path:
-    return folder / "trials" / f"{trial.id}.json"
+def record_path(folder: Path, trial: str) -> Path:
+    """`trial`: its id."""
+    return folder / "trials" / f"{trial}.json"
 
 
 def read_record(folder: Path, trial: Trial) -> dict[str, Any]:
     """A trial's record, empty where there is none that belongs to it."""
-    record = _read(record_path(folder, trial))
+    record = _read(record_path(folder, trial.id))
     return record if record.get("evaluate") == str(trial.chain.evaluate.address) else {}
 
 
@@ -108,7 +109,7 @@ def finished_before(trial: Trial, store: Store, folder: Path) -> dict[str, Any] 
         return record
     facts = {stage.kind: store.manifest(stage.address)["facts"] for stage in run.own}
     record = new_record(trial) | done_fields(facts) | {"seconds": None, "started": None, "ended": now()}
-    write_json(record_path(folder, trial), record)
+    write_json(record_path(folder, trial.id), record)
     return record
 
 
@@ -137,7 +138,7 @@ def settled(trial: Trial, folder: Path, stopped: bool) -> dict[str, Any]:
     else:
         said = {"status": "failed", "error": "the trial's process died: see Ray's logs"}
     record = new_record(trial) | record | said | {"ended": now()}
-    write_json(record_path(folder, trial), record)
+    write_json(record_path(folder, trial.id), record)
     return record
 
 

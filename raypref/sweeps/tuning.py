@@ -14,7 +14,7 @@ from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.errors import UserError
 from raypref.stages.chain import chain
-from raypref.stages.on_ray import fit
+from raypref.stages.on_ray import fit, ray_storage
 from raypref.stages.remote import METRIC, SHARE
 from raypref.store import Store, write_json
 from raypref.sweeps.board import open_board, tags_of
@@ -26,7 +26,8 @@ from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
 
 def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool) -> None:
     """Run a queue's trials, `concurrent` at a time; each leaves a record, and a failed one stops no other."""
-    function = tune.with_parameters(_trial, folder=str(queue.folder))
+    store = queue.store
+    function = tune.with_parameters(_trial, folder=str(queue.folder.relative_to(store.root)), root=store.location)
     tuner = tune.Tuner(
         tune.with_resources(function, {"CPU": 0, "memory": 1 << 20}),
         tune_config=tune.TuneConfig(
@@ -40,7 +41,7 @@ def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool) -> 
         ),
         run_config=tune.RunConfig(
             name=name,
-            storage_path=str(queue.store.root / ".ray-tune"),
+            storage_path=ray_storage(store, ".ray-tune"),
             verbose=1 if verbose else 0,
             # Of a trial whose process died, with its node or alone: it goes on from its last checkpoint.
             failure_config=tune.FailureConfig(max_failures=queue.base.resources.max_failures),
@@ -72,25 +73,32 @@ def write_order(trial: Trial, store: Store, folder: Path, sweep: SweepConfig, th
     order = {
         "config": dump(trial.chain.config),
         "record": new_record(trial),
-        "path": str(record_path(folder, trial)),
-        "root": str(store.root),
         "threads": threads,
         "tags": tags_of(trial, sweep.name),
     }
     write_json(_order_path(folder, trial.id), order)
+    store.send(_order_path(folder, trial.id))
 
 
 def _order_path(folder: Path, trial: str) -> Path:
     return folder / "orders" / f"{trial}.json"
 
 
-def _trial(point: dict[str, Any], folder: str) -> None:
+def _trial(point: dict[str, Any], folder: str, root: str) -> None:
     """Train and evaluate one setting in one Ray Train group; runs in a Tune process of its own."""
-    given = json.loads(_order_path(Path(folder), point["trial"]).read_text())
+    store = Store(root)
+    order = _order_path(store.root / folder, point["trial"])
+    store.receive(order)
+    given = json.loads(order.read_text())
     started = time.time()
     record = given["record"] | {"status": "running", "started": now()}
-    path, store = Path(given["path"]), Store(given["root"])
-    write_json(path, record)
+
+    def note(content: dict[str, Any]) -> None:
+        path = record_path(store.root / folder, point["trial"])
+        write_json(path, content)
+        store.send(path)
+
+    note(record)
     try:
         run = chain(RunConfig.model_validate(given["config"]))
         with open_board(record["label"], given["tags"]):
@@ -105,10 +113,10 @@ def _trial(point: dict[str, Any], folder: str) -> None:
                 board=record["label"],
             )
     except Exception as error:  # Train has tried again as often as it may: for Tune the trial is over
-        write_json(path, failed(record, error))
+        note(failed(record, error))
         return
     ended = time.time()
     record |= done_fields(facts) | {"seconds": round(ended - started, 2), "ended": now()}
-    write_json(path, record | overhead(record, facts, started, ended))
+    note(record | overhead(record, facts, started, ended))
     validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
     tune.report({METRIC: validation.get("exact_hr@1", validation.get("generated_hr@1"))})

@@ -73,6 +73,7 @@ def train(
     report: Report = lambda metrics: None,
     watch: Report = lambda metrics: None,
     leaving: Callable[[], bool] = lambda: False,
+    saved: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Minimize `task` and leave the kept weights in `kept_folder(scratch, step)`; goes on where a killed one stopped.
 
@@ -83,6 +84,7 @@ def train(
         report: called on every worker at each validation.
         watch: called on every worker after each step.
         leaving: asked on every worker alike after each step; where it says yes, a checkpoint is written at once.
+        saved: called on the first worker after each checkpoint.
 
     Returns:
         facts for the manifest: steps, seconds, the steps it was resumed at, the kept step, its validation metrics.
@@ -120,6 +122,8 @@ def train(
         due = progress.step % checkpoint_every == 0
         if (leaving() or due) and progress.step < total:
             progress.save()  # after the validation: a resumed run must know which weights it has kept
+            if engine.rank == 0:
+                saved()
     if config.keep == "last" or not validate_at:
         progress.keep(validated)
     seconds = round(progress.seconds, 2)

@@ -10,6 +10,7 @@ import pytest
 from raw_formats import llara, sdpo_json, sequences
 
 from raypref.config.data import CandidateConfig, CutConfig
+from raypref.data.audit import audit, leak_warning
 from raypref.data.examples import ExampleBuilder, PublishedExamples, examples_of
 from raypref.data.schema import EXAMPLES
 from raypref.data.sources import SOURCES
@@ -50,6 +51,19 @@ def test_leaking_lists_are_warned_of(tmp_path, caplog):
         log = SOURCES["sdpo-json"](sdpo_json(tmp_path / "honest").model_copy(update={"path": tmp_path}))
     assert "leaks its targets" in caplog.text
     assert examples_of(log, CutConfig()).rows("test") == 0
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        redrawn = SOURCES["sdpo-json"](
+            sdpo_json(tmp_path / "honest").model_copy(update={"path": tmp_path, "candidates": "drawn"})
+        )
+    assert "leaks" not in caplog.text
+    assert redrawn.items["title"].equals(log.items["title"])
+    drawn = examples_of(redrawn, CutConfig())
+    tables = {split: list(drawn.shards(split, shuffle=False)) for split in ("train", "validation")}
+    assert leak_warning(audit(tables["train"], tables["validation"], redrawn.items["title"]), "a") is None
+    for row, published in zip(tables["validation"][0].to_pylist(), log.examples["validation"].to_pylist()):
+        assert len(set(row["candidates"])) == 20
+        assert row["candidates"][row["target"]] == published["candidates"][published["target"]]
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         SOURCES["sdpo-json"](sdpo_json(tmp_path / "honest"))

@@ -38,7 +38,7 @@ class Simulated:
 
     def started(self, trial: Trial) -> None:
         self.ran.append(trial)
-        write_json(record_path(self.folder, trial), new_record(trial) | {"status": "running", "started": "2026"})
+        write_json(record_path(self.folder, trial.id), new_record(trial) | {"status": "running", "started": "2026"})
 
     def ended(self, trial: Trial, record: dict[str, Any]) -> None:
         self.records.append(record)
@@ -62,9 +62,9 @@ class Simulated:
                 folder.mkdir(parents=True)
                 (folder / "_SUCCESS").write_text(json.dumps({"facts": {}}))
             found = {"validation": {"exact_hr@1": self.score(trial), "valid_ratio": 1 - self.score(trial)}}
-            write_json(record_path(self.folder, trial), new_record(trial) | {"status": "done", "metrics": found})
+            write_json(record_path(self.folder, trial.id), new_record(trial) | {"status": "done", "metrics": found})
         if outcome == "failed":
-            write_json(record_path(self.folder, trial), new_record(trial) | {"status": "failed", "error": "boom"})
+            write_json(record_path(self.folder, trial.id), new_record(trial) | {"status": "failed", "error": "boom"})
         self.queue.on_trial_complete(f"tune{len(self.ran) - 1}", {}, error=outcome in ("failed", "died"))
 
 

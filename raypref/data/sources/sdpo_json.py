@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 def read_sdpo_json(config: SDPOJsonSource) -> PublishedLog:
-    """Read what files there are; a warning tells what the places of the targets give away."""
+    """Read what files there are; a warning tells what the places of the targets give away, where they are kept."""
     folder = find(config.path, "S-DPO's examples")
     splits: dict[str, list[Ready]] = {}
+    named: set[str] = set()
     rejected, accounts = [REJECTED.empty_table()], []
     for split, end in SPLIT_ENDS.items():
         found = sorted(folder.glob(f"*-{end}.json"))
@@ -32,17 +34,17 @@ def read_sdpo_json(config: SDPOJsonSource) -> PublishedLog:
             raise UserError(f"several files end in -{end}.json", where=str(folder), mend="keep one data set a folder")
         if found:
             splits[split], refused, account = _read(found[0], config.max_bad_lines)
+            named |= {title for ready in splits[split] for title in (*ready.history, *ready.candidates)}
+            if config.candidates == "drawn":
+                splits[split] = [replace(ready, candidates=[ready.target]) for ready in splits[split]]
             rejected.append(refused)
             accounts.append(account)
     if "train" not in splits:
         raise UserError("no file ends in -train.json", where=str(folder.absolute()), mend="put the train file there")
-    titles = {title for ready in splits.values() for r in ready for title in (*r.history, *r.candidates)}
     name = folder.name
-    log = published_log(
-        name, config.domain, splits, {t: t for t in titles}, pa.concat_tables(rejected), tuple(accounts)
-    )
+    log = published_log(name, config.domain, splits, {t: t for t in named}, pa.concat_tables(rejected), tuple(accounts))
     held_out = log.examples.get("test", log.examples.get("validation"))
-    if held_out is not None:
+    if held_out is not None and config.candidates == "published":
         warning = leak_warning(audit([log.examples["train"]], [held_out], log.items["title"]), name)
         if warning:
             logger.warning(warning)

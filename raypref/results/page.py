@@ -1,0 +1,138 @@
+"""A study's part of docs/results.md, written anew between its markers, with the rows behind it as Parquet beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+
+from raypref.errors import UserError
+from raypref.results.benchmark import Cells
+from raypref.results.benchmark_files import markdown
+from raypref.results.collect import Collection
+from raypref.results.contrasts import HEADLINE, MISSING
+from raypref.results.labels import rows_of
+from raypref.results.pictures import BLUE, GREY, save_figure
+from raypref.results.settings import base_split
+
+NONE_YET = "No study has been run yet.\n"
+PLACES = ("--root", "--write", "--data.source.path", "--storage")
+"""Options that say where, not what: left out of the command that a page prints."""
+
+
+def write_section(
+    page: Path, section: str, question: str, collection: Collection, claims: pd.DataFrame, tables: Sequence[Cells]
+) -> list[Path]:
+    """Write a section of a page, `results/SECTION.parquet`, `-claims.csv` and `.svg` beside it; what was written.
+
+    A page has `<!-- SECTION -->` before and after each section; a new one goes to its end.
+
+    Raises:
+        UserError: there is no such page, or one marker lacks its other half.
+    """
+    try:
+        text = page.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"the page can't be read: {error.strerror}", where=str(page), mend="check --write") from error
+    mark = f"<!-- {section} -->"
+    if text.count(mark) not in (0, 2):
+        raise UserError(f"{mark} must stand before and after the section", where=str(page), mend="mend the markers")
+    stem = page.parent / "results" / re.sub(r"[^a-z0-9]+", "-", section.lower()).strip("-")
+    stem.parent.mkdir(exist_ok=True)
+    rows, listed = stem.with_suffix(".parquet"), stem.with_name(f"{stem.name}-claims.csv")
+    pq.write_table(slim_rows(collection), rows, compression="zstd")
+    claims.to_csv(listed, index=False)
+    figures = save_figure(lambda: claims_figure(claims), stem, ("svg",)) if _drawn(claims) else []
+    parts = [f"## {section[0].upper()}{section[1:]}", question, _account(collection)]
+    parts += [f"![The papers' gains and ours](results/{figure.name})" for figure in figures]
+    parts += [markdown(table).replace("## ", "### ", 1).rstrip() for table in tables]
+    parts.append(f"Rows: [results/{rows.name}](results/{rows.name}); claims: [{listed.name}](results/{listed.name}).")
+    written = f"{mark}\n" + "\n\n".join(parts) + f"\n{mark}"
+    if mark in text:
+        text = re.sub(f"{re.escape(mark)}.*{re.escape(mark)}", lambda _: written, text, flags=re.DOTALL)
+    else:
+        text = f"{text.replace(NONE_YET, '').rstrip()}\n\n{written}\n"
+    page.write_text(text, encoding="utf-8")
+    return [page, rows, listed, *figures]
+
+
+def slim_rows(collection: Collection) -> pa.Table:
+    """A row a trial and reported example: method, seed, split, example, user and the value of each metric (float32).
+
+    The validation split is left out where there is a test split. Without metadata: that of a sweep names local folders.
+    """
+    reported = {base_split(collection), *(s for s in collection.metrics["split"].unique() if s != "validation")}
+    metrics = [name for name in collection.users.column_names if name in set(collection.metrics["metric"])]
+    frame = collection.users.select(["trial", "split", "example", "user", *metrics]).to_pandas()
+    described = collection.done[["trial", "method", "seed"]].astype({"seed": "int16"})
+    frame = described.merge(frame[frame["split"].isin(reported)].astype({"trial": "object"}), on="trial")
+    frame = frame.drop(columns="trial").sort_values(["method", "seed", "split", "example"], kind="stable")
+    for name in ("method", "split"):
+        frame[name] = frame[name].astype("category")
+    return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+
+
+def claims_figure(claims: pd.DataFrame) -> Figure:
+    """Our relative gain and its 95 % interval, claim by claim, over the range that the papers print (grey)."""
+    drawn = rows_of(_drawn_rows(claims))
+    figure = Figure(figsize=(8, 0.32 * len(drawn) + 1.1))
+    axes = figure.subplots()
+    for place, row in enumerate(reversed(drawn)):
+        if row["paper_low"] == row["paper_low"]:
+            axes.plot([row["paper_low"], row["paper_high"]], [place, place], color=GREY, linewidth=7, alpha=0.4,
+                      solid_capstyle="round")  # fmt: skip
+        error = [[row["gain"] - row["gain_low"]], [row["gain_high"] - row["gain"]]]
+        axes.errorbar([row["gain"]], [place], xerr=error, fmt="o", color=BLUE, capsize=2, markersize=4)
+    labels = [f"{row['claim']}  ({row['source'].split(',')[0]})" for row in reversed(drawn)]
+    axes.set_yticks(np.arange(len(drawn)), labels)
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0%}")
+    axes.set_xlabel("relative gain of the first over the second (blue: ours, 95 %; grey: the paper's range)")
+    return figure
+
+
+def _drawn_rows(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claims of a paper's own measure that have a finite interval."""
+    measured = claims[(claims["verdict"] != MISSING) & np.isfinite(claims["gain_low"].astype(float))]
+    doubled = bool((claims["metric"] == HEADLINE).any())
+    return measured[measured["metric"] != "exact_hr@1"] if doubled else measured
+
+
+def _drawn(claims: pd.DataFrame) -> bool:
+    return len(_drawn_rows(claims)) > 0
+
+
+def _account(collection: Collection) -> str:
+    """The command, what it took and on what machine."""
+    made: dict[str, Any] = collection.sweep.get("provenance", {})
+    versions = ", ".join(f"{k} {v}" for k, v in made.get("versions", {}).items() if k in ("torch", "transformers"))
+    spent = collection.done[["train_seconds", "evaluate_seconds"]].sum().sum() / 3600
+    git = str(made.get("git"))[:12]
+    return (
+        f"    {command()}\n\n"
+        f"{len(collection.done)} trials, {spent:.1f} hours of training and evaluation added up (shared stages not "
+        f"counted), {made.get('machine', 'machine not known')}, Python {made.get('python')}, {versions}, commit {git}."
+    )
+
+
+def command(arguments: Sequence[str] | None = None) -> str:
+    """The command line without its places, as anyone would type it."""
+    kept, skip = [], False
+    for argument in sys.argv[1:] if arguments is None else arguments:
+        name, given, _ = argument.partition("=")
+        if skip:
+            skip = False
+        elif name in PLACES:
+            skip = not given
+        else:
+            kept.append(argument)
+    return " ".join(["python", f"jobs/{os.path.basename(sys.argv[0])}", *kept])
