@@ -105,7 +105,8 @@ def one(nodes: int, trials: int, cpus: int, root: Path) -> dict[str, Any]:
     cluster.wait_for_nodes()
     up = time.perf_counter() - started
     os.environ["RAY_ADDRESS"] = cluster.address
-    own = {psutil.Process(p.process.pid) for group in cluster.head_node.all_processes.values() for p in group}
+    groups: Any = cluster.head_node.all_processes  # type: ignore[attr-defined]
+    own = {psutil.Process(p.process.pid) for group in groups.values() for p in group}
     kept = [p for p in own if p.name() in ("gcs_server", "raylet") or "dashboard" in " ".join(p.cmdline())]
     sampler = Sampler(root, kept)
     sampler.start()
@@ -176,8 +177,8 @@ def arithmetic(runs: list[dict[str, Any]]) -> list[str]:
         "",
         f"- {rounds} rounds of {GPUS} trials. With trials of {', '.join(map(str, MINUTES))} minutes the overhead of",
         f"  {overhead:g} s is {waste} of the GPUs' time, and the sweep takes {takes}.",
-        f"- The driver spends {cpu:g} s of CPU a trial, {cpu * TRIALS:.0f} s in all: {share:.1%} of one core with trials",
-        f"  of {MINUTES[0]} minutes. Trials that took less than {least:.1f} s would wait for it.",
+        f"- The driver spends {cpu:g} s of CPU a trial, {cpu * TRIALS:.0f} s in all: {share:.1%} of one core with",
+        f"  trials of {MINUTES[0]} minutes. Trials that took less than {least:.1f} s would wait for it.",
         f"- The head starts at {most['head_mb']:.0f} MB and grows by {most['head_growth_mb']:g} MB a trial,",
         f"  to {head:.0f} MB; the driver grows by {driver:.0f} MB.",
         f"- The object store holds {store:g} MB at most and grows by {grows:g} MB a trial.",
