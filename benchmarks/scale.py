@@ -96,7 +96,7 @@ def one(nodes: int, trials: int, cpus: int, root: Path) -> dict[str, Any]:
 
     dashboard = free_port()
     os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
-    shared = {"num_cpus": cpus, "object_store_memory": 200_000_000}
+    shared: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": 200_000_000}
     head = {**shared, "include_dashboard": True, "dashboard_port": dashboard, "dashboard_host": "127.0.0.1"}
     started = time.perf_counter()
     cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -105,7 +105,8 @@ def one(nodes: int, trials: int, cpus: int, root: Path) -> dict[str, Any]:
     cluster.wait_for_nodes()
     up = time.perf_counter() - started
     os.environ["RAY_ADDRESS"] = cluster.address
-    own = {psutil.Process(p.process.pid) for group in cluster.head_node.all_processes.values() for p in group}
+    groups: Any = cluster.head_node.all_processes  # type: ignore[attr-defined]
+    own = {psutil.Process(p.process.pid) for group in groups.values() for p in group}
     kept = [p for p in own if p.name() in ("gcs_server", "raylet") or "dashboard" in " ".join(p.cmdline())]
     sampler = Sampler(root, kept)
     sampler.start()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,8 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Troubled]:
         "AWS_EC2_METADATA_DISABLED": "true",
     }.items():
         monkeypatch.setenv(name, value)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for each request
+    urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST")).close()
     import boto3
 
     boto3.client("s3", endpoint_url=address).create_bucket(Bucket="results")
