@@ -15,6 +15,7 @@ from rich.table import Table
 
 from raypref.config.base import pick
 from raypref.config.data import CutConfig, DataConfig, GeneratedSource, PromptConfig, SourceConfig
+from raypref.config.loading import load
 from raypref.data import download as catalog
 from raypref.data.audit import LEAKS, audit, leak_warning
 from raypref.data.download import CATALOG
@@ -34,7 +35,13 @@ DEFAULT_CUT, DEFAULT_PROMPT = CutConfig(), PromptConfig()
 
 
 def data_config(name: str, path: Path | None = None, cut: CutConfig | None = None) -> DataConfig:
-    """The config that reads a data set of the catalog, or `generated`, and cuts it as `cut` says."""
+    """The config that reads a data set of the catalog, or `generated`, and cuts it as `cut` says; or that of a config
+    file (.yaml), which says both itself.
+    """
+    if Path(name).suffix in (".yaml", ".yml"):
+        if path is not None or cut not in (None, CutConfig()):
+            raise UserError("a config file says where its data are and how they are cut", where=name, mend="edit it")
+        return load("tiny", Path(name))[0].data
     source: Any = GeneratedSource() if name == "generated" else pick(name, CATALOG, "data set").source
     if path is not None:
         if name == "generated":
@@ -86,7 +93,7 @@ def show(
     """Show a data set: its size beside the papers' tables, its ratings and lengths, three prompts.
 
     Args:
-        name: its name in `raypref data list`, or `generated`.
+        name: its name in `raypref data list`, `generated`, or a config file (.yaml) with its source.
         path: where its files are; by default where `download` puts them.
         cut: how it is cut into examples.
     """
@@ -130,7 +137,7 @@ def audit_leaks(
     """Measure what a guesser gets who never reads a title; more than chance by position alone is a leak.
 
     Args:
-        name: its name in `raypref data list`, or `generated`.
+        name: its name in `raypref data list`, `generated`, or a config file (.yaml) with its source.
         path: where its files are; by default where `download` puts them.
         cut: how it is cut into examples.
         split: what to guess on; by default test, or validation where test was not published.
@@ -168,7 +175,7 @@ def export(
     """Write a data set for other tools.
 
     Args:
-        name: its name in `raypref data list`, or `generated`.
+        name: its name in `raypref data list`, `generated`, or a config file (.yaml) with its source.
         to: the folder to write to.
         format: trl: prompt, chosen, rejected. recbole: atomic files. sdpo-json: S-DPO's examples.
         path: where its files are; by default where `download` puts them.

@@ -24,6 +24,7 @@ from raypref.results.labels import rows_of
 from raypref.results.pictures import BLUE, GREY, save_figure
 from raypref.results.settings import base_split
 
+NONE_YET = "No study has been run yet.\n"
 PLACES = ("--root", "--write", "--data.source.path", "--storage")
 """Options that say where, not what: left out of the command that a page prints."""
 
@@ -59,7 +60,7 @@ def write_section(
     if mark in text:
         text = re.sub(f"{re.escape(mark)}.*{re.escape(mark)}", lambda _: written, text, flags=re.DOTALL)
     else:
-        text = f"{text.rstrip()}\n\n{written}\n"
+        text = f"{text.replace(NONE_YET, '').rstrip()}\n\n{written}\n"
     page.write_text(text, encoding="utf-8")
     return [page, rows, listed, *figures]
 

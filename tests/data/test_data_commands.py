@@ -7,7 +7,8 @@ import os
 
 import pytest
 import tyro
-from raw_formats import hetrec, ml_100k, sdpo_json
+import yaml
+from raw_formats import csv_file, hetrec, ml_100k, sdpo_json
 from rich.console import Console
 
 from raypref.commands import data as commands
@@ -85,3 +86,18 @@ def test_wrong_names_are_helped(tmp_path):
         commands.data_config("staem")
     with pytest.raises(UserError, match="no files"):
         commands.data_config("generated", tmp_path)
+
+
+def test_a_config_file_is_a_data_set_too(tmp_path, capsys):
+    source = csv_file(tmp_path)
+    file = tmp_path / "shop.yaml"
+    content = {"data": {"source": {"kind": "csv", "path": str(source.path), "domain": "beer"}, "k_core": 2}}
+    file.write_text(yaml.safe_dump(content))
+    config = commands.data_config(str(file))
+    assert (config.source.path, config.k_core) == (source.path, 2)
+    commands.show(str(file))
+    said = capsys.readouterr().out
+    assert "2-core" in said
+    assert "drinking" in said  # the prompt's words follow the domain
+    with pytest.raises(UserError, match="says where its data are"):
+        commands.data_config(str(file), tmp_path)
