@@ -1,12 +1,12 @@
 # Everything a newcomer needs: `make sweep` runs the main job, `make test` the tests. Both install into .venv first.
-# `make sweeps` runs a smoke version of every sweep in jobs/.
+# `make sweeps` runs a smoke version of every sweep in jobs/, `make docs` builds the site into site/.
 PYTHON ?= python3
 VENV := .venv
 RAYPREF_ROOT ?= $(CURDIR)/results
 export RAYPREF_ROOT
 ARGS ?=
 
-.PHONY: sweep sweeps test lint install clean
+.PHONY: sweep sweeps test lint docs install clean
 sweep: $(VENV)/installed
 	$(VENV)/bin/raypref submit jobs/sweep_lambda.py $(ARGS)
 
@@ -20,6 +20,9 @@ lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy raypref
+
+docs: $(VENV)/installed-test
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 install: $(VENV)/installed
 
@@ -37,4 +40,4 @@ $(VENV)/installed-test: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) results
+	rm -rf $(VENV) results site
