@@ -6,7 +6,7 @@ RAYPREF_ROOT ?= $(CURDIR)/results
 export RAYPREF_ROOT
 ARGS ?=
 
-.PHONY: sweep sweeps test lint docs install clean
+.PHONY: sweep sweeps test cluster lint docs audit install clean
 sweep: $(VENV)/installed
 	$(VENV)/bin/raypref submit jobs/sweep_lambda.py $(ARGS)
 
@@ -15,6 +15,14 @@ sweeps: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+# Faults and exact resume, on three Ray nodes of this machine: minutes.
+cluster: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest -m cluster $(ARGS)
+
+# Known vulnerabilities of the pinned packages; needs the network.
+audit: $(VENV)/installed-test
+	$(VENV)/bin/python -m pip_audit -r constraints.txt --no-deps --disable-pip --progress-spinner off
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -36,7 +37,12 @@ def _fixed() -> dict[str, Any]:
 def _command() -> str:
     """The command line; of a process that Ray started only that: the job's own is in the sweep's files."""
     name = Path(sys.argv[0]).name
-    return "a process of Ray's" if name == "default_worker.py" else " ".join([name, *sys.argv[1:]])
+    return "a process of Ray's" if name == "default_worker.py" else masked(" ".join([name, *sys.argv[1:]]))
+
+
+def masked(text: str) -> str:
+    """A text, such as a command line, without the passwords of addresses in it: `postgresql://me:***@db/optuna`."""
+    return re.sub(r"(\w+://[^/\s:@]+:)[^/\s@]+@", r"\1***@", text)
 
 
 def _version(package: str) -> str | None:

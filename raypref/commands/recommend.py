@@ -20,6 +20,7 @@ from raypref.data.columns import ExampleTable, splits_in
 from raypref.data.tokens import ExampleTokenizer
 from raypref.errors import UserError
 from raypref.evaluation.decoding import greedy_answers, matched_strict
+from raypref.evaluation.yes_no import log_odds
 from raypref.models.scoring import TitleScorer
 from raypref.recommenders import load_recommender
 from raypref.stages import bodies
@@ -35,9 +36,9 @@ DESCRIPTION = """What a run's model recommends: its candidates in order, with th
 Give the options of the run itself (--preset, --objective, --data.* ...), so that its model is found; run it first.
 
 Examples:
-  raypref recommend --user 3                          # the default run's model, a user's own test list
-  raypref recommend --by sft --user 3                 # the model before alignment
-  printf 'Crimson Harbor | 5\\nGolden Puppy\\n' | raypref recommend --history - --candidates 5
+  raypref recommend --user u0000003                   # the default run's model, a user's own test list
+  raypref recommend --by sft --user u0000003          # the model before alignment
+  printf 'Lucky Forger | 5\\nHollow Ransom\\n' | raypref recommend --history - --candidates 5
 """
 
 
@@ -56,7 +57,7 @@ class RecommendOptions(RunOptions):
     prompt_to: Path | None = None
     """Write the prompt that the model reads to this file, to give it to an exported model."""
     by: str | None = None
-    """Another method on the same data: sft, zero-shot, an objective, or a baseline such as sasrec."""
+    """Another method on the same data: sft, zero-shot, tallrec, an objective, or a baseline such as sasrec."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,19 +176,22 @@ def answer(run: Chain, store: Store, question: Question) -> Answer:
         recommender = load_recommender(paths["fit"] / "model")
         scores = recommender.score([np.array(question.history)], np.array([question.candidates]))[0]
         return Answer(_shares(scores))
+    table = pa.table(
+        {
+            "example": pa.array([question.example], pa.int64()),
+            "history": pa.array([question.history], pa.list_(pa.int32())),
+            "history_rating": pa.array([question.ratings], pa.list_(pa.float32())),
+            "candidates": pa.array([question.candidates], pa.list_(pa.int32())),
+        }
+    )
     config, titles = run.config, bodies.titles_of(prepared)
+    if "questions" in paths:
+        model, tokenizer = bodies.load_policy(config, paths["questions"], paths["model"])
+        asker = bodies.asker_of(config, prepared, tokenizer)
+        return Answer(_shares(torch.from_numpy(log_odds(model, asker, table, config.evaluation.batch))[0]))
     model, tokenizer = bodies.load_policy(config, paths["tokenize"], paths.get("model"))
     tokenize = ExampleTokenizer(tokenizer, bodies.renderer_of(config, prepared), titles, config.prompt.max_tokens)
-    tokens = tokenize(
-        pa.table(
-            {
-                "example": pa.array([question.example], pa.int64()),
-                "history": pa.array([question.history], pa.list_(pa.int32())),
-                "history_rating": pa.array([question.ratings], pa.list_(pa.float32())),
-                "candidates": pa.array([question.candidates], pa.list_(pa.int32())),
-            }
-        )
-    )
+    tokens = tokenize(table)
     batch = all_candidates(tokens, tokenizer.pad_token_id)
     shares = _shares(TitleScorer(model.eval())(batch.to(model.device))[0])
     prompts, longest = tokens["prompt_ids"].to_pylist(), max(map(len, tokens["title_ids"].to_pylist()[0]))

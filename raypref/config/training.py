@@ -40,6 +40,15 @@ class TrainingConfig(Frozen):
     """Seed of the order of examples, of the negatives drawn and of dropout."""
 
 
+class TallrecConfig(Frozen):
+    """TALLRec's questions, whose answer is Yes or No."""
+
+    negatives: Count = 1
+    """Candidates of each training example beside its target that are asked about too; the answer is No."""
+    seed: int = 0
+    """Seed of their choice."""
+
+
 class AlignConfig(TrainingConfig):
     """Preference alignment of the SFT model."""
 

@@ -89,10 +89,16 @@ class PromptRenderer:
         """
         before, task = self.templates[template % len(self.templates)]
         task = self.least[template % len(self.templates)] if least else task
-        shown = list(zip(history, ratings))
-        if self.config.items == "filtered":
-            shown = [(title, rating) for title, rating in shown if not rating < LIKED]
-        rated = [self.config.ratings and rating == rating for _, rating in shown]
-        lines = [f"{title} | Rating: {rating:g}" if told else title for told, (title, rating) in zip(rated, shown)]
-        before = before.format(rated=" and rating" if any(rated) else "")
+        lines, rated = history_lines(self.config, history, ratings)
+        before = before.format(rated=rated)
         return "\n".join([before, *lines[drop:], task, *candidates, ANSWER])
+
+
+def history_lines(config: PromptConfig, history: Sequence[str], ratings: Sequence[float]) -> tuple[list[str], str]:
+    """A line for each item of a history that a prompt shows; and what the prompt adds if one of them has a rating."""
+    shown = list(zip(history, ratings))
+    if config.items == "filtered":
+        shown = [(title, rating) for title, rating in shown if not rating < LIKED]
+    rated = [config.ratings and rating == rating for _, rating in shown]
+    lines = [f"{title} | Rating: {rating:g}" if told else title for told, (title, rating) in zip(rated, shown)]
+    return lines, " and rating" if any(rated) else ""

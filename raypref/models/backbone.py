@@ -150,7 +150,7 @@ def restore(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, folder: Pat
     """
     try:
         if config.lora is None:
-            whole: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder)
+            whole: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
             return whole
         from peft import PeftModel
 

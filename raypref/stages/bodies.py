@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from raypref.data.schema import Log, PublishedLog
 from raypref.data.sources import SOURCES
 from raypref.data.splitting import LEAST, PROBES, SPLITS
 from raypref.data.tokens import ExampleTokenizer
+from raypref.data.yes_no import YesNo
 from raypref.models import backbone
 from raypref.models.scoring import TitleScorer
 from raypref.models.title_features import title_features
@@ -122,6 +123,31 @@ class ShardTokenizer:
         tokens = self.tokenize(ExampleTable([self.prepared], split, columns).read(shard), least=split in LEAST)
         write_shard(tokens, self.out, split, shard)
         return len(tokens["prompt_ids"].combine_chunks().flatten())
+
+
+def asker_of(config: RunConfig, prepared: Path, tokenizer: PreTrainedTokenizerBase) -> YesNo:
+    domain = json.loads((prepared / "facts.json").read_text())["domain"]
+    return YesNo(tokenizer, config.prompt, domain, titles_of(prepared))
+
+
+class ShardAsker:
+    """Writes TALLRec's questions of one shard after another, to learn from; made once per process."""
+
+    def __init__(self, config: RunConfig, prepared: Path, tokenizer_folder: Path, out: Path) -> None:
+        self.config, self.prepared, self.out = config.tallrec, prepared, out
+        self.asker = asker_of(config, prepared, backbone.load_tokenizer(tokenizer_folder))
+
+    def __call__(self, split: str, shard: int) -> int:
+        """Tokens of a shard's questions."""
+        columns = ("history", "history_rating", "candidates", "target")
+        questions = self.asker.training(ExampleTable([self.prepared], split, columns).read(shard), self.config)
+        write_shard(questions, self.out, split, shard)
+        return len(questions["prompt_ids"].combine_chunks().flatten())
+
+
+def token_writer(stage_config: Mapping[str, Any]) -> tuple[type, tuple[str, ...]]:
+    """What writes a tokenize stage's shards, and of which splits."""
+    return (ShardAsker, ("train", "validation")) if "questions" in stage_config else (ShardTokenizer, SETS)
 
 
 class ShardScorer:

@@ -2,6 +2,7 @@
 
     prepare -> tokenize -> expert -> sft -> reference -> align -> evaluate
     prepare -> features -> try, for each penalty -> tune -> fit -> evaluate                     (a baseline)
+    prepare -> tokenize -> sft -> evaluate                                 (sft; tallrec, whose tokens are questions)
 
 A stage's address is a hash of its own part of the config and of its inputs' addresses, so a change anywhere gives new
 addresses from there on and nowhere else.
@@ -122,6 +123,8 @@ def chain(config: RunConfig) -> Chain:
         content |= {"chat": asked, "prompt": whole["prompt"]}
         return Chain(config, (prepare,), (Stage("evaluate", name, content, {"prepare": prepare}),))
     model = _model_identity(config)
+    if config.system == "tallrec":
+        return _tallrec_chain(config, whole, model, prepare)
     data = {"prepare": prepare, "tokenize": _tokenize(config, whole, model, prepare)}
     shared = tuple(data.values())
     if config.system == "zero-shot":
@@ -182,9 +185,22 @@ def _baseline_chain(
         inputs["tune"] = Stage("tune", name, {"l2": penalties}, tries)
         shared += [*tries.values(), inputs["tune"]]
     fit = Stage("fit", config.name, {"recommender": recommender}, inputs)
-    judged = {k: v for k, v in evaluation.items() if k not in ("generate", "beams")}
-    evaluate = Stage("evaluate", config.name, judged, {"prepare": prepare, "fit": fit})
+    evaluate = Stage("evaluate", config.name, _of_scores(evaluation), {"prepare": prepare, "fit": fit})
     return Chain(config, tuple(shared), (fit, evaluate))
+
+
+def _tallrec_chain(config: RunConfig, whole: dict[str, Any], model: dict[str, Any], prepare: Stage) -> Chain:
+    """The stages of TALLRec: fine-tuned on questions, whose answer is Yes or No, instead of on titles."""
+    asked = _tokenize(config, whole, model, prepare, {"questions": whole["tallrec"]})
+    sft = Stage("sft", f"{config.name}-tallrec", {"model": model, "training": whole["sft"]}, {"tokenize": asked})
+    inputs = {"prepare": prepare, "questions": asked, "model": sft}
+    evaluate = Stage("evaluate", f"{config.name}-tallrec", _of_scores(_evaluation(whole)), inputs)
+    return Chain(config, (prepare, asked), (sft, evaluate))
+
+
+def _of_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The part that counts where candidates are scored and nothing is generated."""
+    return {k: v for k, v in evaluation.items() if k not in ("generate", "beams")}
 
 
 def prepare_stage(config: RunConfig) -> Stage:
@@ -192,9 +208,16 @@ def prepare_stage(config: RunConfig) -> Stage:
     return Stage("prepare", config.name, {**dump(config)["data"], "source": _source_identity(config)})
 
 
-def _tokenize(config: RunConfig, whole: dict[str, Any], model: dict[str, Any], prepare: Stage) -> Stage:
+def _tokenize(
+    config: RunConfig,
+    whole: dict[str, Any],
+    model: dict[str, Any],
+    prepare: Stage,
+    form: Mapping[str, Any] | None = None,
+) -> Stage:
     vocabulary = {k: model[k] for k in ("kind", "vocabulary", "content", "path", "revision") if k in model}
-    return Stage("tokenize", config.name, {"prompt": whole["prompt"], "tokenizer": vocabulary}, {"prepare": prepare})
+    content = {"prompt": whole["prompt"], "tokenizer": vocabulary, **(form or {})}
+    return Stage("tokenize", config.name, content, {"prepare": prepare})
 
 
 def _evaluation(whole: dict[str, Any]) -> dict[str, Any]:

@@ -34,10 +34,8 @@ class InProcess:
             worker: Any
             if stage.kind == "tokenize":
                 bodies.make_tokenizer(run.config, paths["prepare"]).save_pretrained(folder / "tokenizer")
-                worker, splits = (
-                    bodies.ShardTokenizer(run.config, paths["prepare"], folder / "tokenizer", folder),
-                    bodies.SETS,
-                )
+                kind, splits = bodies.token_writer(stage.config)
+                worker = kind(run.config, paths["prepare"], folder / "tokenizer", folder)
             elif stage.kind == "expert":
                 facts |= bodies.fit_expert(run.config, folder)
                 worker, splits = bodies.ShardExpert(paths["prepare"], folder, folder), stage.config["splits"]

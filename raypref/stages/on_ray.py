@@ -64,11 +64,12 @@ class OnRay:
         with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
             bodies.make_tokenizer(run.config, prepared).save_pretrained(folder / "tokenizer")
             part = afar.new_part(self.store)
+            writer, splits = bodies.token_writer(stage.config)
             facts["tokens"] = map_shards(
-                bodies.ShardTokenizer,
+                writer,
                 (run.config, prepared, afar.share(self.store, folder / "tokenizer", part), folder),
                 prepared,
-                splits_in(prepared, bodies.SETS),
+                splits_in(prepared, splits),
                 gpus=0,
                 send=afar.SendShard(self.store, stage.address),
             )

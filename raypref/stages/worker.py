@@ -26,6 +26,7 @@ from raypref.data.columns import ExampleTable, splits_in
 from raypref.evaluation.chat import ChatClient, chatted
 from raypref.evaluation.metrics import means
 from raypref.evaluation.rows import evaluated, judged
+from raypref.evaluation.yes_no import asked
 from raypref.models import backbone
 from raypref.recommenders import Group, load_recommender
 from raypref.stages import bodies
@@ -185,6 +186,10 @@ def _judge(
     if "fit" in paths:
         recommender = load_recommender(paths["fit"] / "model")
         return lambda tables, split: judged(recommender, tables, split, config.batch, counts)
+    if "questions" in paths:
+        model, tokenizer = bodies.load_policy(chain.config, paths["questions"], paths["model"])
+        asker = bodies.asker_of(chain.config, paths["prepare"], tokenizer)
+        return lambda tables, split: asked(model, asker, tables, split, config.batch, counts)
     titles = bodies.titles_of(paths["prepare"])
     if chain.config.system == "chatrec":
         chat, workers = chain.config.chat, chain.config.resources.workers

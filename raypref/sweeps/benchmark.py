@@ -41,8 +41,8 @@ class BenchmarkOptions(SweepOptions):
     """Options of the benchmark."""
 
     methods: tuple[str, ...] | None = None
-    """Methods instead of the preset's: random, popularity, gru4rec, caser, sasrec, zero-shot, chatrec, sft, or any
-    objective."""
+    """Methods instead of the preset's: random, popularity, gru4rec, caser, sasrec, morec, zero-shot, chatrec, sft,
+    tallrec, or any objective."""
     datasets: tuple[str, ...] | None = None
     """Kinds of data source, each with its default path under $RAYPREF_DATA; none: the config's own source."""
 

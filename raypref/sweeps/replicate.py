@@ -141,8 +141,8 @@ def conclude(
     from raypref.results.page import write_section
 
     store = Store(options.root)
-    well = conclude_sweep(folder, store.root, Console(quiet=True))
-    collection = collect(folder, store.root)
+    well = conclude_sweep(folder, store.location, Console(quiet=True))
+    collection = collect(folder, store.location)
     if collection.done.empty:
         raise UserError("no trial of this study has finished", where=str(folder), mend="see the trials' errors there")
     planned = set(sweep.variants).intersection(map(str, _listed(sweep)))

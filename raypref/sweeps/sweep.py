@@ -14,7 +14,7 @@ from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.errors import UserError
 from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_all
-from raypref.provenance import provenance
+from raypref.provenance import masked, provenance
 from raypref.results.labels import symbol
 from raypref.shortages import print_shortages
 from raypref.stages.chain import AlignedChain, Chain, chain
@@ -220,7 +220,7 @@ def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, An
         "dataset": base.data.source.kind,
         "config": dump(base),
         "sft": str(shared.evaluate_sft.address) if isinstance(shared, AlignedChain) and one_method else None,
-        "command": " ".join(["python", *sys.argv]),
+        "command": masked(" ".join(["python", *sys.argv])),
         "provenance": provenance(),
     }
 

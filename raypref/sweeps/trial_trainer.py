@@ -8,6 +8,7 @@ the trial's actor, and Ray's cleaner of placement groups watches it.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from ray import tune
@@ -17,11 +18,14 @@ from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.controller.state import FinishedState, ShuttingDownState
 from ray.train.v2.api.callback import UserCallback
 
+STOP_S = 30  # what Tune waits for a stopped trial's workers to be gone, before it starts a new process for the next
+
 
 class TrialTrainer(TorchTrainer):
     """A TorchTrainer for use inside a Tune trial: its controller runs in the calling thread."""
 
     def _initialize_and_run_controller(self, **parts: Any) -> Result:
+        os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", str(STOP_S))
         controller = TrainController(**parts)
         try:
             asyncio.run(controller.run())

@@ -34,6 +34,8 @@ from nodes import (
     wait,
 )
 
+from raypref.commands.submit import submission
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 ALL, ONE = ("--values", "2", "0", "1", "3"), ("--values", "2")
 
@@ -133,6 +135,22 @@ def test_a_spot_node_is_given_notice(nodes: Nodes, root: Path, whole: Path) -> N
     wait("the checkpoint", lambda: checkpoints(root) or job.poll() is not None)
     kill_group(node, signal.SIGTERM)
     ended(job)
+    assert_undisturbed(root, whole, 1)
+    assert resumed(root)
+
+
+def test_a_submitted_job_is_stopped_and_another_goes_on(nodes: Nodes, root: Path, whole: Path) -> None:
+    address = nodes.environment["RAY_API_SERVER_ADDRESS"]
+    name = f"stopped-{root.parent.name}"
+    more = ["--submission-id", name, "--no-wait"]
+    submit = submission(address, Path("jobs/sweep_lambda.py"), ["--root", str(root), *SWEEP, *ONE], more)
+    subprocess.run(submit, env=nodes.environment, cwd=CHECKOUT, check=True, capture_output=True, timeout=300)
+    wait("a checkpoint", lambda: checkpoints(root))
+    stop = [*RAY, "job", "stop", "--address", address, name]
+    subprocess.run(stop, env=nodes.environment, check=True, capture_output=True, timeout=300)
+    wait("the end of its processes", lambda: not nodes.processes(WORKER))
+    assert not rows(root).keys() & {record["evaluate"].rsplit("/")[-1] for record in records(root)}
+    ended(nodes.sweep(root, *ONE))
     assert_undisturbed(root, whole, 1)
     assert resumed(root)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from raypref.commands.recommend import answer, of_lines, of_user, recommend
+from raypref.commands.recommend import DESCRIPTION, answer, of_lines, of_user, recommend
 from raypref.commands.rescore import rescore
 from raypref.config import RunConfig
-from raypref.config.loading import dump, override
+from raypref.config.loading import dump, load, override
 from raypref.errors import UserError
 from raypref.stages import bodies
 from raypref.stages.chain import chain
@@ -50,7 +51,7 @@ TINY = RunConfig.model_validate(
 def here(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Store]:
     folder = tmp_path_factory.mktemp("root")
     store = Store(folder)
-    for name in ("sdpo", "popularity", "zero-shot"):
+    for name in ("sdpo", "popularity", "zero-shot", "tallrec"):
         plan = chain(override(TINY, method_changes(name, TINY), "test"))
         for stage in plan:
             InProcess(store)(plan, stage)
@@ -74,7 +75,41 @@ def test_a_user_s_candidates_are_ranked_by_probability(
     assert sum(shares) == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("name", ["sdpo", "zero-shot", "popularity"])
+def examples_of_help() -> list[tuple[str, list[str]]]:
+    """Standard input and arguments of each command that the help shows."""
+    found = []
+    for line in DESCRIPTION.splitlines():
+        before, command, after = line.partition("raypref recommend ")
+        if command:
+            typed = shlex.split(before)[1].replace("\\n", "\n") if "printf" in before else ""
+            found.append((typed, shlex.split(after, comments=True)))
+    return found
+
+
+def test_the_examples_of_its_help_run(
+    here: tuple[list[str], Store],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here on a tiny run; of the default run's data the users and titles that they name are looked for."""
+    examples = examples_of_help()
+    assert len(examples) == 3
+    default, store = chain(load("tiny", None)[0]), Store(tmp_path)
+    InProcess(store)(default, default.prepare)
+    prepared = store.path(default.prepare.address)
+    for typed, arguments in examples:
+        if typed:
+            assert len(of_lines(typed.splitlines(), bodies.titles_of(prepared), 5, 0).history) == 2
+        else:
+            assert of_user(prepared, arguments[arguments.index("--user") + 1]).candidates
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+        method = [] if "--by" in arguments else ["--by", "sdpo"]
+        assert recommend([*here[0], *arguments, *method]) == 0
+        assert "probability" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["sdpo", "zero-shot", "tallrec", "popularity"])
 def test_its_probabilities_are_those_of_the_evaluation(here: tuple[list[str], Store], name: str) -> None:
     _, store = here
     plan = chain(override(TINY, method_changes(name, TINY), "test"))

@@ -75,7 +75,7 @@ class PlantedScorer:
     def rows(self) -> Rows:
         return APART
 
-    def __call__(self, batch: TitleBatch) -> Tensor:
+    def __call__(self, batch: TitleBatch, cache: Any) -> Tensor:
         shape = batch.lengths.shape
         if not self.model.oracle:
             return torch.randn(shape, generator=self.model.generator)

@@ -19,9 +19,9 @@ import yaml
 from raypref.commands import spot
 
 CHECKOUT = Path(__file__).parent.parent.parent
-LAUNCHED = ("cluster.yaml", "clusters/gcp.yaml", "clusters/on-premise.yaml")  # by `ray up`
+LAUNCHED = ("cluster.yaml", "docs/clusters/gcp.yaml", "docs/clusters/on-premise.yaml")  # by `ray up`
 CLOUDS = LAUNCHED[:2]
-KUBERAY = CHECKOUT / "clusters/kuberay.yaml"
+KUBERAY = CHECKOUT / "docs/clusters/kuberay.yaml"
 MOST_UPLOADED = 5_000_000
 
 
@@ -105,7 +105,7 @@ def test_the_kubernetes_job_has_the_shape_of_its_kind() -> None:
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
     assert f"ray=={cluster['rayVersion']}" in (CHECKOUT / "constraints.txt").read_text().splitlines()
-    assert f"rayproject/ray:{cluster['rayVersion']}" in (CHECKOUT / "clusters/Dockerfile").read_text()
+    assert f"rayproject/ray:{cluster['rayVersion']}" in (CHECKOUT / "docs/clusters/Dockerfile").read_text()
     head, (workers,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
     assert head["serviceType"] == "ClusterIP"
     assert head["rayStartParams"]["num-cpus"] == "0"
@@ -120,7 +120,7 @@ def test_the_kubernetes_job_has_the_shape_of_its_kind() -> None:
 
 
 def test_the_slurm_script_is_bash() -> None:
-    script = CHECKOUT / "clusters/slurm.sh"
+    script = CHECKOUT / "docs/clusters/slurm.sh"
     subprocess.run(["bash", "-n", str(script)], check=True)
     assert "--dashboard-host=127.0.0.1" in script.read_text()
     assert "RAY_AUTH_MODE=token" in script.read_text()

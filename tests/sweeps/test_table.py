@@ -19,9 +19,10 @@ def record(hit: float) -> dict:
 def test_plain_lines_tell_the_best_the_share_and_the_time_left():
     out = io.StringIO()
     planned = trials(config(), TINY, [{LAMBDA: value} for value in (0, 1, 2)])
+    failed = {"status": "failed", "error": "Traceback (most recent call last):\n  a\nboom"}
     with LiveTable(Console(file=out, width=200), 3) as live:
         live.begun -= 60
-        for trial, found in zip(planned, (record(0.2), record(0.4), {"status": "failed", "error": "a\nboom"})):
+        for trial, found in zip(planned, (record(0.2), record(0.4), failed)):
             live.started(trial)
             live.ended(trial, found)
     lines = out.getvalue().splitlines()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Ray cluster inside a Slurm allocation, for one job: sbatch clusters/slurm.sh jobs/sweep_lambda.py --preset ...
+# A Ray cluster inside a Slurm allocation, for one job: sbatch docs/clusters/slurm.sh jobs/sweep_lambda.py --preset ...
 # The home folder, with the checkout, its .venv and results, must be one that all nodes see. docs/cluster.md says more.
 #SBATCH --job-name=raypref
 #SBATCH --nodes=2

@@ -1,0 +1,144 @@
+"""The λ sweep with its results in S3, as moto's server plays it: failing requests, slow answers, an outage."""
+
+from __future__ import annotations
+
+import logging
+import random
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from nodes import CHECKOUT, SWEEP, environment, rows, wait
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+VALUES = ("--values", "2", "0")
+ROOT = "s3://results/raypref"
+ERROR = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>injected</Message></Error>"
+
+
+class Troubled:
+    """S3 that fails a share of its requests, answers some late, and can go away for a while."""
+
+    def __init__(self) -> None:
+        from moto.server import DomainDispatcherApplication, create_backend_app
+
+        self.inner = DomainDispatcherApplication(create_backend_app)
+        self.failing = self.slow = 0.0
+        self.away = False
+        self.asked = self.failed = 0
+        self.chance = random.Random(0)
+
+    def __call__(self, asked: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        self.asked += 1
+        if self.away or self.chance.random() < self.failing:
+            self.failed += 1
+            asked["wsgi.input"].read(int(asked.get("CONTENT_LENGTH") or 0))
+            start(
+                "500 Internal Server Error", [("Content-Type", "application/xml"), ("Content-Length", str(len(ERROR)))]
+            )
+            return [ERROR]
+        if self.chance.random() < self.slow:
+            time.sleep(1)
+        answer: Iterable[bytes] = self.inner(asked, start)
+        return answer
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Troubled]:
+    from werkzeug.serving import make_server
+
+    application = Troubled()
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    for name, value in {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for each request
+    urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST")).close()
+    import boto3
+
+    boto3.client("s3", endpoint_url=address).create_bucket(Bucket="results")
+    yield application
+    server.shutdown()
+
+
+def sweep(home: Path, root: str, *options: str) -> subprocess.Popen[str]:
+    home.mkdir(parents=True, exist_ok=True)
+    script = str(CHECKOUT / "jobs/sweep_lambda.py")
+    return subprocess.Popen(
+        [sys.executable, script, "--root", root, *SWEEP, *VALUES, *options],
+        env=environment(home),
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def said(job: subprocess.Popen[str]) -> str:
+    text, _ = job.communicate(timeout=800)
+    assert job.returncode == 0, text[-4000:]
+    return text
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("disk")
+    said(sweep(home, str(home / "root"), "--no-ray"))
+    return home / "root"
+
+
+def assert_same(home: Path, on_disk: Path) -> None:
+    """The rows that lie in the store, as `raypref collect` reads them, and in its mirror are those on the disk."""
+    (mirror,) = (home / ".cache/raypref").iterdir()
+    assert rows(mirror).keys() == rows(on_disk).keys()
+    (folder,) = (mirror / "sweeps").iterdir()
+    collect = [
+        sys.executable,
+        "-m",
+        "raypref.cli",
+        "collect",
+        f"{ROOT}/sweeps/{folder.name}",
+        "--out",
+        str(home / "out"),
+    ]
+    subprocess.run(collect, env=environment(home), check=True, capture_output=True, timeout=300)
+    (expected,) = on_disk.glob("sweeps/*/users.parquet")
+    assert pq.read_table(home / "out" / "users.parquet").equals(pq.read_table(expected))
+
+
+@pytest.mark.parametrize("way", ["--no-ray", "--ray"])
+def test_failing_and_slow_requests_change_no_row(s3: Troubled, on_disk: Path, tmp_path: Path, way: str) -> None:
+    s3.failing, s3.slow = 0.05, 0.02
+    said(sweep(tmp_path / "one", ROOT, way))
+    assert s3.failed >= 3
+    s3.failing = s3.slow = 0
+    assert_same(tmp_path / "one", on_disk)
+    before = s3.asked
+    elsewhere = said(sweep(tmp_path / "other", ROOT, way))  # another machine, with nothing in its mirror
+    assert "[1/" not in elsewhere  # no trial ran
+    assert s3.asked > before
+
+
+def test_an_outage_of_30_seconds_is_waited_for(s3: Troubled, on_disk: Path, tmp_path: Path) -> None:
+    job = sweep(tmp_path, ROOT, "--no-ray")
+    wait("the first trial", lambda: list(tmp_path.glob(".cache/raypref/*/.scratch/align-*")) or job.poll() is not None)
+    s3.away = True
+    time.sleep(30)
+    s3.away = False
+    said(job)
+    assert s3.failed
+    assert_same(tmp_path, on_disk)

@@ -1,0 +1,79 @@
+"""A script: two Tune trials with a TrialTrainer each; Tune stops the first at its first report.
+
+python stopped_trials.py FOLDER     # writes FOLDER/seen.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ["RAY_AUTH_MODE"] = "token"
+
+import ray
+import ray.train
+from ray import tune
+from ray.util.state import list_actors, list_placement_groups
+
+from raypref.sweeps.runtime import connect
+from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
+
+STOPPED, WHOLE = 0, 1
+REPORTS = 3
+
+
+def work(given: dict[str, Any]) -> None:
+    """A worker that reports, and, in the trial that is to be stopped, would never end."""
+    for number in range(REPORTS):
+        ray.train.report({"number": number})
+    while given["trial"] == STOPPED:
+        time.sleep(0.1)
+
+
+def trial(point: dict[str, Any], folder: str) -> None:
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
+    with Path(folder, f"pids-{point['trial']}").open("a") as pids:
+        pids.write(f"{os.getpid()}\n")
+    TrialTrainer(
+        work,
+        train_loop_config=point,
+        scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
+        run_config=ray.train.RunConfig(
+            name=f"trial-{point['trial']}", storage_path=f"{folder}/train", callbacks=[ReportToTune()]
+        ),
+    ).fit()
+    tune.report({"number": REPORTS})
+
+
+def stops(trial_id: str, result: dict[str, Any]) -> bool:
+    return bool(result["config"]["trial"] == STOPPED and result["number"] == 1)
+
+
+def left_over() -> list[str]:
+    """Training workers that live, placement groups that are not removed."""
+    workers = [a.class_name for a in list_actors(filters=[("state", "=", "ALIVE")]) if a.class_name == "RayTrainWorker"]
+    return workers + [group.state for group in list_placement_groups() if group.state != "REMOVED"]
+
+
+def run(folder: Path) -> dict[str, Any]:
+    connect()
+    results = tune.Tuner(
+        tune.with_resources(tune.with_parameters(trial, folder=str(folder)), {"CPU": 0, "memory": 1 << 20}),
+        param_space={"trial": tune.grid_search([STOPPED, WHOLE])},
+        tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
+        run_config=tune.RunConfig(storage_path=str(folder / "tune"), stop=stops, verbose=0),
+    ).fit()
+    deadline = time.monotonic() + 60
+    while left_over() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    numbers = {result.config["trial"]: result.metrics["number"] for result in results}
+    return {"last": [numbers[STOPPED], numbers[WHOLE]], "left": left_over(), "errors": len(results.errors)}
+
+
+if __name__ == "__main__":
+    where = Path(sys.argv[1])
+    (where / "seen.json").write_text(json.dumps(run(where)))
