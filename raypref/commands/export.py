@@ -111,6 +111,7 @@ def export(options: Export, console: Console) -> Path:
         raise UserError("an adapter is merged, or written alone", where="--merge, --adapter", mend="give one of them")
     root = stage.parent.parent
     inputs = {name: root / address for name, address in manifest["inputs"].items()}
+    _refuse_other_forms(stage, inputs)
     sft = manifest if stage.parent.name == "sft" else _manifest(inputs["sft"])
     model = sft["config"]["model"]
     adapter = (stage / "model" / "adapter_config.json").is_file()
@@ -148,6 +149,16 @@ def _model_stage(folder: Path) -> tuple[Path, dict[str, Any]]:
             mend="give a run's folder: <root>/align/NAME, sft/NAME or evaluate/NAME",
         )
     return folder, manifest
+
+
+def _refuse_other_forms(stage: Path, inputs: dict[str, Path]) -> None:
+    """A model that transformers alone would run otherwise, or that gives no titles, is no use to others."""
+    from raypref.models.behaviour import FILE
+
+    why = "it reads behavioural tokens, which transformers does not know" if (stage / "model" / FILE).is_file() else ""
+    why = why if "prepare" in inputs else "it answers Yes or No, not with a title"
+    if why:
+        raise UserError(f"this model can't be exported: {why}", where=str(stage), mend="export an sft or align stage")
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class MoRec(SASRec):
     """SASRec whose item embeddings are a projection of title features, so that an item without history has one too.
 
     Departure from the paper: the encoder is not trained with the rest (the paper's two-stage variant), and the
-    projection has a hidden layer, which the paper finds that this variant needs.
+    projection has a hidden layer.
     """
 
     embedding: TitleEmbedding  # type: ignore[assignment]  # in the place of SASRec's

@@ -13,7 +13,7 @@ from raypref.training.batches import VALIDATION_EPOCH, Batch, Collator
 class CurriculumCollator(Collator):
     """Leaves the behavioural tokens out of an example's prompt with a probability that falls from 1 to 0.
 
-    At step t of T a prompt has them with probability t / T (Liao et al. 2024, eq. 8, the linear schedule). Whether one
+    At step t of T a prompt has them with probability t / T (Liao et al. 2024, the linear schedule). Whether one
     does is drawn from (seed, epoch, example) alone. Validation prompts always have them, as those of the evaluation.
     """
 

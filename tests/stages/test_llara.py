@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 from tiny_chain import changed
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
+from raypref.commands.export import Export, export
 from raypref.config import RunConfig
 from raypref.config.data import PromptConfig
 from raypref.config.loading import override
@@ -23,6 +25,7 @@ from raypref.data.behavioural_tokens import HybridTokenizer, add_mark
 from raypref.data.columns import ExampleTable
 from raypref.data.prompts import PromptRenderer
 from raypref.data.tokens import ExampleTokenizer
+from raypref.errors import UserError
 from raypref.models import backbone
 from raypref.models.behaviour import BehaviouralEmbedding, attach
 from raypref.models.scoring import TitleScorer
@@ -193,6 +196,12 @@ def test_its_stages(done: tuple[Store, Chain]) -> None:
         logps = TitleScorer(model.eval())(all_candidates(table, tokenizer.pad_token_id))
     np.testing.assert_allclose([row["logps"] for row in rows], logps.numpy(), atol=1e-4)
     assert all(isinstance(row["answer"], str) for row in rows)
+
+
+def test_it_is_not_exported(done: tuple[Store, Chain], tmp_path: Path) -> None:
+    store, run = done
+    with pytest.raises(UserError, match="it reads behavioural tokens"):
+        export(Export(store.path(run.evaluate.address), tmp_path / "to"), Console(quiet=True))
 
 
 def test_its_address_follows_its_own_settings(done: tuple[Store, Chain]) -> None:

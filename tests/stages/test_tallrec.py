@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 from tiny_chain import changed
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from raypref.commands.export import Export, export
 from raypref.config.data import PromptConfig
 from raypref.config.loading import override
 from raypref.data.columns import ExampleTable
@@ -116,6 +118,12 @@ def test_scores_are_the_log_odds_of_plain_transformers(done: tuple[Store, Chain]
             prompt = tokenizer(text)["input_ids"]
             assert score == pytest.approx(sign * (logp(prompt, yes) - logp(prompt, no)), abs=1e-4)
         assert row["answer"] is None
+
+
+def test_it_is_not_exported(done: tuple[Store, Chain], tmp_path: Path) -> None:
+    store, run = done
+    with pytest.raises(UserError, match="it answers Yes or No"):
+        export(Export(store.path(run.evaluate.address), tmp_path / "to"), Console(quiet=True))
 
 
 def test_its_address_follows_its_own_settings(done: tuple[Store, Chain]) -> None:
