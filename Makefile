@@ -1,12 +1,12 @@
 # Everything a newcomer needs: `make sweep` runs the main job, `make test` the tests. Both install into .venv first.
-# `make sweeps` runs a smoke version of every sweep in jobs/.
+# `make sweeps` runs a smoke version of every sweep in jobs/, `make docs` builds the site into site/.
 PYTHON ?= python3
 VENV := .venv
 RAYPREF_ROOT ?= $(CURDIR)/results
 export RAYPREF_ROOT
 ARGS ?=
 
-.PHONY: sweep sweeps test cluster lint audit install clean
+.PHONY: sweep sweeps test cluster lint docs audit install clean
 sweep: $(VENV)/installed
 	$(VENV)/bin/raypref submit jobs/sweep_lambda.py $(ARGS)
 
@@ -29,6 +29,9 @@ lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy raypref
 
+docs: $(VENV)/installed-test
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
 install: $(VENV)/installed
 
 $(VENV)/bin/python:
@@ -45,4 +48,4 @@ $(VENV)/installed-test: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) results
+	rm -rf $(VENV) results site
