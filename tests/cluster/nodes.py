@@ -185,6 +185,6 @@ def records(root: Path) -> list[dict[str, Any]]:
 
 def ended(job: subprocess.Popen[str]) -> str:
     """What a job said, once it has ended well."""
-    said, _ = job.communicate(timeout=PATIENCE)
+    said, _ = job.communicate(timeout=2 * PATIENCE)
     assert job.returncode == 0, said[-4000:]
     return said

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from nodes import (
     CHECKOUT,
+    PATIENCE,
     RAY,
     SWEEP,
     TRIAL,
@@ -36,7 +37,7 @@ from nodes import (
 
 from raypref.commands.submit import submission
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * PATIENCE)]
 ALL, ONE = ("--values", "2", "0", "1", "3"), ("--values", "2")
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from nodes import CHECKOUT, SWEEP, environment, rows, wait
+from nodes import CHECKOUT, PATIENCE, SWEEP, environment, rows, wait
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * PATIENCE)]
 VALUES = ("--values", "2", "0")
 ROOT = "s3://results/raypref"
 ERROR = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>injected</Message></Error>"
@@ -89,7 +89,7 @@ def sweep(home: Path, root: str, *options: str) -> subprocess.Popen[str]:
 
 
 def said(job: subprocess.Popen[str]) -> str:
-    text, _ = job.communicate(timeout=800)
+    text, _ = job.communicate(timeout=2 * PATIENCE)
     assert job.returncode == 0, text[-4000:]
     return text
 
