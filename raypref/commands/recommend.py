@@ -17,7 +17,6 @@ from rich.table import Table
 
 from raypref.config.loading import override
 from raypref.data.columns import ExampleTable, splits_in
-from raypref.data.tokens import ExampleTokenizer
 from raypref.errors import UserError
 from raypref.evaluation.decoding import greedy_answers, matched_strict
 from raypref.evaluation.yes_no import log_odds
@@ -57,7 +56,7 @@ class RecommendOptions(RunOptions):
     prompt_to: Path | None = None
     """Write the prompt that the model reads to this file, to give it to an exported model."""
     by: str | None = None
-    """Another method on the same data: sft, zero-shot, tallrec, an objective, or a baseline such as sasrec."""
+    """Another method on the same data: sft, zero-shot, tallrec, llara, an objective, or a baseline such as sasrec."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,14 +183,13 @@ def answer(run: Chain, store: Store, question: Question) -> Answer:
             "candidates": pa.array([question.candidates], pa.list_(pa.int32())),
         }
     )
-    config, titles = run.config, bodies.titles_of(prepared)
+    config = run.config
     if "questions" in paths:
         model, tokenizer = bodies.load_policy(config, paths["questions"], paths["model"])
         asker = bodies.asker_of(config, prepared, tokenizer)
         return Answer(_shares(torch.from_numpy(log_odds(model, asker, table, config.evaluation.batch))[0]))
     model, tokenizer = bodies.load_policy(config, paths["tokenize"], paths.get("model"))
-    tokenize = ExampleTokenizer(tokenizer, bodies.renderer_of(config, prepared), titles, config.prompt.max_tokens)
-    tokens = tokenize(table)
+    tokens = bodies.example_tokenizer(config, prepared, tokenizer)(table)
     batch = all_candidates(tokens, tokenizer.pad_token_id)
     shares = _shares(TitleScorer(model.eval())(batch.to(model.device))[0])
     prompts, longest = tokens["prompt_ids"].to_pylist(), max(map(len, tokens["title_ids"].to_pylist()[0]))

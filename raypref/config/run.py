@@ -11,7 +11,14 @@ from raypref.config.chat import ChatConfig
 from raypref.config.data import DataConfig, PromptConfig
 from raypref.config.model import ModelConfig, ScratchModel
 from raypref.config.recommender import BaselineConfig, ExpertConfig, Sasrec
-from raypref.config.training import AlignConfig, EvaluationConfig, ResourceConfig, TallrecConfig, TrainingConfig
+from raypref.config.training import (
+    AlignConfig,
+    EvaluationConfig,
+    LlaraConfig,
+    ResourceConfig,
+    TallrecConfig,
+    TrainingConfig,
+)
 
 
 def _a_name(text: str) -> str:
@@ -25,9 +32,9 @@ class RunConfig(Frozen):
 
     name: Annotated[str, AfterValidator(_a_name)] = "run"
     """A word for people; part of folder names, never of what is computed."""
-    system: Literal["aligned", "sft", "zero-shot", "baseline", "chatrec", "tallrec"] = "aligned"
+    system: Literal["aligned", "sft", "zero-shot", "baseline", "chatrec", "tallrec", "llara"] = "aligned"
     """What is evaluated: the aligned model; the model after SFT; the model as it comes; the recommender of `baseline`;
-    the chat model of `chat`; or the model fine-tuned on TALLRec's questions."""
+    the chat model of `chat`; the model fine-tuned on TALLRec's questions; or on LLaRA's hybrid prompts."""
     data: DataConfig = DataConfig()
     """From a raw log to preference examples."""
     prompt: PromptConfig = PromptConfig()
@@ -42,6 +49,8 @@ class RunConfig(Frozen):
     """The chat model that system `chatrec` asks; of no effect on the others."""
     tallrec: TallrecConfig = TallrecConfig()
     """What system `tallrec` is fine-tuned on, as `sft` says; of no effect on the others."""
+    llara: LlaraConfig = LlaraConfig()
+    """How system `llara` reads what `expert` knows of items; of no effect on the others."""
     sft: TrainingConfig = TrainingConfig()
     """Supervised fine-tuning on the preferred titles."""
     align: AlignConfig = AlignConfig()

@@ -49,6 +49,15 @@ class TallrecConfig(Frozen):
     """Seed of their choice."""
 
 
+class LlaraConfig(Frozen):
+    """LLaRA's behavioural tokens, projected from the item embeddings of `expert`."""
+
+    hidden: Count = 256
+    """Hidden units of the projection."""
+    curriculum: bool = True
+    """From prompts of texts alone to hybrid ones over the training; false: hybrid ones throughout."""
+
+
 class AlignConfig(TrainingConfig):
     """Preference alignment of the SFT model."""
 

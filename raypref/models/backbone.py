@@ -21,6 +21,7 @@ from transformers import (
 
 from raypref.config.model import ModelConfig, PretrainedModel, ScratchModel
 from raypref.errors import UserError
+from raypref.models.behaviour import attach_saved, detached, put_back, save_behaviour
 
 if TYPE_CHECKING:  # peft takes two seconds to import, in every worker: only where there is an adapter
     from peft import PeftModel
@@ -151,11 +152,13 @@ def restore(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, folder: Pat
     try:
         if config.lora is None:
             whole: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+            attach_saved(whole, folder)
             return whole
         from peft import PeftModel
 
         base: Any = build(config.model_copy(update={"lora": None}), tokenizer)
         adapted: PeftModel = PeftModel.from_pretrained(base, folder, is_trainable=True)
+        attach_saved(adapted, folder)
         return adapted
     except (OSError, ValueError, SafetensorError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0][:200]
@@ -164,8 +167,12 @@ def restore(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, folder: Pat
 
 
 def save(model: Policy, folder: Path) -> None:
-    """Weights as safetensors, the adapter alone where there is one."""
+    """Weights as safetensors, the adapter alone where there is one, and what reads behavioural tokens."""
+    behaviour = detached(model)
     model.save_pretrained(str(folder))
+    if behaviour is not None:
+        put_back(model, behaviour)
+        save_behaviour(behaviour, folder)
 
 
 def _llama(config: ScratchModel, vocabulary: int, **special: Any) -> LlamaConfig:

@@ -18,6 +18,7 @@ from raypref.config import RunConfig
 from raypref.config.data import CutConfig
 from raypref.config.model import ScratchModel
 from raypref.config.recommender import BaselineConfig
+from raypref.data.behavioural_tokens import HybridTokenizer, add_mark
 from raypref.data.columns import ExampleTable, write_shard
 from raypref.data.examples import examples_of
 from raypref.data.prompts import PromptRenderer
@@ -27,6 +28,7 @@ from raypref.data.splitting import LEAST, PROBES, SPLITS
 from raypref.data.tokens import ExampleTokenizer
 from raypref.data.yes_no import YesNo
 from raypref.models import backbone
+from raypref.models.behaviour import attach
 from raypref.models.scoring import TitleScorer
 from raypref.models.title_features import title_features
 from raypref.recommenders import (
@@ -92,6 +94,13 @@ def renderer_of(config: RunConfig, prepared: Path) -> PromptRenderer:
 
 def make_tokenizer(config: RunConfig, prepared: Path) -> PreTrainedTokenizerBase:
     """The model's own tokenizer, or one fitted on the catalog and on prompts of the first training examples."""
+    tokenizer = _make_tokenizer(config, prepared)
+    if config.system == "llara":
+        add_mark(tokenizer)
+    return tokenizer
+
+
+def _make_tokenizer(config: RunConfig, prepared: Path) -> PreTrainedTokenizerBase:
     if not isinstance(config.model, ScratchModel):
         folder = backbone.local_folder(config.model)
         return backbone.load_tokenizer(folder or config.model.path, config.model.revision)
@@ -108,14 +117,19 @@ def make_tokenizer(config: RunConfig, prepared: Path) -> PreTrainedTokenizerBase
     return backbone.train_tokenizer(texts(), config.model.vocabulary)
 
 
+def example_tokenizer(config: RunConfig, prepared: Path, tokenizer: PreTrainedTokenizerBase) -> ExampleTokenizer:
+    """What makes tokens of the run's examples; LLaRA's have behavioural ones among them."""
+    kind = HybridTokenizer if config.system == "llara" else ExampleTokenizer
+    return kind(tokenizer, renderer_of(config, prepared), titles_of(prepared), config.prompt.max_tokens)
+
+
 class ShardTokenizer:
     """Writes the tokens of one shard after another; made once per process."""
 
     def __init__(self, config: RunConfig, prepared: Path, tokenizer_folder: Path, out: Path) -> None:
         tokenizer = backbone.load_tokenizer(tokenizer_folder)
-        render = renderer_of(config, prepared)
         self.prepared, self.out = prepared, out
-        self.tokenize = ExampleTokenizer(tokenizer, render, titles_of(prepared), config.prompt.max_tokens)
+        self.tokenize = example_tokenizer(config, prepared, tokenizer)
 
     def __call__(self, split: str, shard: int) -> int:
         """Tokens of a shard's prompts."""
@@ -228,6 +242,12 @@ class ShardExpert:
         lists = {name: list(values.numpy()) for name, values in columns.items()}
         write_shard(pa.table({"example": table["example"], **lists}), self.out, split, shard)
         return candidates.size
+
+
+def attach_behaviour(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBase, expert: Path) -> None:
+    """Let a fresh policy read behavioural tokens, from what the expert stage in `expert` knows of the items."""
+    items = load_recommender(expert / "model").item_embedding
+    attach(model, items, len(tokenizer), config.llara.hidden, config.model.seed)
 
 
 def load_policy(config: RunConfig, tokenized: Path, trained: Path | None) -> tuple[Any, PreTrainedTokenizerBase]:

@@ -3,6 +3,7 @@
     prepare -> tokenize -> expert -> sft -> reference -> align -> evaluate
     prepare -> features -> try, for each penalty -> tune -> fit -> evaluate                     (a baseline)
     prepare -> tokenize -> sft -> evaluate                                 (sft; tallrec, whose tokens are questions)
+    prepare -> tokenize -> expert -> sft -> evaluate                                                          (llara)
 
 A stage's address is a hash of its own part of the config and of its inputs' addresses, so a change anywhere gives new
 addresses from there on and nowhere else.
@@ -125,6 +126,8 @@ def chain(config: RunConfig) -> Chain:
     model = _model_identity(config)
     if config.system == "tallrec":
         return _tallrec_chain(config, whole, model, prepare)
+    if config.system == "llara":
+        return _llara_chain(config, whole, model, prepare)
     data = {"prepare": prepare, "tokenize": _tokenize(config, whole, model, prepare)}
     shared = tuple(data.values())
     if config.system == "zero-shot":
@@ -148,8 +151,7 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
         compared = {"splits": ["train", "validation"], "model": config.align.reference}
         reference = Stage("reference", name, compared, policy)
     if needs_expert(config.align):
-        judged = {"recommender": whole["expert"], "splits": ["train", "validation"]}
-        expert = Stage("expert", name, judged, {"prepare": prepare})
+        expert = _expert(config, whole, prepare)
     optional = {"reference": reference, "expert": expert}
     align_inputs = policy | {key: stage for key, stage in optional.items() if stage is not None}
     align = Stage("align", name, {"training": whole["align"]}, align_inputs)
@@ -196,6 +198,22 @@ def _tallrec_chain(config: RunConfig, whole: dict[str, Any], model: dict[str, An
     inputs = {"prepare": prepare, "questions": asked, "model": sft}
     evaluate = Stage("evaluate", f"{config.name}-tallrec", _of_scores(_evaluation(whole)), inputs)
     return Chain(config, (prepare, asked), (sft, evaluate))
+
+
+def _llara_chain(config: RunConfig, whole: dict[str, Any], model: dict[str, Any], prepare: Stage) -> Chain:
+    """The stages of LLaRA: fine-tuned on prompts with behavioural tokens, which are made from the expert."""
+    tokenize = _tokenize(config, whole, model, prepare, {"behaviour": True})
+    expert = _expert(config, whole, prepare)
+    data = {"prepare": prepare, "tokenize": tokenize}
+    content = {"model": model, "training": whole["sft"], "llara": whole["llara"]}
+    sft = Stage("sft", f"{config.name}-llara", content, {**data, "expert": expert})
+    evaluate = Stage("evaluate", f"{config.name}-llara", _evaluation(whole), {**data, "model": sft})
+    return Chain(config, (prepare, tokenize, expert), (sft, evaluate))
+
+
+def _expert(config: RunConfig, whole: dict[str, Any], prepare: Stage) -> Stage:
+    judged = {"recommender": whole["expert"], "splits": ["train", "validation"]}
+    return Stage("expert", config.name, judged, {"prepare": prepare})
 
 
 def _of_scores(evaluation: dict[str, Any]) -> dict[str, Any]:

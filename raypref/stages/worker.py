@@ -36,6 +36,7 @@ from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.out_of_memory import memory_faults
 from raypref.store import MANIFEST, Store
 from raypref.training.batches import Collator, ReadTables
+from raypref.training.curriculum import CurriculumCollator
 from raypref.training.engine import make_engine
 from raypref.training.loop import train
 from raypref.training.micro import MicroBatches
@@ -95,12 +96,16 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     else:
         tokenizer = backbone.load_tokenizer(paths["tokenize"] / "tokenizer")
         model = backbone.build(chain.config.model, tokenizer)
+        if chain.config.system == "llara":
+            bodies.attach_behaviour(chain.config, model, tokenizer, paths["expert"])
     folders, columns = training_folders(stage, store), table_columns(config)
     table = ExampleTable(folders, "train", columns)
     task = task_of(config)
     engine = make_engine(model, config, resources)
     rows = engine.scorer.rows(resources.packing)
     collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id, rows)
+    if chain.config.system == "llara" and chain.config.llara.curriculum:
+        collator = CurriculumCollator(task.negatives, config.seed, tokenizer.pad_token_id, rows, len(tokenizer))
     validation = list(bodies.head(ExampleTable(folders, "validation", columns), config.validation_examples))
     micro = min(resources.micro_batch, config.global_batch // around.world)
     scratch = store.scratch(stage.address)

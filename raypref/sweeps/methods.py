@@ -12,13 +12,19 @@ from raypref.objectives import OBJECTIVES
 
 METHOD = "method"
 """What a benchmark varies: no config key, but a name that stands for several."""
-SEED_KEYS = {"aligned": "align.seed", "sft": "sft.seed", "tallrec": "sft.seed", "baseline": "baseline.seed"}
+SEED_KEYS = {
+    "aligned": "align.seed",
+    "sft": "sft.seed",
+    "tallrec": "sft.seed",
+    "llara": "sft.seed",
+    "baseline": "baseline.seed",
+}
 SEEDLESS = ("zero-shot", "chatrec", "popularity")
 """Methods that no seed changes: one trial each."""
 
 
 def method_changes(name: str, base: RunConfig) -> dict[str, Any]:
-    """Config changes that make `base` a run of the method: a baseline, zero-shot, chatrec, sft, tallrec, an objective.
+    """Config changes that make `base` a run of the method: a baseline, an objective, or a system by its name.
 
     A fitted baseline takes over what `base.baseline` sets and all fitted ones share; an objective that `base` has keeps
     its parameters.
@@ -26,7 +32,7 @@ def method_changes(name: str, base: RunConfig) -> dict[str, Any]:
     Raises:
         UserError: no method has that name.
     """
-    pick(name, dict.fromkeys((*BASELINES, "zero-shot", "chatrec", "sft", "tallrec", *OBJECTIVES)), "method")
+    pick(name, dict.fromkeys((*BASELINES, "zero-shot", "chatrec", "sft", "tallrec", "llara", *OBJECTIVES)), "method")
     if name in BASELINES:
         shared = dump(base.baseline) if isinstance(base.baseline, FittedConfig) else {}
         shared = {k: v for k, v in shared.items() if k in FittedConfig.model_fields}

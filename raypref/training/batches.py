@@ -130,6 +130,8 @@ class Collator:
 
     def __init__(self, negatives: int, seed: int, pad_id: int, rows: Rows = APART) -> None:
         self.negatives, self.seed, self.pad_id, self.rows = negatives, seed, pad_id, rows
+        self.progress = 0.0
+        """Share of the training's steps that are done: what is shown may depend on it."""
 
     def __call__(self, table: pa.Table, epoch: int) -> Batch:
         chosen = self.choose(table, epoch)

@@ -101,6 +101,7 @@ def train(
         epoch, table = next(batches)
         engine.train(True)
         own = worker_share(table, engine.rank, engine.world)
+        collator.progress = step / total
         seed = ((config.seed * 1_000_003 + step) * 1_009 + engine.rank) * 1_013
         metrics = compute_gradients(engine, task, own, epoch, collator, micro_batches, seed)
         metrics["grad_norm"] = engine.step(learning_rate(config, step, total))

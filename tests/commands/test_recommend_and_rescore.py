@@ -41,6 +41,7 @@ TINY = RunConfig.model_validate(
         "sft": {"learning_rate": 3e-3, "global_batch": 16, "max_steps": 2, "validations": 0, "keep": "last"},
         "align": {"global_batch": 16, "max_steps": 2, "validations": 0, "keep": "last"},
         "baseline": {"recommender": "popularity"},
+        "expert": {"dimension": 8, "epochs": 1, "l2": [1e-6]},
         "evaluation": {"generate": False, "splits": ["test", "aversion"]},
         "resources": {"engine": "torch", "threads": 1},
     }
@@ -51,7 +52,7 @@ TINY = RunConfig.model_validate(
 def here(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Store]:
     folder = tmp_path_factory.mktemp("root")
     store = Store(folder)
-    for name in ("sdpo", "popularity", "zero-shot", "tallrec"):
+    for name in ("sdpo", "popularity", "zero-shot", "tallrec", "llara"):
         plan = chain(override(TINY, method_changes(name, TINY), "test"))
         for stage in plan:
             InProcess(store)(plan, stage)
@@ -109,7 +110,7 @@ def test_the_examples_of_its_help_run(
         assert "probability" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["sdpo", "zero-shot", "tallrec", "popularity"])
+@pytest.mark.parametrize("name", ["sdpo", "zero-shot", "tallrec", "llara", "popularity"])
 def test_its_probabilities_are_those_of_the_evaluation(here: tuple[list[str], Store], name: str) -> None:
     _, store = here
     plan = chain(override(TINY, method_changes(name, TINY), "test"))

@@ -163,6 +163,25 @@ def test_another_engine_s_checkpoint_is_refused(tmp_path: Path) -> None:
     assert refused.value.where == str(tmp_path)
 
 
+def test_an_attempt_that_was_cut_off_writes_no_more(tmp_path: Path) -> None:
+    """Another one has begun in its place while it lived on."""
+    first = engine_for(job("sdpo"))
+    inner, steps = first.step, 0
+
+    def step(learning_rate: float) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == 5:
+            run(job("sdpo"), tmp_path)
+        return inner(learning_rate)
+
+    first.step = step  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="a later attempt has taken over"):
+        run(job("sdpo"), tmp_path, first)
+    run(job("sdpo"), tmp_path / "whole")
+    assert_same_end(tmp_path, tmp_path / "whole")
+
+
 @pytest.mark.cluster
 @pytest.mark.parametrize("world", [1, 2])
 def test_engines_and_groups_resume_bit_for_bit(tmp_path: Path, world: int) -> None:
