@@ -20,7 +20,7 @@ from raypref.results.benchmark import Cells
 from raypref.results.benchmark_files import markdown
 from raypref.results.collect import Collection
 from raypref.results.contrasts import HEADLINE, MISSING
-from raypref.results.labels import rows_of
+from raypref.results.labels import metric_label, rows_of
 from raypref.results.pictures import BLUE, GREY, save_figure
 from raypref.results.settings import base_split
 
@@ -100,7 +100,10 @@ def claims_figure(claims: pd.DataFrame) -> Figure:
                 axes.plot([end * 0.98], [place], marker=">", color=GREY, markersize=7, clip_on=False)
         error = [[row["gain"] - row["gain_low"]], [row["gain_high"] - row["gain"]]]
         axes.errorbar([row["gain"]], [place], xerr=error, fmt="o", color=BLUE, capsize=2, markersize=4)
-    labels = [f"{row['claim']}  ({row['source'].split(',')[0]})" for row in reversed(drawn)]
+    labels = []
+    for row in reversed(drawn):
+        measure = "" if row["metric"] == HEADLINE else f", {metric_label(row['metric'])}"
+        labels.append(f"{row['claim']}{measure}  ({row['source'].split(',')[0]})")
     axes.set_yticks(np.arange(len(drawn)), labels)
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0%}")
