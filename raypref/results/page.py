@@ -20,7 +20,7 @@ from raypref.results.benchmark import Cells
 from raypref.results.benchmark_files import markdown
 from raypref.results.collect import Collection
 from raypref.results.contrasts import HEADLINE, MISSING
-from raypref.results.labels import rows_of
+from raypref.results.labels import metric_label, rows_of
 from raypref.results.pictures import BLUE, GREY, save_figure
 from raypref.results.settings import base_split
 
@@ -82,21 +82,34 @@ def slim_rows(collection: Collection) -> pa.Table:
 
 
 def claims_figure(claims: pd.DataFrame) -> Figure:
-    """Our relative gain and its 95 % interval, claim by claim, over the range that the papers print (grey)."""
+    """Our relative gain and its 95 % interval, claim by claim, over the range that the papers print (grey).
+
+    The axis ends where ours do, at +100 % or beyond; an arrow stands where a paper's range goes on.
+    """
     drawn = rows_of(_drawn_rows(claims))
     figure = Figure(figsize=(8, 0.32 * len(drawn) + 1.1))
     axes = figure.subplots()
+    end = max(1.0, *(row["gain_high"] for row in drawn)) * 1.05
+    axes.set_xlim(min(-0.3, *(row["gain_low"] for row in drawn)) * 1.05, end)
     for place, row in enumerate(reversed(drawn)):
         if row["paper_low"] == row["paper_low"]:
-            axes.plot([row["paper_low"], row["paper_high"]], [place, place], color=GREY, linewidth=7, alpha=0.4,
+            high = min(row["paper_high"], end * 0.98)
+            axes.plot([min(row["paper_low"], high), high], [place, place], color=GREY, linewidth=7, alpha=0.4,
                       solid_capstyle="round")  # fmt: skip
+            if row["paper_high"] > high:
+                axes.plot([end * 0.98], [place], marker=">", color=GREY, markersize=7, clip_on=False)
         error = [[row["gain"] - row["gain_low"]], [row["gain_high"] - row["gain"]]]
         axes.errorbar([row["gain"]], [place], xerr=error, fmt="o", color=BLUE, capsize=2, markersize=4)
-    labels = [f"{row['claim']}  ({row['source'].split(',')[0]})" for row in reversed(drawn)]
+    labels = []
+    for row in reversed(drawn):
+        measure = "" if row["metric"] == HEADLINE else f", {metric_label(row['metric'])}"
+        labels.append(f"{row['claim']}{measure}  ({row['source'].split(',')[0]})")
     axes.set_yticks(np.arange(len(drawn)), labels)
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0%}")
-    axes.set_xlabel("relative gain of the first over the second (blue: ours, 95 %; grey: the paper's range)")
+    axes.set_xlabel(
+        "relative gain of the first over the second (blue: ours, 95 %; grey: the paper's range, arrow: on from there)"
+    )
     return figure
 
 
