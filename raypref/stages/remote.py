@@ -21,6 +21,7 @@ from raypref.stages.chain import chain
 from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.worker import Surroundings, run_stages
 from raypref.store import Store, write_json
+from raypref.training.allocator import forget_peak_memory
 
 METRIC = "validation_hr@1"  # exact ranking; what every training report carries
 FAULT = "fault.json"
@@ -31,6 +32,8 @@ SHARE = "share"  # of the steps done, in the reports that a scheduler may stop a
 def work(arguments: dict[str, Any]) -> None:
     """A Ray Train worker: the stages it is given; reports at each validation and at the end."""
     torch.set_num_threads(arguments["threads"])
+    forget_peak_memory()  # and what else a trial before this one left in this process
+    _told.clear()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     context = ray.train.get_context()
     run = chain(RunConfig.model_validate(arguments["config"]))

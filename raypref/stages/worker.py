@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 import torch.distributed as dist
 from pydantic import TypeAdapter
 
@@ -35,6 +34,7 @@ from raypref.stages.chain import Chain, Stage
 from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.out_of_memory import memory_faults
 from raypref.store import MANIFEST, Store
+from raypref.training.allocator import peak_memory_gb
 from raypref.training.batches import Collator, ReadTables
 from raypref.training.curriculum import CurriculumCollator
 from raypref.training.engine import make_engine
@@ -136,6 +136,7 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
         saved=lambda: send_checkpoint(store, scratch),
     )
     around.beat.stop()
+    engine.close()
     if around.rank == 0:
         with store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
             shutil.copytree(kept_folder(scratch, facts["kept_step"]), folder / "model")
@@ -276,15 +277,6 @@ _BODIES = {
     "align": train_stage,
     "evaluate": evaluate_stage,
 }
-
-
-def peak_memory_gb() -> float:
-    """Most memory this process has held: of its GPU if it has one, else resident."""
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 1e9, 3)
-    import resource
-
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3)
 
 
 def _addresses(stage: Stage) -> dict[str, str]:

@@ -58,6 +58,9 @@ class Engine(Protocol):
     def export(self, folder: Path) -> None:
         """The weights as a Hugging Face folder (collective; rank 0 writes)."""
 
+    def close(self) -> None:
+        """Let go of the model's memory: the process may train another."""
+
 
 def make_engine(model: backbone.Policy, training: TrainingConfig, resources: ResourceConfig) -> Engine:
     """The engine that `resources.engine` names, around `model`."""
@@ -146,6 +149,9 @@ class TorchEngine(_Base):
         if self.rank == 0:
             backbone.save(self.model, folder)
 
+    def close(self) -> None:
+        self.optimizer.state.clear()
+
 
 class DeepSpeedEngine(_Base):
     """DeepSpeed (Rajbhandari et al., 2020): ZeRO 0 to 3, also on the CPU over gloo."""
@@ -233,3 +239,6 @@ class DeepSpeedEngine(_Base):
         with deepspeed.zero.GatheredParameters(parameters, enabled=self.zero_stage == 3):
             if self.rank == 0:
                 backbone.save(self.model, folder)
+
+    def close(self) -> None:
+        self.module.destroy()  # its hooks on gradients hold the model, in a circle that Python's collector can't see

@@ -1,4 +1,4 @@
-"""A script: two Tune trials with a TrialTrainer each; Tune stops the first at its first report.
+"""A script: Tune trials with a TrialTrainer each, in one process, in which something happens to their workers.
 
 python stopped_trials.py FOLDER     # writes FOLDER/seen.json
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,32 +17,47 @@ os.environ["RAY_AUTH_MODE"] = "token"
 
 import ray
 import ray.train
+import torch
 from ray import tune
 from ray.util.state import list_actors, list_placement_groups
 
 from raypref.sweeps.runtime import connect
 from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
 
-STOPPED, WHOLE = 0, 1
+STOPPED, FIRST, SECOND, AFTER_DEATH, OF_TWO, LEAVES_WEIGHTS, LAST = range(7)
 REPORTS = 3
 
 
 def work(given: dict[str, Any]) -> None:
     """A worker that reports, and, in the trial that is to be stopped, would never end."""
+    if ray.train.get_context().get_world_rank() == 0:
+        note(given["folder"], "worker", given["trial"])
+    if given["trial"] == LEAVES_WEIGHTS:
+        import builtins
+
+        builtins.held = torch.nn.Linear(2, 2)  # type: ignore[attr-defined]
     for number in range(REPORTS):
         ray.train.report({"number": number})
     while given["trial"] == STOPPED:
         time.sleep(0.1)
 
 
+def note(folder: str, kind: str, number: int) -> None:
+    with Path(folder, f"{kind}-{number}").open("a") as pids:
+        pids.write(f"{os.getpid()}\n")
+
+
 def trial(point: dict[str, Any], folder: str) -> None:
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
-    with Path(folder, f"pids-{point['trial']}").open("a") as pids:
-        pids.write(f"{os.getpid()}\n")
+    note(folder, "trial", point["trial"])
+    if point["trial"] == AFTER_DEATH:
+        os.kill(int(Path(folder, f"worker-{SECOND}").read_text()), signal.SIGKILL)
     TrialTrainer(
         work,
-        train_loop_config=point,
-        scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
+        train_loop_config={**point, "folder": folder},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=2 if point["trial"] == OF_TWO else 1, resources_per_worker={"CPU": 1}
+        ),
         run_config=ray.train.RunConfig(
             name=f"trial-{point['trial']}", storage_path=f"{folder}/train", callbacks=[ReportToTune()]
         ),
@@ -63,7 +79,7 @@ def run(folder: Path) -> dict[str, Any]:
     connect()
     results = tune.Tuner(
         tune.with_resources(tune.with_parameters(trial, folder=str(folder)), {"CPU": 0, "memory": 1 << 20}),
-        param_space={"trial": tune.grid_search([STOPPED, WHOLE])},
+        param_space={"trial": tune.grid_search(list(range(LAST + 1)))},
         tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(storage_path=str(folder / "tune"), stop=stops, verbose=0),
     ).fit()
@@ -71,7 +87,7 @@ def run(folder: Path) -> dict[str, Any]:
     while left_over() and time.monotonic() < deadline:
         time.sleep(0.5)
     numbers = {result.config["trial"]: result.metrics["number"] for result in results}
-    return {"last": [numbers[STOPPED], numbers[WHOLE]], "left": left_over(), "errors": len(results.errors)}
+    return {"last": [numbers[i] for i in range(LAST + 1)], "left": left_over(), "errors": len(results.errors)}
 
 
 if __name__ == "__main__":

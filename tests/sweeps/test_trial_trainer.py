@@ -1,4 +1,4 @@
-"""A trial whose Train controller runs in its own process, through real Ray."""
+"""Trials whose Train controller runs in their own process and whose workers are kept, through real Ray."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from stopped_trials import AFTER_DEATH, FIRST, LAST, LEAVES_WEIGHTS, OF_TWO, SECOND, STOPPED
 
 CHECKOUT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.slow
-def test_a_stopped_trial_leaves_nothing_and_its_process_to_the_next(tmp_path: Path) -> None:
+def test_workers_are_kept_where_they_can_be_and_nothing_is_left(tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYPREF_"))}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("stopped_trials.py")), str(tmp_path)],
@@ -27,8 +28,16 @@ def test_a_stopped_trial_leaves_nothing_and_its_process_to_the_next(tmp_path: Pa
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     seen = json.loads((tmp_path / "seen.json").read_text())
     assert seen["errors"] == 0
-    assert seen["last"] == [1, 3]  # the first was stopped at its second report, the other came to its end
+    assert seen["last"] == [1, *[3] * LAST]  # the first was stopped at its second report, the others came to their end
     assert seen["left"] == []
-    pids = [(tmp_path / f"pids-{trial}").read_text().split() for trial in (0, 1)]
-    assert len(pids[0]) == len(pids[1]) == 1  # neither was started twice
-    assert pids[0] == pids[1]
+    trials, workers = (
+        [(tmp_path / f"{kind}-{trial}").read_text().split() for trial in range(LAST + 1)]
+        for kind in ("trial", "worker")
+    )
+    assert all(len(started) == 1 for started in (*trials, *workers))  # nothing was started twice
+    assert len({*map(tuple, trials)}) == 1  # one process for all trials
+    assert workers[FIRST] != workers[STOPPED]
+    assert workers[SECOND] == workers[FIRST]
+    assert workers[AFTER_DEATH] != workers[SECOND]
+    assert workers[OF_TWO] != workers[AFTER_DEATH]
+    assert workers[LAST] != workers[LEAVES_WEIGHTS]
