@@ -125,7 +125,7 @@ def tokenize(prepared: Path, shards: int) -> dict[str, float]:
 
     connect()
     with tempfile.TemporaryDirectory() as out:
-        bodies.make_tokenizer(config(), prepared).save_pretrained(Path(out) / "tokenizer")
+        bodies.make_tokenizer(config(), {"prepare": prepared}).save_pretrained(Path(out) / "tokenizer")
         arguments = (config(), prepared, Path(out) / "tokenizer", Path(out))
         start = time.perf_counter()
         tokens = map_shards(bodies.ShardTokenizer, arguments, prepared, ["train"], gpus=0, first=shards)
@@ -160,7 +160,7 @@ def _alone(folder: str, shards: range) -> tuple[int, float, float]:
     from raypref.stages import bodies
 
     prepared = Path(folder)
-    tokenizer, render = bodies.make_tokenizer(config(), prepared), bodies.renderer_of(config(), prepared)
+    tokenizer, render = bodies.make_tokenizer(config(), {"prepare": prepared}), bodies.renderer_of(config(), prepared)
     titles = bodies.titles_of(prepared)
     batches = []
     for shard in shards:

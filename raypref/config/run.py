@@ -20,6 +20,9 @@ from raypref.config.training import (
     TrainingConfig,
 )
 
+TRANSFERABLE = ("aligned", "sft", "zero-shot")
+"""Systems that read titles and nothing else, and so can be asked about any catalog."""
+
 
 def _a_name(text: str) -> str:
     if not text.replace("-", "").replace("_", "").replace(".", "").isalnum():
@@ -37,6 +40,8 @@ class RunConfig(Frozen):
     the chat model of `chat`; the model fine-tuned on TALLRec's questions; or on LLaRA's hybrid prompts."""
     data: DataConfig = DataConfig()
     """From a raw log to preference examples."""
+    transfer: DataConfig | None = None
+    """Another data set, on whose held-out users the trained model is evaluated instead (cross-domain)."""
     prompt: PromptConfig = PromptConfig()
     """How an example becomes text."""
     model: ModelConfig = Field(default_factory=ScratchModel)
@@ -73,6 +78,11 @@ class RunConfig(Frozen):
             raise ValueError(
                 f"align.negatives = {self.align.negatives}, but a validation example has {c.eval_random} candidates "
                 "beside its target: take no more, raise data.candidates.eval_random, or set align.validations to 0"
+            )
+        if self.transfer is not None and self.system not in TRANSFERABLE:
+            raise ValueError(
+                f"transfer is another data set, and system = {self.system} knows no items but its own: "
+                f"take system {', '.join(TRANSFERABLE)}, or leave transfer out"
             )
         if self.align.reference == "base" and self.model.lora is None:
             raise ValueError(

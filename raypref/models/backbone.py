@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from raypref.config.model import ModelConfig, PretrainedModel, ScratchModel
 from raypref.errors import UserError
@@ -32,6 +33,7 @@ else:
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
 MAX_POSITIONS = 4096
 SHIPPED = "raypref-tiny"
+logging.disable_progress_bar()  # a bar for each model that is loaded, between a command's own lines
 SHIPPED_FOLDER = Path(__file__).parent.parent / "base"
 
 

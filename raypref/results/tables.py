@@ -124,6 +124,10 @@ def footnotes(collection: Collection, table: pd.DataFrame, split: str = "test") 
     users = any((table[c] == "users").any() for c in table if str(c).endswith("_over"))
     one = "; ᵘ over users (bootstrap), as there is one model" if users else ""
     notes = [f"Split: {split}. Intervals: 95 % over seeds (Student's t){one}."]
+    config = collection.sweep.get("config", {})
+    if config.get("transfer"):
+        trained, asked = (config[key]["source"]["kind"] for key in ("data", "transfer"))
+        notes.append(f"Cross-domain: trained on {trained}; every number here is of held-out users of {asked}.")
     if "test" in table and table["test"].notna().any():
         tests = ", ".join(sorted(set(table["test"].dropna()) - {"none"}))
         notes.append(

@@ -92,9 +92,14 @@ def renderer_of(config: RunConfig, prepared: Path) -> PromptRenderer:
     return PromptRenderer(config.prompt, facts["domain"], facts["liked_targets"])
 
 
-def make_tokenizer(config: RunConfig, prepared: Path) -> PreTrainedTokenizerBase:
-    """The model's own tokenizer, or one fitted on the catalog and on prompts of the first training examples."""
-    tokenizer = _make_tokenizer(config, prepared)
+def make_tokenizer(config: RunConfig, inputs: Mapping[str, Path]) -> PreTrainedTokenizerBase:
+    """The model's own tokenizer, or one fitted on the catalog and on prompts of the first training examples.
+
+    `inputs`: what the stage reads; `vocabulary` among it is where the training data's tokenizer lies.
+    """
+    if "vocabulary" in inputs:
+        return backbone.load_tokenizer(inputs["vocabulary"] / "tokenizer")
+    tokenizer = _make_tokenizer(config, inputs["prepare"])
     if config.system == "llara":
         add_mark(tokenizer)
     return tokenizer
@@ -161,7 +166,9 @@ class ShardAsker:
 
 def token_writer(stage_config: Mapping[str, Any]) -> tuple[type, tuple[str, ...]]:
     """What writes a tokenize stage's shards, and of which splits."""
-    return (ShardAsker, ("train", "validation")) if "questions" in stage_config else (ShardTokenizer, SETS)
+    if "questions" in stage_config:
+        return ShardAsker, ("train", "validation")
+    return ShardTokenizer, tuple(name for name in SETS if name != "train" or "held_out" not in stage_config)
 
 
 class ShardScorer:
@@ -205,7 +212,7 @@ def encode_titles(config: RunConfig, prepared: Path, folder: Path) -> dict[str, 
     if isinstance(config.model, ScratchModel):
         tokenizer = backbone.train_tokenizer((f"{title}\n" for title in titles), config.model.vocabulary)
     else:
-        tokenizer = make_tokenizer(config, prepared)
+        tokenizer = make_tokenizer(config, {"prepare": prepared})
     model: Any = backbone.build(config.model.model_copy(update={"lora": None}), tokenizer)
     features = title_features(model.to(device()), tokenizer, titles)
     np.save(folder / "features.npy", features)

@@ -4,6 +4,7 @@
     prepare -> features -> try, for each penalty -> tune -> fit -> evaluate                     (a baseline)
     prepare -> tokenize -> sft -> evaluate                                 (sft; tallrec, whose tokens are questions)
     prepare -> tokenize -> expert -> sft -> evaluate                                                          (llara)
+    prepare -> tokenize                   -> evaluate     (of another data set, with the tokenizer of the first)
 
 A stage's address is a hash of its own part of the config and of its inputs' addresses, so a change anywhere gives new
 addresses from there on and nowhere else.
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from raypref.config import RunConfig
+from raypref.config.data import DataConfig
 from raypref.config.loading import dump
 from raypref.config.model import PretrainedModel
 from raypref.data.fingerprint import fingerprint
@@ -129,11 +131,12 @@ def chain(config: RunConfig) -> Chain:
     if config.system == "llara":
         return _llara_chain(config, whole, model, prepare)
     data = {"prepare": prepare, "tokenize": _tokenize(config, whole, model, prepare)}
-    shared = tuple(data.values())
+    evaluated, elsewhere = _evaluated(config, whole, model, data)
+    shared = (*data.values(), *elsewhere)
     if config.system == "zero-shot":
-        return Chain(config, shared, (Stage("evaluate", name, {**evaluation, "model": model}, data),))
+        return Chain(config, shared, (Stage("evaluate", name, {**evaluation, "model": model}, evaluated),))
     sft = Stage("sft", name, {"model": model, "training": whole["sft"]}, data)
-    return Chain(config, shared, (sft, Stage("evaluate", f"{name}-sft", evaluation, {**data, "model": sft})))
+    return Chain(config, shared, (sft, Stage("evaluate", f"{name}-sft", evaluation, {**evaluated, "model": sft})))
 
 
 def aligned_chain(config: RunConfig) -> AlignedChain:
@@ -156,12 +159,13 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
     align_inputs = policy | {key: stage for key, stage in optional.items() if stage is not None}
     align = Stage("align", name, {"training": whole["align"]}, align_inputs)
     evaluation = _evaluation(whole)
-    evaluate_sft = Stage("evaluate", f"{name}-sft", evaluation, {**data, "model": sft})
-    shared = (prepare, tokenize, expert, sft, evaluate_sft, reference)
+    evaluated, elsewhere = _evaluated(config, whole, model, data)
+    evaluate_sft = Stage("evaluate", f"{name}-sft", evaluation, {**evaluated, "model": sft})
+    shared = (prepare, tokenize, *elsewhere, expert, sft, evaluate_sft, reference)
     return AlignedChain(
         config=config,
         shared=tuple(stage for stage in shared if stage is not None),
-        own=(align, Stage("evaluate", name, evaluation, {**data, "model": align})),
+        own=(align, Stage("evaluate", name, evaluation, {**evaluated, "model": align})),
         tokenize=tokenize,
         expert=expert,
         sft=sft,
@@ -238,6 +242,25 @@ def _tokenize(
     return Stage("tokenize", config.name, content, {"prepare": prepare})
 
 
+def _evaluated(
+    config: RunConfig, whole: dict[str, Any], model: dict[str, Any], data: dict[str, Stage]
+) -> tuple[dict[str, Stage], tuple[Stage, ...]]:
+    """Examples and tokens that are evaluated, and the stages that make them where they are of another data set."""
+    if config.transfer is None:
+        return data, ()
+    prepare = prepare_stage(data_config(config, transfer=True))
+    tokens = _tokenize(config, whole, model, prepare, {"held_out": True})
+    tokenize = Stage("tokenize", tokens.name, tokens.config, {"prepare": prepare, "vocabulary": data["tokenize"]})
+    return {"prepare": prepare, "tokenize": tokenize}, (prepare, tokenize)
+
+
+def data_config(config: RunConfig, transfer: bool) -> RunConfig:
+    """`config` with the data set that is evaluated in place of the one that is trained on, if there is one."""
+    if not transfer or config.transfer is None:
+        return config
+    return config.model_copy(update={"data": config.transfer, "transfer": None})
+
+
 def _evaluation(whole: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in whole["evaluation"].items() if k != "batch"}
 
@@ -248,13 +271,21 @@ def located(config: RunConfig) -> RunConfig:
     Raises:
         UserError: there is no such source.
     """
-    source, model = config.data.source, config.model
+    model = config.model
+    update: dict[str, Any] = {"data": _located(config.data)}
+    if config.transfer is not None:
+        update["transfer"] = _located(config.transfer)
+    if isinstance(model, PretrainedModel) and model.path != SHIPPED and (folder := local_folder(model)) is not None:
+        model = model.model_copy(update={"path": str(folder.absolute())})
+    return config.model_copy(update={**update, "model": model})
+
+
+def _located(data: DataConfig) -> DataConfig:
+    source = data.source
     if isinstance(path := getattr(source, "path", None), Path):
         found = find(path, source.kind, getattr(source, "files", ()))
         source = source.model_copy(update={"path": found.absolute()})
-    if isinstance(model, PretrainedModel) and model.path != SHIPPED and (folder := local_folder(model)) is not None:
-        model = model.model_copy(update={"path": str(folder.absolute())})
-    return config.model_copy(update={"data": config.data.model_copy(update={"source": source}), "model": model})
+    return data.model_copy(update={"source": source})
 
 
 def _source_identity(config: RunConfig) -> dict[str, Any]:

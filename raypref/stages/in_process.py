@@ -7,7 +7,7 @@ from typing import Any
 
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.stages import bodies
-from raypref.stages.chain import Chain, Stage
+from raypref.stages.chain import Chain, Stage, data_config
 from raypref.stages.worker import Surroundings, run_stages
 from raypref.store import Store
 
@@ -29,11 +29,11 @@ class InProcess:
         addresses = {name: str(parent.address) for name, parent in stage.inputs.items()}
         with self.store.writing(stage.address, stage.config, addresses) as (folder, facts):
             if stage.kind == "prepare":
-                facts |= bodies.prepare(run.config, folder)
+                facts |= bodies.prepare(data_config(run.config, stage.address != run.prepare.address), folder)
                 return
             worker: Any
             if stage.kind == "tokenize":
-                bodies.make_tokenizer(run.config, paths["prepare"]).save_pretrained(folder / "tokenizer")
+                bodies.make_tokenizer(run.config, paths).save_pretrained(folder / "tokenizer")
                 kind, splits = bodies.token_writer(stage.config)
                 worker = kind(run.config, paths["prepare"], folder / "tokenizer", folder)
             elif stage.kind == "expert":

@@ -57,12 +57,14 @@ class OnRay:
         }[stage.kind](run, stage)
 
     def _prepare(self, run: Chain, stage: Stage) -> None:
-        ray.get(ray.remote(num_cpus=1)(remote.prepare).remote(dump(run.config), self.store.location))
+        task = ray.remote(num_cpus=1)(remote.prepare)
+        ray.get(task.remote(dump(run.config), self.store.location, str(stage.address)))
 
     def _tokenize(self, run: Chain, stage: Stage) -> None:
-        prepared = stage.input_paths(self.store)["prepare"]
+        paths = stage.input_paths(self.store)
+        prepared = paths["prepare"]
         with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
-            bodies.make_tokenizer(run.config, prepared).save_pretrained(folder / "tokenizer")
+            bodies.make_tokenizer(run.config, paths).save_pretrained(folder / "tokenizer")
             part = afar.new_part(self.store)
             writer, splits = bodies.token_writer(stage.config)
             facts["tokens"] = map_shards(

@@ -17,7 +17,7 @@ import torch
 from raypref.config import RunConfig
 from raypref.errors import UserError
 from raypref.stages import afar, bodies
-from raypref.stages.chain import chain
+from raypref.stages.chain import chain, data_config
 from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.worker import Surroundings, run_stages
 from raypref.store import Store, write_json
@@ -127,11 +127,12 @@ def _flat(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def prepare(config: dict[str, Any], root: str) -> None:
-    """The prepare stage, as a task."""
+def prepare(config: dict[str, Any], root: str, address: str) -> None:
+    """A prepare stage, as a task."""
     run, store = chain(RunConfig.model_validate(config)), Store(root)
-    with store.writing(run.prepare.address, run.prepare.config, {}) as (folder, facts):
-        facts |= bodies.prepare(run.config, folder)
+    stage = next(stage for stage in run if str(stage.address) == address)
+    with store.writing(stage.address, stage.config, {}) as (folder, facts):
+        facts |= bodies.prepare(data_config(run.config, stage.address != run.prepare.address), folder)
 
 
 def run_stage(config: dict[str, Any], root: str, address: str, threads: int) -> None:

@@ -33,6 +33,8 @@ class RunOptions:
     """A YAML file over the preset."""
     dataset: str | None = None
     """Kind of data source (generated, ml-100k, csv ...); its options are --data.source.*"""
+    transfer_dataset: str | None = None
+    """Evaluate on held-out users of this kind of data source instead (cross-domain); its options are --transfer.*"""
     objective: Annotated[str | None, tyro.conf.arg(aliases=("--method",))] = None
     """Name of the objective (recpo, sdpo, dpo ...); its options are --align.objective.*"""
     root: str = dataclasses.field(default_factory=lambda: os.environ.get("RAYPREF_ROOT", DEFAULT_ROOT))
@@ -89,6 +91,11 @@ def parse(
         pick(first.dataset, SOURCES, "data source")
         content = merge(content, {"data": {"source": {"kind": first.dataset}}})
         origins["data.source.kind"] = "command line"
+    if first.transfer_dataset is not None:
+        pick(first.transfer_dataset, SOURCES, "data source")
+        given = content["transfer"] or content["data"]  # cut as the training data are, unless told otherwise
+        content["transfer"] = merge(given, {"source": {"kind": first.transfer_dataset}})
+        origins["transfer.source.kind"] = "command line"
     name = first.objective or objective
     if name is not None and name != content["align"]["objective"]["name"]:
         pick(name, {**OBJECTIVES, "custom": None}, "objective")
@@ -117,7 +124,7 @@ def parse(
 
 
 def _prescan(options: type[Options], arguments: list[str]) -> tuple[Any, list[str]]:
-    wanted = ("--preset", "--config", "--dataset", "--objective", "--method")
+    wanted = ("--preset", "--config", "--dataset", "--transfer-dataset", "--objective", "--method")
     kept: list[str] = []
     for i, argument in enumerate(arguments):
         if argument in wanted:

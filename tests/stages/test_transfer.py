@@ -1,0 +1,79 @@
+"""Cross-domain: trained on one data set, evaluated on the held-out users of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+from tiny_chain import TINY, changed, run
+
+from raypref.config import RunConfig
+from raypref.config.loading import dump
+from raypref.data.columns import ExampleTable
+from raypref.errors import UserError
+from raypref.stages import bodies
+from raypref.stages.chain import chain
+from raypref.store import Store
+from raypref.sweeps.options import RunOptions, parse
+
+ELSEWHERE = {"source": {"kind": "generated", "users": 50, "items": 90, "mean_length": 12, "seed": 7}}
+
+
+def elsewhere(**settings: object) -> RunConfig:
+    content = dump(changed(**settings))
+    return RunConfig.model_validate(content | {"transfer": content["data"] | ELSEWHERE})
+
+
+def test_training_is_shared_and_the_evaluation_is_of_the_other_users(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    at_home, first = run(TINY, store)
+    away, worked = run(elsewhere(), store)
+    assert first.count("prepare") == 1
+    assert worked == ["prepare", "tokenize", "evaluate", "evaluate"]  # the SFT model's, and the aligned one's
+    assert away.trained.address == at_home.trained.address
+    paths = away.evaluate.input_paths(store)
+    asked = ExampleTable([paths["prepare"]], "test").read(0)
+    rows = pq.read_table(store.path(away.evaluate.address) / "rows.parquet").to_pylist()
+    tested = [row for row in rows if row["split"] == "test"]
+    by_example = {row["example"]: row for row in asked.to_pylist()}
+    assert tested
+    for row in tested:
+        assert row["candidates"] == by_example[row["example"]]["candidates"]
+    assert bodies.titles_of(paths["prepare"]) != bodies.titles_of(store.path(at_home.prepare.address))
+
+
+def test_the_other_catalog_is_read_in_the_models_own_vocabulary(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    plan, _ = run(elsewhere(system="sft"), store)
+    paths = plan.evaluate.input_paths(store)
+    (own,) = [stage for stage in plan if stage.kind == "tokenize" and stage.inputs["prepare"] is plan.prepare]
+    assert (paths["tokenize"] / "tokenizer/tokenizer.json").read_bytes() == (
+        store.path(own.address) / "tokenizer/tokenizer.json"
+    ).read_bytes()
+    assert not list(paths["tokenize"].glob("*train*"))  # nobody learns from it
+
+
+def test_zero_shot_goes_anywhere_and_item_numbers_do_not() -> None:
+    plan = chain(elsewhere(system="zero-shot"))
+    assert [stage.kind for stage in plan] == ["prepare", "tokenize", "prepare", "tokenize", "evaluate"]
+    for system in ("baseline", "llara", "tallrec", "chatrec"):
+        with pytest.raises((ValidationError, UserError), match="knows no items but its own"):
+            elsewhere(system=system)
+
+
+def test_without_it_no_address_changes() -> None:
+    content = dump(TINY)
+    del content["transfer"]
+    assert [s.address for s in chain(RunConfig.model_validate(content))] == [s.address for s in chain(TINY)]
+
+
+def test_the_command_line_cuts_it_as_the_training_data() -> None:
+    arguments = "--preset smoke --transfer-dataset generated --transfer.source.seed 7 --transfer.k-core 3".split()
+    _, config, origins = parse(RunOptions, arguments, "")
+    assert config.transfer is not None
+    assert dump(config.transfer.source) == dump(config.data.source) | {"seed": 7}
+    assert config.transfer.k_core == 3
+    assert config.transfer.candidates == config.data.candidates
+    assert origins["transfer.source.kind"] == "command line"
