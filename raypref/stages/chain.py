@@ -227,7 +227,10 @@ def _of_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
 
 def prepare_stage(config: RunConfig) -> Stage:
     """The stage that reads the source and cuts the examples."""
-    return Stage("prepare", config.name, {**dump(config)["data"], "source": _source_identity(config)})
+    content = {**dump(config)["data"], "source": _source_identity(config)}
+    if config.data.target == "next":
+        content["adherence"] = "liked"  # once it took disliked targets too; with `recpo` targets there are none
+    return Stage("prepare", config.name, content)
 
 
 def _tokenize(
