@@ -217,7 +217,8 @@ def test_adherence_lists_hold_later_liked_items_and_the_nearest_is_right(split, 
 
 def test_without_ratings_adherence_asks_for_the_nearest_of_what_comes():
     rows = [(u, (u + 3 * i) % 40, None, i) for u in range(20) for i in range(8)]
-    found = rows_of(ExampleBuilder(make_log(rows, 40), CutConfig(k_core=1, target="next", candidates=SMALL)), "adherence")
+    config = CutConfig(k_core=1, target="next", candidates=SMALL)
+    found = rows_of(ExampleBuilder(make_log(rows, 40), config), "adherence")
     assert len(found) == 20
     for row in found:
         assert sorted(latency for latency in row["latency"] if latency == latency) == [1, 2]
