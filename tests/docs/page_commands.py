@@ -165,13 +165,16 @@ def _configured(arguments: list[str], options: type, objective: str | None = Non
     default = next(f.default for f in dataclasses.fields(options) if f.name == "preset")
     preset = given.get("--preset", default)
     dataset, named = given.get("--dataset"), given.get("--objective", given.get("--method", objective))
+    elsewhere = given.get("--transfer-dataset")
     if preset not in presets():
         return f"no preset {preset}"
     if dataset not in (None, *SOURCES, *_studied()):
         return f"no data set {dataset}"
     if named not in (None, "custom", *OBJECTIVES):
         return f"no objective {named}"
-    return _unknown(arguments, _fields(options) | {"--method", "--help"} | _keys(preset, dataset, named))
+    if elsewhere not in (None, *SOURCES):
+        return f"no data set {elsewhere}"
+    return _unknown(arguments, _fields(options) | {"--method", "--help"} | _keys(preset, dataset, named, elsewhere))
 
 
 def _studied() -> list[str]:
@@ -179,10 +182,12 @@ def _studied() -> list[str]:
 
 
 @functools.cache
-def _keys(preset: str, dataset: str | None, objective: str | None) -> set[str]:
+def _keys(preset: str, dataset: str | None, objective: str | None, elsewhere: str | None = None) -> set[str]:
     content = dump(load(preset)[0])
     if dataset in SOURCES:
         content = merge(content, {"data": {"source": {"kind": dataset}}})
+    if elsewhere is not None:
+        content = merge(content, {"transfer": content["data"] | {"source": {"kind": elsewhere}}})
     if objective is not None:
         content = merge(content, {"align": {"objective": {"name": objective}}})
     config = validated(RunConfig, content, preset)
