@@ -118,7 +118,7 @@ def _figure(collection: Collection, drawing: Drawing) -> dict[str, Any]:
         for row in rows_of(drawing.table)
     ]
     svgs = [Markup(svg) for svg in drawing.svgs()]
-    return {"heading": drawing.heading, "svgs": svgs, "header": header, "rows": rows}
+    return {"heading": drawing.heading, "svgs": svgs, "header": header, "rows": rows, "wide": not drawing.divided}
 
 
 def _cell(name: str, value: Any) -> str:

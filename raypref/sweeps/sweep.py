@@ -211,6 +211,7 @@ def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, An
         "question": sweep.question,
         "search": sweep.search,
         "metrics": list(sweep.metrics),
+        "cost": sweep.cost,
         "space": {k: v.model_dump() if isinstance(v, Range) else list(v) for k, v in sweep.space.items()},
         "symbols": {key: symbol(key) for key in sweep.space},
         "seeds": list(range(sweep.seeds)),
