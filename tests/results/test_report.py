@@ -12,7 +12,7 @@ from planted_sweeps import LAMBDA, scored, sweep, trained
 
 from raypref.results.collect import Collection, collect
 from raypref.results.figures import drawings
-from raypref.results.report import report_html, write_report
+from raypref.results.report import _commands, report_html, report_markdown, write_report
 from raypref.results.training_curves import MOST_POINTS, training_svg, training_table
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
@@ -106,6 +106,16 @@ def test_page_says_what_was_asked_found_and_failed(broken, page):
     assert len(rows) == len(broken.trials) == 7
     assert {row["data-state"] for row in rows} == {"done", "failed", "unreadable"}
     assert len(page.all("polyline")) >= 2 * 3
+
+
+def test_an_extended_sweep_tells_every_command(broken):
+    assert "# " not in _commands(broken)
+    told = [{"command": f"python jobs/planted.py --seeds {n}", "time": "2026-01-01", "git": "abc"} for n in (2, 3)]
+    again = Collection(broken.sweep | {"commands": told}, broken.trials, broken.metrics, broken.users)
+    expected = "# 2026-01-01, git abc\npython jobs/planted.py --seeds 2\n# 2026-01-01, git abc\n"
+    assert _commands(again) == f"{expected}python jobs/planted.py --seeds 3"
+    assert expected in report_markdown(again)
+    assert "<dt>seeds</dt><dd>0, 1</dd>" in report_html(again)
 
 
 def test_same_errors_stand_together(broken):
