@@ -21,10 +21,10 @@ from raypref.results.labels import metric_label, rows_of, symbol, value_text
 from raypref.results.rendering import escaped, markdown
 from raypref.results.settings import comparisons, settings, summary
 from raypref.results.tables import SHOWN, cells, comparison_table, footnotes, headline_metric
+from raypref.results.training_curves import MOST_NAMED, setting_colours, training_svg, training_table
 from raypref.results.training_curves import SHOWN as TRAINING
-from raypref.results.training_curves import setting_colours, training_svg, training_table
 
-ERROR_LENGTH, ERROR_GROUPS, LEGEND = 3000, 30, 16
+ERROR_LENGTH, ERROR_GROUPS = 3000, 30
 
 
 def write_report(collection: Collection, folder: Path) -> list[Path]:
@@ -63,7 +63,7 @@ def report_html(collection: Collection, figures: Sequence[Drawing] | None = None
         states=sorted(set(collection.trials["status"])),
         failures=_failures(collection),
         training=[Markup(svg) for metric in TRAINING if (svg := training_svg(training, metric))],
-        legend=list(colours.items()) if len(colours) <= LEGEND else [],
+        legend=list(colours.items()) if len(colours) <= MOST_NAMED else [],
         config=json.dumps(collection.sweep.get("config"), indent=2, ensure_ascii=False, default=str),
         space=[(key, symbol(key, collection.sweep), value_list(v)) for key, v in collection.sweep["space"].items()],
         commands=_commands(collection),
