@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -117,6 +118,45 @@ def test_the_kubernetes_job_has_the_shape_of_its_kind() -> None:
         assert "ports" not in container
         assert "hostNetwork" not in group["template"]["spec"]
     assert "dashboard-host" not in KUBERAY.read_text()
+
+
+def faults_of(job: dict[str, Any]) -> list[str]:
+    """Where a manifest departs from the schema that KubeRay's CRD has for it."""
+    schema = yaml.safe_load(Path(__file__).with_name("rayjob_schema.yaml").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return [fault.json_path for fault in jsonschema.Draft202012Validator(schema).iter_errors(job)]
+
+
+def test_the_kubernetes_job_is_valid_by_the_crd() -> None:
+    assert faults_of(yaml.safe_load(KUBERAY.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        ("backofLimit", 3, "$.spec"),  # misspelt
+        ("backoffLimit", "3", "$.spec.backoffLimit"),
+        ("submissionMode", "JobMode", "$.spec.submissionMode"),
+        ("rayClusterSpec.authOptions.mode", "on", "$.spec.rayClusterSpec.authOptions.mode"),
+        ("rayClusterSpec.headGroupSpec.rayStartParams.num-cpus", 0, "$.spec.rayClusterSpec.headGroupSpec"),
+        ("rayClusterSpec.workerGroupSpecs.0.groupName", None, "$.spec.rayClusterSpec.workerGroupSpecs[0]"),
+        ("rayClusterSpec.workerGroupSpecs.0.minReplica", 0, "$.spec.rayClusterSpec.workerGroupSpecs[0]"),
+        ("rayClusterSpec.headGroupSpec.template.spec.containers.0.resources.limits.memory", "16 GB", "limits.memory"),
+        ("rayClusterSpec.headGroupSpec.template.spec.containers.0.env.0.value", 1, "containers[0].env[0].value"),
+        ("rayClusterSpec.headGroupSpec.template.spec.restartPolicy", "Always", "template.spec.restartPolicy"),
+    ],
+)
+def test_a_mistake_in_the_kubernetes_job_is_seen(path: str, value: object, fault: str) -> None:
+    """One field set, or with None taken out."""
+    job = yaml.safe_load(KUBERAY.read_text())
+    *above, last = path.split(".")
+    inside = job["spec"]
+    for name in above:
+        inside = inside[int(name) if name.isdecimal() else name]
+    inside.pop(last) if value is None else inside.update({last: value})
+    found = faults_of(job)
+    assert found
+    assert all(fault in place for place in found)
 
 
 def test_the_slurm_script_is_bash() -> None:
