@@ -21,11 +21,13 @@ import torch
 from ray import tune
 from ray.util.state import list_actors, list_placement_groups
 
+from raypref.sweeps import kept_workers
 from raypref.sweeps.runtime import connect
 from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
 
-STOPPED, FIRST, SECOND, AFTER_DEATH, OF_TWO, LEAVES_WEIGHTS, LAST = range(7)
+STOPPED, FIRST, SECOND, AFTER_DEATH, WAITS, OF_TWO, LEAVES_WEIGHTS, LAST = range(8)
 REPORTS = 3
+PATIENT = kept_workers.KEEP_S
 
 
 def work(given: dict[str, Any]) -> None:
@@ -52,6 +54,9 @@ def trial(point: dict[str, Any], folder: str) -> None:
     note(folder, "trial", point["trial"])
     if point["trial"] == AFTER_DEATH:
         os.kill(int(Path(folder, f"worker-{SECOND}").read_text()), signal.SIGKILL)
+    if point["trial"] == WAITS:  # for something that needs what the kept group holds
+        ray.get(ray.remote(num_cpus=ray.cluster_resources()["CPU"])(os.getpid).remote())
+    kept_workers.KEEP_S = 5.0 if point["trial"] == AFTER_DEATH else PATIENT
     TrialTrainer(
         work,
         train_loop_config={**point, "folder": folder},
@@ -70,8 +75,9 @@ def stops(trial_id: str, result: dict[str, Any]) -> bool:
 
 
 def left_over() -> list[str]:
-    """Training workers that live, placement groups that are not removed."""
-    workers = [a.class_name for a in list_actors(filters=[("state", "=", "ALIVE")]) if a.class_name == "RayTrainWorker"]
+    """Training workers and cleaners that live, placement groups that are not removed."""
+    alive = [actor.class_name for actor in list_actors(filters=[("state", "=", "ALIVE")])]
+    workers = [name for name in alive if name in ("RayTrainWorker", "_QuietCleaner")]
     return workers + [group.state for group in list_placement_groups() if group.state != "REMOVED"]
 
 
