@@ -94,12 +94,14 @@ def _tests(words: list[str]) -> str | None:
 def _python(arguments: tuple[str, ...]) -> str | None:
     if arguments[0] == "-m":
         return None if arguments[1] in ("venv", "pip") else _of_module(arguments[1], arguments[2:])
-    script = CHECKOUT / arguments[0]
+    here = Path(arguments[0]).absolute()
+    script = here if here.is_file() else CHECKOUT / arguments[0]
     if script.name == "NAME.py":  # stands for any job
         return None
     if not script.is_file():
         return f"there is no {arguments[0]}"
-    return _of_job(script, arguments[1:]) if script.parent.name == "jobs" else _of_script(script, arguments[1:])
+    job = re.search(rf"^from raypref\.sweeps\.({'|'.join(JOBS)}) import main$", script.read_text(), re.MULTILINE)
+    return _of_job(script, arguments[1:]) if job else _of_script(script, arguments[1:])
 
 
 @functools.cache

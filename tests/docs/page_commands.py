@@ -15,7 +15,7 @@ NEEDS = re.compile(rf"\s+# needs: ({MARKS})\b.*$")
 PAGE_NEEDS = re.compile(rf"<!-- commands need: ({MARKS}) -->")
 OURS = ("raypref", "python", "python3", "make", "pytest")
 THEIRS = {"sbatch", "kubectl", "docker", "vllm", "hf", "curl", "pip", "ray", "prometheus", "optuna-dashboard"}
-SHELL = {"printf", "cat", "ls", "sed", "head", "export", "git", "."}
+SHELL = {"printf", "cat", "cp", "tee", "ls", "sed", "head", "export", "git", "."}
 """What a shell has anywhere: nothing of ours to test."""
 FENCE = re.compile(r"(<!-- run -->\n)?^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^(?: {4}.*)\n?)+", re.MULTILINE)
@@ -64,8 +64,12 @@ def commands(page: Path) -> Iterator[Shown]:
 
 
 def files_written(page: Path) -> dict[str, str]:
-    """The files that a page's `cat > NAME <<'WORD'` blocks write, by name."""
-    return {name: content for name, _, content in HERE.findall(page.read_text(encoding="utf-8"))}
+    """The files that a page's commands `cat > NAME <<'WORD'` and `cp docs/... NAME` leave, by name."""
+    text = page.read_text(encoding="utf-8")
+    copied = {
+        name: (CHECKOUT / path).read_text() for path, name in re.findall(r"^cp (docs/\S+) (\S+)$", text, re.MULTILINE)
+    }
+    return copied | {name: content for name, _, content in HERE.findall(text)}
 
 
 def _plain(line: str) -> str:

@@ -34,7 +34,7 @@ SMALL = {
     r"python docs/scripts/run_page\.py .*": "tests/docs/test_pages.py::test_the_page_runs",
 }
 """Commands in blocks that a test runs with small settings."""
-TESTS = re.compile(r"make (test|cluster)|(python -m )?pytest .*")
+TESTS = re.compile(r"make (test|cluster|pages)|(python -m )?pytest .*")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
