@@ -126,7 +126,10 @@ class OnRay:
         run_stages(run, [stage], Surroundings(self.store))  # files are copied, no more
 
     def _train(self, run: Chain, stage: Stage) -> None:
-        fit(run, [stage], self.store, str(stage.address).replace("/", "-"))
+        stages = [stage, *(s for s in run.shared if s.kind == "evaluate" and s.inputs.get("model") is stage)]
+        fit(
+            run, stages, self.store, str(stage.address).replace("/", "-")
+        )  # what is asked of a model, by who trained it
 
 
 def map_shards(
