@@ -126,10 +126,11 @@ class OnRay:
         run_stages(run, [stage], Surroundings(self.store))  # files are copied, no more
 
     def _train(self, run: Chain, stage: Stage) -> None:
-        stages = [stage, *(s for s in run.shared if s.kind == "evaluate" and s.inputs.get("model") is stage)]
-        fit(
-            run, stages, self.store, str(stage.address).replace("/", "-")
-        )  # what is asked of a model, by who trained it
+        """And, where it is the SFT model, ask it in the same group what the chain wants to know of it."""
+        ready = {stage.address, *(s.address for s in run if self.store.done(s.address))}
+        asked = [s for s in run.shared if s.kind == "evaluate" and s.inputs.get("model") is stage]
+        asked = [s for s in asked if ready.issuperset(needed.address for needed in s.inputs.values())]
+        fit(run, [stage, *asked], self.store, str(stage.address).replace("/", "-"))
 
 
 def map_shards(
