@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -27,6 +28,12 @@ DASHBOARD_PORT = 8265
 START_SECONDS = 90
 MIN_LOGICAL_CPUS = 4  # Train's and Data's own processes need slots beside one or two workers
 FEWER_WARNINGS = ("RAY_worker_maximum_startup_concurrency", "8")  # Train starts more processes than there are cores
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
+STATUS = (
+    "import sys; from ray.job_submission import JobSubmissionClient as Client; "
+    "print(Client(sys.argv[1]).get_job_status(sys.argv[2]).value)"
+)
+STATUS_ATTEMPTS, STATUS_PAUSE = 3, 5.0  # a head without an answer for so long is gone
 PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH")
 
 
@@ -42,8 +49,8 @@ class Submit:
 
 
 def submit(options: Submit, arguments: list[str]) -> int:
-    """Exit code of `ray job submit`, of the first job that fails where there are several; the head that was started
-    is stopped, by process, whatever happens."""
+    """0 if the job succeeded, all of them where there are several (after one that didn't none is submitted); the head
+    that was started is stopped, by process, whatever happens."""
     for script in options.scripts:
         if not script.is_file():
             raise UserError(f"there is no job {script}", where=str(Path.cwd()), mend="run this in raypref's checkout")
@@ -52,10 +59,36 @@ def submit(options: Submit, arguments: list[str]) -> int:
     address = os.environ.get("RAY_ADDRESS")
     with contextlib.nullcontext(address) if address else local_head(options.dashboard_port) as address:
         for script in options.scripts:
-            command = submission(str(address), script, arguments)
-            if code := subprocess.run(command, env=_environment(), check=False).returncode:
+            if code := follow(str(address), script, arguments):
                 return code
     return 0
+
+
+def follow(address: str, script: Path, arguments: list[str]) -> int:
+    """Submit a job and print its log to the end; 0 if it succeeded.
+
+    Ray's own command ends when the log's stream does, and on a busy machine that breaks off while the job goes on; its
+    exit code is then 0, as that of a stopped job is. So the job's status is what counts.
+    """
+    job = f"{script.stem}-{secrets.token_hex(4)}"
+    command = submission(address, script, arguments, ["--submission-id", job])
+    code = subprocess.run(command, env=_environment(), check=False).returncode
+    while (status := _status(address, job)) in ("PENDING", "RUNNING"):
+        print(f"the log broke off, job {job} goes on; once more from its beginning:", flush=True)
+        again = [*RAY, "job", "logs", "--address", address, "--follow", job]
+        code = subprocess.run(again, env=_environment(), check=False).returncode
+    return 0 if status == "SUCCEEDED" else code or 1
+
+
+def _status(address: str, job: str) -> str | None:
+    """What Ray says of a job; None if it knows no such job, or gives no answer."""
+    for _ in range(STATUS_ATTEMPTS):
+        asked = [sys.executable, "-c", STATUS, address, job]
+        answer = subprocess.run(asked, env=_environment(), check=False, capture_output=True, text=True)
+        if answer.returncode == 0:
+            return answer.stdout.split()[-1]
+        time.sleep(STATUS_PAUSE)
+    return None
 
 
 def submission(address: str, script: Path, arguments: list[str], more: list[str] | None = None) -> list[str]:
@@ -69,7 +102,7 @@ def submission(address: str, script: Path, arguments: list[str], more: list[str]
         variables["RAYPREF_GIT"] = str(state)
     metadata = {"sweep": script.stem, "git": str(state), **_said(arguments, ("preset", "dataset", "method"))}
     return [
-        *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", address),
+        *(*RAY, "job", "submit", "--address", address),
         *("--working-dir", ".", "--runtime-env-json", json.dumps({"env_vars": variables})),
         *("--metadata-json", json.dumps(metadata), *(more or [])),
         *("--", "python", str(script), *arguments),
@@ -89,14 +122,13 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     environment = _environment() | {"RAY_API_SERVER_ADDRESS": address, "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
     environment.setdefault(*FEWER_WARNINGS)
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    subprocess.run([*ray, "get-auth-token", "--generate"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*RAY, "get-auth-token", "--generate"], env=environment, check=True, stdout=subprocess.DEVNULL)
     folder = Path(tempfile.mkdtemp(prefix="raypref-"))
     log = (folder / "head.log").open("w")
     ports = {"port": free_port(), "ray-client-server-port": free_port(), "dashboard-agent-listen-port": free_port()}
     head = subprocess.Popen(
         [
-            *(*ray, "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={folder}"),
+            *(*RAY, "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={folder}"),
             *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"),
             *(f"--{name}={number}" for name, number in ports.items()),
             f"--num-cpus={max(os.cpu_count() or 1, MIN_LOGICAL_CPUS)}",

@@ -90,3 +90,18 @@ def test_a_joint_search_is_extended(tmp_path):
     assert before.items() <= aligned(tmp_path).items()
     (folder,) = (tmp_path / "root" / "sweeps").iterdir()
     assert {"pareto.csv", "parallel.svg", "report.html", "optuna.journal"} <= {path.name for path in folder.iterdir()}
+
+
+def test_submitted_jobs_run_on_a_head_of_their_own(tmp_path):
+    options = ["--preset", "smoke", "--seeds", "1", "--limit", "1"]  # as `make sweeps` has them, and fewer
+    given = command("sweep_lambda", tmp_path)
+    arguments = [sys.executable, "-m", "raypref.cli", "submit", "jobs/sweep_lambda.py", "jobs/sweep_rho.py", *options]
+    environment = given["env"] | {"RAYPREF_ROOT": str(tmp_path / "root")}
+    done = subprocess.run(
+        arguments, env=environment, cwd=CHECKOUT, capture_output=True, text=True, timeout=550, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "Ray head started; dashboard at http://127.0.0.1:" in done.stdout
+    swept = {path.name.split("-")[0] for path in (tmp_path / "root" / "sweeps").iterdir()}
+    assert swept == {"sweep_lambda", "sweep_rho"}
+    assert {record["status"] for record in records(tmp_path).values()} == {"done"}
