@@ -27,7 +27,8 @@ DASHBOARD_PORT = 8265
 START_SECONDS = 90
 MIN_LOGICAL_CPUS = 4  # Train's and Data's own processes need slots beside one or two workers
 FEWER_WARNINGS = ("RAY_worker_maximum_startup_concurrency", "8")  # Train starts more processes than there are cores
-PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH")
+PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH", "MLFLOW_TRACKING_URI", "WANDB_MODE")
+PASSED_ON += ("WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL")  # no secrets: the dashboard shows a job's variables
 
 
 @dataclass
