@@ -171,7 +171,8 @@ def _configured(arguments: list[str], options: type, objective: str | None = Non
         return f"no data set {dataset}"
     if named not in (None, "custom", *OBJECTIVES):
         return f"no objective {named}"
-    return _unknown(arguments, _fields(options) | {"--method", "--help"} | _keys(preset, dataset, named))
+    keys = _keys(preset, dataset, named, given.get("--transfer-dataset"))
+    return _unknown(arguments, _fields(options) | {"--method", "--help"} | keys)
 
 
 def _studied() -> list[str]:
@@ -179,10 +180,12 @@ def _studied() -> list[str]:
 
 
 @functools.cache
-def _keys(preset: str, dataset: str | None, objective: str | None) -> set[str]:
+def _keys(preset: str, dataset: str | None, objective: str | None, transfer: str | None = None) -> set[str]:
     content = dump(load(preset)[0])
     if dataset in SOURCES:
         content = merge(content, {"data": {"source": {"kind": dataset}}})
+    if transfer in SOURCES:
+        content["transfer"] = merge(content["data"], {"source": {"kind": transfer}})
     if objective is not None:
         content = merge(content, {"align": {"objective": {"name": objective}}})
     config = validated(RunConfig, content, preset)
