@@ -1,7 +1,8 @@
 """Pictures of Ray's dashboard during and after a small sweep: `python docs/scripts/screenshot_dashboard.py`.
 
 Starts a Ray head of its own, submits the λ sweep of the smoke preset (or what follows `--`), opens the Actors page
-while trials run and the job's page when it has ended.
+while trials run and the job's page when it has ended. Fails where actors do not carry their trials' names, or the log
+lacks the table or the answer.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def main(options: list[str]) -> None:
         page.keyboard.press("Enter")
         while page.get_by_text("ALIVE").count() < 2 and running.poll() is None:
             page.wait_for_timeout(1000)
+        must_show(page, "recpo λ=", "an actor named after its trial")
         page.screenshot(path=FIGURES / "dashboard-actors.png", clip={"x": 0, "y": 0, "width": 1500, "height": 560})
         running.wait(PATIENCE)
         page.set_viewport_size({"width": 1500, "height": 1500})
@@ -54,8 +56,16 @@ def main(options: list[str]) -> None:
         page.mouse.move(700, 1080)
         page.mouse.wheel(0, 5000)
         page.wait_for_timeout(1000)
+        must_show(page, "vs default", "the comparison table in the job's log")
+        must_show(page, "gives HR@1", "the answer in the job's log")
         page.screenshot(path=FIGURES / "dashboard-job.png", clip={"x": 0, "y": 0, "width": 1500, "height": 1220})
     print(FIGURES / "dashboard-actors.png", FIGURES / "dashboard-job.png")
+
+
+def must_show(page: Any, text: str, what: str) -> None:
+    if not page.get_by_text(text).count():
+        page.screenshot(path=os.environ.get("RAYPREF_SHOT", "missing.png"))
+        sys.exit(f"the page does not show {what} ('{text}'): see missing.png")
 
 
 def wait_for(page: Any, text: str, running: subprocess.Popen[bytes] | None) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import tyro
 
+from raypref.config.loading import load, read_yaml
 from raypref.errors import UserError
 from raypref.provenance import provenance
 
@@ -34,7 +35,9 @@ STATUS = (
     "print(Client(sys.argv[1]).get_job_status(sys.argv[2]).value)"
 )
 STATUS_ATTEMPTS, STATUS_PAUSE = 3, 5.0  # a head without an answer for so long is gone
-PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH")
+# No secrets: the dashboard shows a job's variables.
+MIRRORS = ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL")
+PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH", *MIRRORS)
 
 
 @dataclass
@@ -100,13 +103,31 @@ def submission(address: str, script: Path, arguments: list[str], more: list[str]
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     if state := provenance()["git"]:
         variables["RAYPREF_GIT"] = str(state)
-    metadata = {"sweep": script.stem, "git": str(state), **_said(arguments, ("preset", "dataset", "method"))}
+    metadata = {"sweep": script.stem, "git": str(state), **described(script, arguments)}
     return [
         *(*RAY, "job", "submit", "--address", address),
         *("--working-dir", ".", "--runtime-env-json", json.dumps({"env_vars": variables})),
         *("--metadata-json", json.dumps(metadata), *(more or [])),
         *("--", "python", str(script), *arguments),
     ]
+
+
+def described(script: Path, arguments: list[str]) -> dict[str, str]:
+    """Preset, data set and method of a sweep's job, said on its command line or not; of another job what is said.
+
+    Raises:
+        UserError: there is no such preset, or the config file can't be read.
+    """
+    said = _said(arguments, ("preset", "dataset", "method", "objective", "config"))
+    sweep = script.parent.parent / "sweeps" / f"{script.stem}.yaml"
+    if sweep.is_file():
+        asked = read_yaml(sweep)
+        config, _ = load(said.setdefault("preset", "tiny"), Path(said["config"]) if "config" in said else None)
+        said.setdefault("dataset", config.data.source.kind)
+        if not {"method", "align.objective.name"} & set(asked["space"]):  # else it has several
+            usual = asked.get("objective") or config.align.objective.name
+            said.setdefault("method", str(said.get("objective", usual)))
+    return {name: said[name] for name in ("preset", "dataset", "method") if name in said}
 
 
 def _said(arguments: list[str], names: tuple[str, ...]) -> dict[str, str]:

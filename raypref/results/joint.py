@@ -162,7 +162,7 @@ def parallel_figure(table: pd.DataFrame, keys: Sequence[str], symbols: Sequence[
         marked = {"ls": "--", "lw": 2.0, "label": "default"} if table["default"].iloc[i] else {"lw": 1.3}
         ax.plot(range(len(columns)), [place[i] for place in places], color=colours(float(places[-1][i])), **marked)
     for at, (column, marks) in enumerate(zip(columns, ticks)):
-        ax.axvline(at, color=TEXT, lw=0.8)
+        ax.vlines(at, 0, 1, color=TEXT, lw=0.8)
         if pd.api.types.is_numeric_dtype(table[column]):
             (_, low), (_, high) = marks
             ax.text(at, -0.03, low, fontsize=9, ha="center", va="top")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ class Mirror:
             writer.add_hparams(params, scores)
 
     def _mlflow(self, trial: Trial, params: dict[str, Any], steps: list[Any], scores: dict[str, float]) -> None:
+        """To MLFLOW_TRACKING_URI, else into the sweep's folder: a submitted job's working directory goes with it."""
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
+            self.package.set_tracking_uri(f"sqlite:///{self.folder.absolute() / 'mlflow.db'}")
         self.package.set_experiment(self.folder.name)
         with self.package.start_run(run_name=trial.label):
             self.package.log_params(params)
@@ -64,8 +68,9 @@ class Mirror:
 
     def _wandb(self, trial: Trial, params: dict[str, Any], steps: list[Any], scores: dict[str, float]) -> None:
         with self.package.init(
-            project="raypref", group=self.folder.name, name=trial.label, config=params, dir=str(self.folder)
-        ) as run:
+            project=os.environ.get("WANDB_PROJECT", "raypref"), group=self.folder.name, name=trial.label, config=params,
+            dir=str(self.folder),
+        ) as run:  # fmt: skip
             for step, values in steps:
                 run.log(values, step=step)
             run.summary.update(scores)

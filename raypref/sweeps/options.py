@@ -50,8 +50,8 @@ class RunOptions:
 class SweepOptions(RunOptions):
     """Options of a sweep."""
 
-    values: tuple[float, ...] | None = None
-    """Values of the swept key instead of those of the YAML file (for sweeps over one key)."""
+    values: tuple[float | str, ...] | None = None
+    """Values of the swept key, numbers or names, instead of those of the YAML file (for sweeps over one key)."""
     seeds: int | None = None
     """Repetitions of each setting instead of those of the YAML file."""
     whole_seeds: bool = False

@@ -75,3 +75,16 @@ def test_options_that_make_no_sense(tmp_path, capsys, options, expected):
 def test_limit(tmp_path, capsys):
     _, text = said(capsys, CHECKOUT / "sweeps" / "sweep_lambda.yaml", tmp_path, "--dry-run", "--limit", "2")
     assert "6 of 6 trials" in text
+
+
+def test_methods_are_chosen_by_name(tmp_path, capsys):
+    sweep = CHECKOUT / "sweeps" / "sweep_method.yaml"
+    _, text = said(capsys, sweep, tmp_path, "--dry-run", "--seeds", "1", "--values", "recpo", "dpo")
+    assert "2 of 2 trials" in text
+    assert "  dpo seed=0 " in text
+    code, text = said(capsys, sweep, tmp_path, "--dry-run", "--values", "recpo", "no-such-method")
+    assert code == 2
+    assert "no-such-method" in text
+    code, text = said(capsys, CHECKOUT / "sweeps" / "sweep_lambda.yaml", tmp_path, "--dry-run", "--values", "much")
+    assert code == 2
+    assert "unable to parse string as a number (given: 'much')" in text

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from raypref.commands.submit import Submit, submit
+from raypref.commands.submit import Submit, described, submit
 from raypref.config.loading import load, override
 from raypref.errors import UserError
 from raypref.stages.chain import chain
@@ -138,6 +138,17 @@ def test_port_in_use() -> None:
 def test_job_that_is_not_there() -> None:
     with pytest.raises(UserError, match="there is no job"):
         submit(Submit((Path("jobs/sweep_lamda.py"),)), [])
+
+
+def test_a_job_s_page_names_its_data_set_and_method(tmp_path: Path) -> None:
+    jobs = CHECKOUT / "jobs"
+    usual = {"preset": "tiny", "dataset": "generated"}
+    assert described(jobs / "sweep_negatives.py", []) == usual | {"method": "sdpo"}
+    assert described(jobs / "sweep_lambda.py", ["--method=napo"]) == usual | {"method": "napo"}
+    assert described(jobs / "sweep_method.py", ["--dataset", "ml-100k"]) == usual | {"dataset": "ml-100k"}
+    assert described(tmp_path / "jobs" / "mine.py", ["--preset", "mine", "x"]) == {"preset": "mine"}
+    with pytest.raises(UserError, match="no-such"):
+        described(jobs / "sweep_lambda.py", ["--preset", "no-such"])
 
 
 def test_a_file_may_change_one_key_of_a_section(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_two_trials_hr_at_1_by_tag(tmp_path):
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
+        shown = asked(port, panel("raypref_hr_at_1").replace(SWEEP, "sweep_lambda"), 2, sweep)
         found = asked(port, query("raypref_hr_at_1", "sweep_lambda", by="trial, lambda"), 2, sweep)
         loss = asked(port, f"max_over_time(({query('raypref_loss', 'sweep_lambda')})[10m:1s])", 2, sweep)
     finally:
@@ -76,9 +77,16 @@ def test_two_trials_hr_at_1_by_tag(tmp_path):
     records = [json.loads(path.read_text()) for path in (tmp_path / "root" / "sweeps").glob("*/trials/*.json")]
     expected = {r["label"].replace("λ", "lambda"): r["metrics"]["test"]["generated_hr@1"] for r in records}
     assert {series["metric"]["trial"]: float(series["value"][1]) for series in found} == pytest.approx(expected)
+    assert {series["metric"]["trial"]: float(series["value"][1]) for series in shown} == pytest.approx(expected)
     assert {series["metric"]["lambda"] for series in found} == {"0", "2"}
     assert {series["metric"]["trial"] for series in loss} == set(expected)
     assert all(float(series["value"][1]) > 0 for series in loss)
+
+
+def panel(metric):
+    """What the Grafana dashboard asks to draw a metric; `$sweep` is its variable."""
+    panels = grafana_dashboard()["panels"]
+    return next(t["expr"] for p in panels for t in p["targets"] if f"(ray_{metric}{{" in t["expr"])
 
 
 def asked(port, text, series, sweep):
@@ -100,7 +108,8 @@ def asked(port, text, series, sweep):
 def test_the_grafana_dashboard_asks_what_prometheus_is_asked():
     expressions = [target["expr"] for panel in grafana_dashboard()["panels"] for target in panel["targets"]]
     assert expressions == [query(metric, SWEEP) for metric in METRICS]
-    assert query("raypref_hr_at_1", "sweep_lambda") == 'max by (trial) (ray_raypref_hr_at_1{sweep=~"sweep_lambda"})'
+    asks = 'max by (trial) (ray_raypref_hr_at_1{sweep=~"sweep_lambda"})'
+    assert panel("raypref_hr_at_1").replace(SWEEP, "sweep_lambda") == query("raypref_hr_at_1", "sweep_lambda") == asks
 
 
 def test_the_files_that_raypref_dashboard_writes(tmp_path):
