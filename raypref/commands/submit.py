@@ -27,6 +27,8 @@ DASHBOARD_PORT = 8265
 START_SECONDS = 90
 MIN_LOGICAL_CPUS = 4  # Train's and Data's own processes need slots beside one or two workers
 FEWER_WARNINGS = ("RAY_worker_maximum_startup_concurrency", "8")  # Train starts more processes than there are cores
+# A head for this machine alone, as on a Mac: else Ray's ports are open to the network, and metrics ask for no token.
+ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH")
 
 
@@ -89,6 +91,7 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     environment = _environment() | {"RAY_API_SERVER_ADDRESS": address, "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
     environment.setdefault(*FEWER_WARNINGS)
+    environment.setdefault(*ON_LOOPBACK)
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     subprocess.run([*ray, "get-auth-token", "--generate"], env=environment, check=True, stdout=subprocess.DEVNULL)
     folder = Path(tempfile.mkdtemp(prefix="raypref-"))

@@ -31,6 +31,7 @@ def test_workers_are_kept_where_they_can_be_and_nothing_is_left(tmp_path: Path) 
     assert seen["errors"] == 0
     assert seen["last"] == [1, *[3] * LAST]  # the first was stopped at its second report, the others came to their end
     assert seen["left"] == []
+    assert seen["open"] == []  # metrics too are for this machine alone
     trials, workers = (
         [(tmp_path / f"{kind}-{trial}").read_text().split() for trial in range(LAST + 1)]
         for kind in ("trial", "worker")
