@@ -49,10 +49,10 @@ def plot(
     out: Path | None = None,
     formats: tuple[Literal["png", "svg", "pdf"], ...] = ("png", "svg", "pdf"),
 ) -> int:
-    """Draw a sweep's figures from results.parquet and users.parquet alone, which any collect leaves.
+    """Draw a sweep's figures from results.parquet, users.parquet and training.parquet alone, which any collect leaves.
 
     Args:
-        folder: Where these two files lie.
+        folder: Where these files lie.
         out: Where to draw; default: there.
         formats: Kinds of files.
     """

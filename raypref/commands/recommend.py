@@ -23,7 +23,7 @@ from raypref.evaluation.yes_no import log_odds
 from raypref.models.scoring import TitleScorer
 from raypref.recommenders import load_recommender
 from raypref.stages import bodies
-from raypref.stages.chain import Chain, chain
+from raypref.stages.chain import Chain, chain, data_config
 from raypref.store import Store
 from raypref.sweeps.methods import method_changes
 from raypref.sweeps.options import RunOptions, parse
@@ -80,7 +80,7 @@ class Answer:
     said: str | None = None
     """The line that a language model generates, greedily, as HR@1 and ValidRatio count it."""
     prompt: str | None = None
-    """What the language model reads."""
+    """What a language model reads that answers with titles and reads nothing but text."""
 
 
 def recommend(arguments: list[str]) -> int:
@@ -90,19 +90,23 @@ def recommend(arguments: list[str]) -> int:
         raise UserError("whom to recommend to?", mend="give --user ID, or --history FILE (- for standard input)")
     if options.by is not None:
         config = override(config, method_changes(options.by, config), f"--by {options.by}")
+    if config.system == "chatrec":
+        raise UserError("a chat model gives no probabilities", where="--by, --system", mend="take another method")
     store, run = Store(options.root), chain(config)
     _check_done(run, store)
-    prepared = store.path(run.prepare.address)
+    prepared = store.path(run.evaluate.inputs["prepare"].address)  # of the other data set, where there is one
     titles = bodies.titles_of(prepared)
     if options.user is not None:
         question = of_user(prepared, options.user)
     else:
-        lines = sys.stdin.read() if options.history == "-" else _text(Path(str(options.history)))
-        question = of_lines(lines.splitlines(), titles, options.candidates, options.seed)
+        lines = _typed() if options.history == "-" else _text(Path(str(options.history)))
+        most = data_config(config, transfer=True).data.max_history
+        question = of_lines(lines.splitlines(), titles, options.candidates, options.seed, most)
     found = answer(run, store, question)
     if options.prompt_to is not None:
         if found.prompt is None:
-            raise UserError("this method reads no prompt", where="--prompt-to", mend="take a language model")
+            mend = "take a model that answers with titles: sft, zero-shot, or an objective"
+            raise UserError("this method reads no prompt of text alone", where="--prompt-to", mend=mend)
         options.prompt_to.write_text(found.prompt, encoding="utf-8")
     _print(Console(), question, titles, found)
     return 0
@@ -130,8 +134,10 @@ def of_user(prepared: Path, user_id: str) -> Question:
     raise UserError(f"user '{user_id}' has no held-out example", where="--user", mend="take another user")
 
 
-def of_lines(lines: Sequence[str], titles: Sequence[str], count: int, seed: int) -> Question:
+def of_lines(lines: Sequence[str], titles: Sequence[str], count: int, seed: int, most: int) -> Question:
     """A typed history, `Title` or `Title | rating` a line, and `count` random items that it lacks.
+
+    Of a longer one the latest `most` items are asked with, as many as the model has seen in training.
 
     Raises:
         UserError: a title that the catalog has not, with the nearest ones; a rating that is no number of 1 to 5.
@@ -153,7 +159,7 @@ def of_lines(lines: Sequence[str], titles: Sequence[str], count: int, seed: int)
     if not 1 <= count <= len(rest):
         raise UserError(f"{count} candidates of {len(rest)} unseen items", where="--candidates", mend="take fewer")
     drawn = np.random.default_rng(seed).choice(rest, count, replace=False)
-    return Question(history, ratings, drawn.tolist())
+    return Question(history[-most:], ratings[-most:], drawn.tolist())
 
 
 def _rating(text: str, line: int) -> float:
@@ -169,8 +175,8 @@ def _rating(text: str, line: int) -> float:
 @torch.no_grad()
 def answer(run: Chain, store: Store, question: Question) -> Answer:
     """What the run's method says."""
-    prepared = store.path(run.prepare.address)
     paths = run.evaluate.input_paths(store)
+    prepared = paths["prepare"]
     if "fit" in paths:
         recommender = load_recommender(paths["fit"] / "model")
         scores = recommender.score([np.array(question.history)], np.array([question.candidates]))[0]
@@ -194,6 +200,8 @@ def answer(run: Chain, store: Store, question: Question) -> Answer:
     shares = _shares(TitleScorer(model.eval())(batch.to(model.device))[0])
     prompts, longest = tokens["prompt_ids"].to_pylist(), max(map(len, tokens["title_ids"].to_pylist()[0]))
     (said,) = greedy_answers(model, tokenizer, prompts, longest)
+    if config.system == "llara":  # behavioural tokens have no text
+        return Answer(shares, said)
     return Answer(shares, said, str(tokenizer.decode(prompts[0], skip_special_tokens=True)))
 
 
@@ -237,3 +245,16 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"the history can't be read: {error.strerror}", where=str(path), mend="check it") from error
+    except UnicodeDecodeError as error:
+        raise _no_utf8(error, str(path)) from error
+
+
+def _typed() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise _no_utf8(error, "standard input") from error
+
+
+def _no_utf8(error: UnicodeDecodeError, where: str) -> UserError:
+    return UserError(f"the history is no UTF-8 text (byte {error.start + 1})", where=where, mend="save it as UTF-8")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,13 @@ from raypref.data.splitting import LEAST
 from raypref.errors import UserError
 from raypref.evaluation.metrics import means
 from raypref.evaluation.rows import rows_of
+from raypref.results.labels import metric_label
 from raypref.stages import bodies
-from raypref.stages.chain import VERSIONS, prepare_stage
-from raypref.store import Address, Store, digest, write_json
+from raypref.stages.chain import VERSIONS, data_config, prepare_stage
+from raypref.store import MANIFEST, Address, Store, digest, write_json
+from raypref.sweeps.methods import METHOD
 from raypref.sweeps.options import RunOptions, parse
+from raypref.sweeps.trial_records import now, read_records
 
 COLUMNS = ("user", "item", "score")
 DESCRIPTION = """An outside system's scores join a table: a Parquet of user, item (ids as in the data set) and score.
@@ -54,7 +58,10 @@ class RescoreOptions(RunOptions):
 def rescore(arguments: list[str]) -> int:
     """Write rows of an outside system; the exit code."""
     options, config, _ = parse(RescoreOptions, arguments, DESCRIPTION)
-    store, stage = Store(options.root), prepare_stage(config)
+    if not re.fullmatch(r"[\w.-]+", options.called):
+        mend = "letters, digits, '.', '-' and '_' only, as it becomes part of a folder's name"
+        raise UserError(f"'{options.called}' is no name", where="--called", mend=mend)
+    store, stage = Store(options.root), prepare_stage(data_config(config, transfer=True))
     prepared = store.path(stage.address)
     if not store.done(stage.address):
         raise UserError(
@@ -73,16 +80,17 @@ def rescore(arguments: list[str]) -> int:
     scores = read_scores(options.scores)
     rows = outside_rows(prepared, config, scores)
     content = {"data": stage.address.key, "splits": config.evaluation.splits, "version": VERSIONS["evaluate"]}
+    content |= {"system": options.called, "seed": options.of_seed}
     content["scores"] = hashlib.sha256(options.scores.read_bytes()).hexdigest()
     address = Address("evaluate", options.called, digest(content))
     if not store.done(address):
         with store.writing(address, content, {"prepare": str(stage.address)}) as (folder, facts):
             pq.write_table(rows, folder / "rows.parquet", compression="zstd")
             facts |= {split: means(part) | {"examples": part.num_rows} for split, part in _by_split(rows).items()}
-    test = means(_by_split(rows).get("test", rows))
-    console.print(f"{options.called}: exact HR@1 {test['exact_hr@1']:.4f}; {store.path(address)}", highlight=False)
+    metric, value = next(iter(means(_by_split(rows).get("test", rows)).items()))
+    console.print(f"{options.called}: {metric_label(metric)} {value:.4f}; {store.path(address)}", highlight=False)
     if options.table is not None:
-        join_table(options.table, options.called, options.of_seed, address)
+        join_table(options.table, options.called, options.of_seed, address, stage.address)
         console.print("joined; draw the table again with `raypref collect` or the benchmark's command", highlight=False)
     return 0
 
@@ -91,7 +99,7 @@ def pairs(prepared: Path, config: RunConfig) -> pd.DataFrame:
     """Ids of every user and candidate of the evaluated splits, each pair once."""
     users, items = _ids(prepared)
     found = []
-    for split in splits_in(prepared, config.evaluation.splits):
+    for split in _splits(prepared, config):
         for shard in ExampleTable([prepared], split, ("user", "candidates")):
             candidates = np.array(shard["candidates"].to_pylist())
             owner = np.repeat(shard["user"].to_numpy(), candidates.shape[1])
@@ -131,7 +139,7 @@ def outside_rows(prepared: Path, config: RunConfig, scores: pd.Series) -> pa.Tab
     """
     users, items = _ids(prepared)
     counts, parts = bodies.train_counts(prepared), []
-    for split in splits_in(prepared, config.evaluation.splits):
+    for split in _splits(prepared, config):
         sign = -1 if split in LEAST else 1
         for shard in ExampleTable([prepared], split):
             candidates = np.array(shard["candidates"].to_pylist())
@@ -149,19 +157,52 @@ def outside_rows(prepared: Path, config: RunConfig, scores: pd.Series) -> pa.Tab
     return pa.concat_tables(parts)
 
 
-def join_table(folder: Path, system: str, seed: int, address: Address) -> None:
-    """Leave a record in a benchmark's sweep folder as a trial of method `system`."""
-    if not (folder / "sweep.json").is_file():
-        raise UserError("no sweep lies there", where=str(folder), mend="give a folder with a sweep.json")
-    record: dict[str, Any] = {
+def join_table(folder: Path, system: str, seed: int, address: Address, prepared: Address) -> None:
+    """Leave a record in a benchmark's sweep folder as a trial of method `system`; a later one of its seed replaces it.
+
+    Raises:
+        UserError: no benchmark's sweep lies there, it is of other examples or of another root, or has such a method.
+    """
+    try:
+        space = json.loads((folder / "sweep.json").read_text())["space"]
+    except (OSError, ValueError, KeyError) as error:
+        mend = "give a folder ROOT/sweeps/benchmark-... with a sweep.json"
+        raise UserError("no sweep lies there", where=str(folder), mend=mend) from error
+    if METHOD not in space:
+        raise UserError("that sweep does not compare methods", where=str(folder), mend="give a benchmark's folder")
+    root = folder.absolute().parent.parent
+    if not (root / str(address) / MANIFEST).is_file():
+        mend = f"give --root {root}"
+        raise UserError("that sweep belongs to another root than the scores' rows", where=str(folder), mend=mend)
+    for record in read_records(folder):
+        if record.get("params") == {METHOD: system} and not record.get("outside"):
+            raise UserError(f"the table has a method {system} already", where="--called", mend="give another name")
+        manifest = root / str(record.get("evaluate")) / MANIFEST
+        if manifest.is_file() and json.loads(manifest.read_text())["inputs"]["prepare"] != str(prepared):
+            raise UserError(
+                f"that sweep is of other examples: {record['evaluate']} is not of {prepared}",
+                where=str(folder),
+                mend="give the data options of the benchmark's own command",
+            )
+    record = {
         "trial": address.key,
         "label": f"method={system} seed={seed}",
-        "params": {"method": system},
+        "params": {METHOD: system},
         "seed": seed,
         "status": "done",
         "evaluate": str(address),
+        "outside": True,
+        "ended": now(),
     }
     write_json(folder / "trials" / f"{address.key}.json", record)
+
+
+def _splits(prepared: Path, config: RunConfig) -> list[str]:
+    found = splits_in(prepared, config.evaluation.splits)
+    if not found:
+        wanted = ", ".join(config.evaluation.splits)
+        raise UserError(f"no example of {wanted}", where="--evaluation.splits", mend="take a set that is not empty")
+    return found
 
 
 def _ids(prepared: Path) -> tuple[np.ndarray, np.ndarray]:

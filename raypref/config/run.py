@@ -20,7 +20,7 @@ from raypref.config.training import (
     TrainingConfig,
 )
 
-TRANSFERABLE = ("aligned", "sft", "zero-shot")
+TRANSFERABLE = ("aligned", "sft", "zero-shot", "tallrec")
 """Systems that read titles and nothing else, and so can be asked about any catalog."""
 
 
@@ -80,9 +80,10 @@ class RunConfig(Frozen):
                 "beside its target: take no more, raise data.candidates.eval_random, or set align.validations to 0"
             )
         if self.transfer is not None and self.system not in TRANSFERABLE:
+            why = "learns from none: name it as data" if self.system == "chatrec" else "knows no items but its own"
             raise ValueError(
-                f"transfer is another data set, and system = {self.system} knows no items but its own: "
-                f"take system {', '.join(TRANSFERABLE)}, or leave transfer out"
+                f"transfer is another data set, and system = {self.system} {why}; or take system "
+                f"{', '.join(TRANSFERABLE)}, or leave transfer out"
             )
         if self.align.reference == "base" and self.model.lora is None:
             raise ValueError(

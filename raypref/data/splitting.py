@@ -105,8 +105,8 @@ def probes(
 ) -> dict[str, Probe]:
     """The lists of RecPO section 5.3, cut from what no training example has seen.
 
-    adherence: a liked item that lies ahead, and liked items that come later still; the nearest is right. The cut is
-        the user's last but one held-out target, so one later item is there, with more where more follow.
+    adherence: a liked item that lies ahead, and a liked one that comes later still; the nearest is right. The cut is
+        the user's last but one held-out target that was liked. Where nothing is rated, each target counts as liked.
     avoidance: the user's last interaction, if rated 1 or 2, among random items; any other choice is right.
     aversion: the nearest disliked item after the user's first held-out target, up to three liked ones, random items;
         the prompt asks for the least fitting. The paper leaves its make-up open; this is ours.
@@ -117,10 +117,10 @@ def probes(
     if config.split == "leave-last-two":
         asked[cut.targets["validation"]] = True
     ahead = np.flatnonzero(asked & held_out)
-    from_last = _places_from_last(user[ahead])
+    wanted = ahead[~(rating[ahead] < LIKED)]
     room = config.candidates.eval_random + 1
-    nearest = ahead[from_last == 1]
-    later = [np.append(ahead, -1)[np.searchsorted(ahead, nearest) + 1]]
+    nearest = wanted[_places_from_last(user[wanted]) == 1]
+    later = [np.append(wanted, -1)[np.searchsorted(wanted, nearest) + 1]]
     liked = rating >= LIKED
     starts, lengths = user_ranges(user)
     last = (starts + lengths - 1)[held_out[starts + lengths - 1]]

@@ -40,7 +40,8 @@ def reciprocal_rank(rows: pa.Table) -> np.ndarray:
 
 
 def generated_hit(rows: pa.Table, rule: str = "answered") -> np.ndarray:
-    """(n,) 1 where the generated answer names the target. HR@1 is its mean, over all examples (S-DPO, RecPO).
+    """(n,) 1 where the generated answer names the target. HR@1 is its mean, over all examples (S-DPO, RecPO; LLaRA's
+    published code divides by the valid answers alone).
 
     Args:
         rule: `answered` (the answer is the title) or `answered_contains` (it contains one title only; LLaRA, S-DPO).
@@ -58,7 +59,8 @@ def valid(rows: pa.Table, rule: str = "answered") -> np.ndarray:
 def beam_hit_at(rows: pa.Table, k: int) -> np.ndarray:
     """(n,) 1 where one of the first k beams names the target (EAPO: HR@5 with 5 beams).
 
-    Edge cases: beams that name no candidate, or one that an earlier beam named, keep their place.
+    Edge cases: beams that name no candidate, or one that an earlier beam named, keep their place; of fewer than k
+    beams, all count.
     """
     return np.isfinite(_beam_rank(rows, k)).astype(np.float64)
 

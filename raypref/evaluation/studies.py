@@ -46,7 +46,7 @@ def by_history_length(rows: pa.Table, values: np.ndarray, edges: Sequence[int] =
 
 
 def reward_margins(rows: pa.Table, reference: pa.Table | None = None) -> np.ndarray:
-    """(n,) reward of the target less the mean reward of the other candidates, in nats (EAPO C.1).
+    """(n,) reward of the target less the mean reward of the other candidates, in nats: one value a user.
 
     A reward is the log-ratio to `reference`, the SFT model's rows on the same examples: `log pi(y|x) - log ref(y|x)`;
     without it, the log-prob itself (objectives without reference).
@@ -56,15 +56,24 @@ def reward_margins(rows: pa.Table, reference: pa.Table | None = None) -> np.ndar
     Raises:
         ValueError: the two hold different examples.
     """
+    gaps = _gaps(rows, reference)
+    return np.array([own.mean() if len(own) else np.nan for own in gaps], dtype=np.float64)
+
+
+def reward_gaps(rows: pa.Table, reference: pa.Table | None = None) -> np.ndarray:
+    """(pairs,) reward of the target less that of each other candidate, in nats, of all rows one after the other (EAPO
+    C.1, there over the training data). `reference` and errors as in `reward_margins`, whose mean is the same where the
+    lists are of one length; the spread is not.
+    """
+    return np.concatenate([np.zeros(0), *_gaps(rows, reference)])
+
+
+def _gaps(rows: pa.Table, reference: pa.Table | None) -> list[np.ndarray]:
     scores = _scores(rows)
     if reference is not None:
         _check_same(rows, reference)
         scores = [own - other for own, other in zip(scores, _scores(reference))]
-    return np.array([_margin(s, t) for s, t in zip(scores, rows["target"].to_pylist())], dtype=np.float64)
-
-
-def _margin(scores: np.ndarray, target: int) -> float:
-    return float(scores[target] - np.delete(scores, target).mean()) if len(scores) > 1 else float("nan")
+    return [s[t] - np.delete(s, t) for s, t in zip(scores, rows["target"].to_pylist())]
 
 
 def margin_distribution(margins: np.ndarray) -> dict[str, float]:

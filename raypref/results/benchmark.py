@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from raypref.results.collect import Collection
 from raypref.results.labels import metric_label, rows_of
 from raypref.results.settings import LEVEL, Setting, base_split, comparisons, matrix, settings, summary
 from raypref.results.statistics import holm, mcnemar, paired_bootstrap, wilcoxon
+from raypref.results.tables import domain_notes, generation_notes
 
 SHOWN = (
     "generated_hr@1",
@@ -55,6 +56,8 @@ class Benchmark:
     reference: str
     comparisons: int
     """Number of tests that Holm's correction is over."""
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    """Of each data set: how far generation lies from exact ranking, and where the models come from another one."""
 
 
 def benchmark(collections: Mapping[str, Collection], reference: str, metrics: Sequence[str] = SHOWN) -> Benchmark:
@@ -93,7 +96,8 @@ def benchmark(collections: Mapping[str, Collection], reference: str, metrics: Se
         if ((group["p_holm"] < LEVEL) & (group["difference"] < 0)).all():
             of_best = (frame["dataset"] == of) & (frame["metric"] == by) & (frame["method"] == best)
             frame.loc[of_best, "best"] = True
-    return Benchmark(frame, table, _published(collections), reference, int(np.isfinite(p).sum()))
+    notes = {name: domain_notes(c) + generation_notes(c, base_split(c)) for name, c in collections.items()}
+    return Benchmark(frame, table, _published(collections), reference, int(np.isfinite(p).sum()), notes)
 
 
 def _with_best(collection: Collection, dataset: str, metric: str, split: str) -> list[dict[str, Any]]:
@@ -165,7 +169,8 @@ def _published(collections: Mapping[str, Collection]) -> pd.DataFrame:
     rows = []
     for entry in yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")):
         for dataset, collection in collections.items():
-            if collection.sweep.get("dataset") in entry["sources"]:
+            elsewhere = collection.sweep.get("config", {}).get("transfer")
+            if collection.sweep.get("dataset") in entry["sources"] and not elsewhere:
                 column = f"{entry['paper']}: HR@1 on {entry['data']}, LLMs {entry['backbone']}"
                 rows += [
                     {"dataset": dataset, "column": column, "method": m, "value": v} for m, v in entry["hr@1"].items()
@@ -208,6 +213,7 @@ def score_cells(found: Benchmark, dataset: str) -> Cells:
         f"after Holm's correction over all {found.comparisons} comparisons of the benchmark."
     )
     notes = ["Mean over seeds ± half the 95 % interval over seeds (Student's t); one model has none.", bold]
+    notes += found.notes.get(dataset, [])
     if columns:
         notes.append("The papers' numbers are as printed; their protocols are not ours.")
     return Cells(dataset, ["method", "seeds", *map(metric_label, metrics), *columns], rows, notes)

@@ -23,7 +23,7 @@ from raypref.results.records import NUMBERS, TEXTS, Unusable, complete, read_rec
 SFT = "sft"
 # Lists, nine tenths of an evaluation's size: they stay with the evaluation.
 HEAVY = ("candidates", "logps", "logpop", "beams")
-RESULTS, USERS = "results.parquet", "users.parquet"
+RESULTS, USERS, TRAINING = "results.parquet", "users.parquet", "training.parquet"
 SCORES = ["trial", "split", "metric", "value", "users", "examples"]
 _SWEEP_KEY = b"raypref.sweep"
 
@@ -44,6 +44,8 @@ class Collection:
     """
     root: Place | None = None
     """The folder that the trials' addresses are relative to, if it is known."""
+    training: pd.DataFrame | None = None
+    """The training curves as `write` left them; None: they are read from the trials' logs."""
 
     @property
     def parameters(self) -> list[str]:
@@ -179,13 +181,13 @@ def write(collection: Collection, folder: Path) -> list[Path]:
     account = json.dumps(collection.sweep, default=str).encode()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _SWEEP_KEY: account})
     paths = [Path(folder) / RESULTS, Path(folder) / USERS]
-    _whole(paths[0], lambda path: pq.write_table(table, path, compression="zstd"))
-    _whole(paths[1], lambda path: pq.write_table(collection.users, path, compression="zstd"))
+    whole(paths[0], lambda path: pq.write_table(table, path, compression="zstd"))
+    whole(paths[1], lambda path: pq.write_table(collection.users, path, compression="zstd"))
     return paths
 
 
 def load(folder: Path) -> Collection:
-    """What `write` left, without the trials' own folders.
+    """What `write` left, and the training curves where they lie with it, without the trials' own folders.
 
     Raises:
         UserError: nothing was collected there.
@@ -193,6 +195,8 @@ def load(folder: Path) -> Collection:
     try:
         table, users = pq.read_table(Path(folder) / RESULTS), pq.read_table(Path(folder) / USERS)
         sweep = json.loads((table.schema.metadata or {})[_SWEEP_KEY])
+        curves = Path(folder) / TRAINING
+        training = pd.read_parquet(curves) if curves.exists() else None
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise UserError(
             f"no collected results can be read: {error}", where=str(folder), mend="collect the sweep's folder first"
@@ -201,10 +205,10 @@ def load(folder: Path) -> Collection:
     frame = table.to_pandas()
     trials = _trials(frame.drop_duplicates("trial").to_dict("records"), parameters)
     scores = frame.loc[frame["metric"].notna(), SCORES]
-    return Collection(sweep, trials, _metrics(trials, scores, parameters), users)
+    return Collection(sweep, trials, _metrics(trials, scores, parameters), users, training=training)
 
 
-def _whole(path: Path, write_to: Callable[[Path], None]) -> None:
+def whole(path: Path, write_to: Callable[[Path], None]) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")

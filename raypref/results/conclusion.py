@@ -11,10 +11,11 @@ from raypref.place import Place
 from raypref.provenance import SUBMITTED
 from raypref.results.answer import answer
 from raypref.results.collect import Collection, collect, write
-from raypref.results.figures import FORMATS, drawings
+from raypref.results.figures import FORMATS, Drawing, drawings
 from raypref.results.records import reason
 from raypref.results.rendering import latex, markdown, rich_table
 from raypref.results.report import write_report
+from raypref.results.training_curves import training_alt, training_figure, training_table, write_training
 from raypref.store import write_json
 
 
@@ -23,8 +24,9 @@ def conclude(
 ) -> bool:
     """Write a sweep's results beside it, or in `out`, print its table and answer; did every trial end well?
 
-    Leaves results.parquet (a row a trial and metric), users.parquet (a row a trial and user), table.md, table.tex,
-    every figure as PNG, SVG and PDF with its table as CSV, and report.html with all of it.
+    Leaves results.parquet (a row a trial and metric), users.parquet (a row a trial and user), training.parquet (thinned
+    training curves), table.md, table.tex, every figure as PNG, SVG and PDF with its table as CSV, and report.html with
+    all of it.
     """
     return tell(collect(folder, root), out or Path(str(folder)), console)
 
@@ -33,6 +35,7 @@ def tell(collection: Collection, out: Path, console: Console) -> bool:
     """The same for what is collected already."""
     out.mkdir(parents=True, exist_ok=True)
     write(collection, out)
+    write_training(collection, out)
     unfinished = collection.trials[~collection.trials["status"].isin(["done", "superseded", "pruned"])]
     if not collection.done.empty:
         for name, text in (("table.md", markdown(collection)), ("table.tex", latex(collection))):
@@ -63,4 +66,7 @@ def _print_table(collection: Collection, console: Console) -> None:
 def draw(collection: Collection, out: Path, formats: tuple[str, ...] = FORMATS) -> list[Path]:
     """All figures of a collection, from its tables alone."""
     title = str(collection.sweep.get("question", ""))
-    return [path for drawing in drawings(collection) for path in drawing.save(out, title, formats)]
+    made, training = drawings(collection), training_table(collection)
+    if len(training):
+        made.append(Drawing("training", "Training", training, training_figure, training_alt))
+    return [path for drawing in made for path in drawing.save(out, title, formats)]

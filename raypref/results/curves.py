@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def curve_table(
                 "value": found[parameter],
             }
             rows.append(found | described | bounds | {"metric": metric, "split": split})
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(_ranked(rows), columns=COLUMNS)
 
 
 def cost_table(collection: Collection, parameter: str) -> pd.DataFrame:
@@ -81,7 +82,16 @@ def cost_table(collection: Collection, parameter: str) -> pd.DataFrame:
             over = "seeds" if np.isfinite(interval.low) else ""
             users = {"low_users": np.nan, "high_users": np.nan, "default": setting.default}
             rows.append(described | bounds | users | {"over": over, "seeds": len(points)})
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(_ranked(rows), columns=COLUMNS)
+
+
+def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Words, which have no order of their own, by what they score in the first metric; numbers as they are."""
+    if not any(isinstance(row["value"], str) for row in rows):
+        return rows
+    first = {row["value"]: -row["mean"] for row in rows if row["metric"] == rows[0]["metric"]}
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    return sorted(rows, key=lambda row: (metrics.index(row["metric"]), first.get(row["value"], math.inf)))
 
 
 def _default(collection: Collection) -> dict[str, Any]:
@@ -121,7 +131,7 @@ def alt_text(table: pd.DataFrame) -> str:
 
 
 def curve_figure(table: pd.DataFrame, title: str = "") -> Figure:
-    """A panel for each metric, side by side, as RecPO's figure 6.
+    """A panel for each metric, side by side, as RecPO's figure 6; of words, such as methods, a line each.
 
     Raises:
         UserError: the table is empty.
@@ -129,7 +139,8 @@ def curve_figure(table: pd.DataFrame, title: str = "") -> Figure:
     metrics = list(dict.fromkeys(table["metric"]))
     if not metrics:
         raise UserError("there is nothing to draw: no finished trial has these metrics", where="curve")
-    figure = Figure(figsize=(4.3 * len(metrics), 3.5), layout="constrained")
+    height = 3.5 if numeric(table) else max(3.0, 1.5 + 0.27 * table["value"].nunique())
+    figure = Figure(figsize=(4.3 * len(metrics), height), layout="constrained")
     axes = figure.subplots(1, len(metrics), squeeze=False)[0]
     for ax, metric in zip(axes, metrics):
         _panel(ax, table[table["metric"] == metric])
@@ -142,46 +153,61 @@ def curve_figure(table: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
+def numeric(table: pd.DataFrame) -> bool:
+    """Whether a curve table's values are numbers, and not words."""
+    values = table.loc[~table["sft"].astype(bool), "value"]
+    return all(isinstance(value, (int, float)) for value in values)
+
+
 def _panel(ax: Axes, table: pd.DataFrame) -> None:
-    points, sft = table[~table["sft"]], table[table["sft"]]
-    numeric = pd.api.types.is_numeric_dtype(table["value"]) or all(isinstance(v, (int, float)) for v in points["value"])
+    points, sft = table[~table["sft"].astype(bool)], table[table["sft"].astype(bool)]
+    numbers = numeric(table)
     values = points["value"].tolist()
-    x = np.array(values, dtype=float) if numeric else np.arange(len(values), dtype=float)
-    if numeric:
+    x = np.array(values, dtype=float) if numbers else np.arange(len(values), dtype=float)
+    if numbers:
         order = np.argsort(x)
         x, points = x[order], points.iloc[order]
-    _baseline(ax, sft)
+
+    def turned(along: Any, score: Any) -> tuple[Any, Any]:
+        """Numbers lie along x and scores up y; words stand below each other, where there is room for them."""
+        return (along, score) if numbers else (score, along)
+
+    _baseline(ax, sft, upright=not numbers)
     mean, low, high = (points[name].to_numpy(dtype=float) for name in ("mean", "low", "high"))
     over = "/".join(sorted(set(points["over"]) - {""}))
     errors = np.nan_to_num(np.stack([mean - low, high - mean]))
-    aside = 0.018 * (float(np.ptp(x)) or 1.0)  # beside the error bar, which would hide them
+    aside = 0.018 * (float(np.ptp(x)) or 1.0) if numbers else 0.3  # beside the error bar, which would hide them
     for i, (at, raw) in enumerate(zip(x, points["points"])):
+        place = turned([at + aside] * len(raw), raw)
         label = "each seed" if i == 0 else None
-        ax.plot(
-            [at + aside] * len(raw), raw, "o", ms=3.5, mfc="none", mec=GREY, mew=0.9, ls="none", label=label, zorder=2
-        )
+        ax.plot(*place, "o", ms=3.5, mfc="none", mec=GREY, mew=0.9, ls="none", label=label, zorder=2)
     label = f"mean, 95 % over {over}" if over else "mean"
-    style = "-" if numeric else "none"
-    ax.errorbar(x, mean, yerr=errors, color=BLUE, ls=style, marker="o", ms=5, capsize=3, lw=1.6, label=label, zorder=3)
+    ax.errorbar(
+        *turned(x, mean), color=BLUE, ls="-" if numbers else "none", marker="o", ms=5, capsize=3, lw=1.6, label=label,
+        zorder=3, **{"yerr" if numbers else "xerr": errors},
+    )  # fmt: skip
     chosen = points["default"].to_numpy(dtype=bool)
     if chosen.any():
-        ax.plot(
-            x[chosen], mean[chosen], "D", ms=10, mfc="none", mec=TEXT, mew=1.2, ls="none", label="default", zorder=4
-        )
+        place = turned(x[chosen], mean[chosen])
+        ax.plot(*place, "D", ms=10, mfc="none", mec=TEXT, mew=1.2, ls="none", label="default", zorder=4)
     name = metric_label(str(table["metric"].iloc[0]))
-    ax.set_xlabel(math_symbol(str(table["symbol"].iloc[0])))
-    ax.set_ylabel(name if table["split"].iloc[0] == "test" else f"{name} ({table['split'].iloc[0]})")
-    if numeric and len(x) <= 10:
+    name = name if table["split"].iloc[0] == "test" else f"{name} ({table['split'].iloc[0]})"
+    across, up = turned(math_symbol(str(table["symbol"].iloc[0])), name)
+    ax.set_xlabel(across)
+    if numbers:
+        ax.set_ylabel(up)
+    if numbers and len(x) <= 10:
         ax.set_xticks(x, [f"{value:g}" for value in x])
-    elif not numeric:
-        ax.set_xticks(x, [str(value) for value in values], rotation=30 if len(x) > 4 else 0)
-        ax.margins(x=0.12)
-    ax.grid(axis="y", lw=0.4, alpha=0.5)
+    elif not numbers:
+        ax.set_yticks(x, [str(value) for value in values])
+        ax.set_ylim(len(x) - 0.4, -0.6)
+    ax.grid(axis="y" if numbers else "x", lw=0.4, alpha=0.5)
 
 
-def _baseline(ax: Axes, sft: pd.DataFrame) -> None:
+def _baseline(ax: Axes, sft: pd.DataFrame, upright: bool) -> None:
     """The SFT model: a line, and its interval as a band."""
+    line, band = (ax.axvline, ax.axvspan) if upright else (ax.axhline, ax.axhspan)
     for mean, low, high in sft[["mean", "low", "high"]].to_numpy(dtype=float):
-        ax.axhline(mean, color=GREY, ls="--", lw=1.2, label="SFT, 95 % over users", zorder=1)
+        line(mean, color=GREY, ls="--", lw=1.2, label="SFT, 95 % over users", zorder=1)
         if np.isfinite(low):
-            ax.axhspan(low, high, color=GREY, alpha=0.15, lw=0, zorder=0)
+            band(low, high, color=GREY, alpha=0.15, lw=0, zorder=0)

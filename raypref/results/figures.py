@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from raypref.results.collect import Collection
-from raypref.results.curves import alt_text, cost_table, curve_figure, curve_table
+from raypref.results.curves import alt_text, cost_table, curve_figure, curve_table, numeric
 from raypref.results.joint import (
     FEWEST,
     importance_alt,
@@ -75,10 +75,12 @@ def drawings(collection: Collection) -> list[Drawing]:
         short, letter = key.rsplit(".", 1)[-1], symbol(key, collection.sweep)
         curve = curve_table(collection, key, CURVES, split_shown(collection))
         if curve.loc[~curve["sft"].astype(bool), "value"].nunique() > 1:
-            made.append(Drawing(f"curve-{short}", f"Curve over {letter}", curve, curve_figure, alt_text, divided=True))
+            heading = f"Curve over {letter}" if numeric(curve) else f"Scores by {letter}"
+            made.append(Drawing(f"curve-{short}", heading, curve, curve_figure, alt_text, divided=True))
         cost = cost_table(collection, key)
         if cost["value"].nunique() > 1:
-            made.append(Drawing(f"cost-{short}", f"Cost over {letter}", cost, curve_figure, alt_text, divided=True))
+            heading = f"Cost over {letter}" if numeric(cost) else f"Cost by {letter}"
+            made.append(Drawing(f"cost-{short}", heading, cost, curve_figure, alt_text, divided=True))
     return made + _joint(collection)
 
 
@@ -97,7 +99,7 @@ def _joint(collection: Collection) -> list[Drawing]:
         )  # fmt: skip
     importances = importance_table(collection)
     if len(importances):
-        made.append(Drawing("importance", "What matters", importances, importance_figure, importance_alt))
+        made.append(Drawing("importance", "What matters", importances, importance_figure, importance_alt, divided=True))
     symbols = [symbol(key, collection.sweep) for key in varied]
     made.append(
         Drawing(

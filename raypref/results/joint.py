@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from raypref.results.collect import Collection
@@ -15,7 +17,8 @@ from raypref.results.pictures import BLUE, GREY, TEXT
 from raypref.results.settings import summary
 
 FEWEST = 4  # settings: fewer tell nothing of several keys
-MOST_LABELS = 12
+MOST_LABELS = 12  # of a front's settings
+LOW_TO_HIGH = ["#3a7bd5", "#a63fc4", "#d5553a"]  # of a lightness that light and dark pages bear
 
 
 def objectives(collection: Collection) -> list[str]:
@@ -102,21 +105,32 @@ def _varied(collection: Collection) -> list[str]:
 
 
 def pareto_figure(table: pd.DataFrame, metrics: Sequence[str], title: str = "") -> Figure:
-    """The settings in the plane of the first two objectives, the undominated ones joined and named."""
+    """The settings in the plane of the first two objectives; the undominated ones joined, lettered and listed."""
     x, y = metrics[:2]
-    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
+    front = table[table["pareto"]].sort_values([x, y], ascending=False)
+    listed = rows_of(front)[:MOST_LABELS]
+    figure = Figure(figsize=(6.2, 4.2 + 0.2 * len(listed)), layout="constrained")
     ax = figure.subplots()
     ax.plot(table[x], table[y], "o", ms=4, mfc="none", mec=GREY, ls="none", label="settings")
-    front = table[table["pareto"]].sort_values(x)
     ax.plot(front[x], front[y], "o-", color=BLUE, ms=5, lw=1.4, label="Pareto front")
     default = table[table["default"]]
     ax.plot(default[x], default[y], "D", ms=10, mfc="none", mec=TEXT, ls="none", label="default")
-    for row in rows_of(front)[:MOST_LABELS]:
-        ax.annotate(str(row["setting"]), (row[x], row[y]), textcoords="offset points", xytext=(4, 4), fontsize=6)
+    letters = iter(string.ascii_uppercase)
+    places: dict[tuple[float, float], str] = {}  # settings that score the same share a point
+    for row in listed:
+        letter = next(letters)
+        places[row[x], row[y]] = ", ".join(filter(None, [places.get((row[x], row[y])), letter]))
+        ax.plot([], [], ls="none", label=f"{letter}  {row['setting']}")
+    for place, text in places.items():
+        ax.annotate(text, place, textcoords="offset points", xytext=(5, 5), fontsize=9)
     ax.set_xlabel(f"{metric_label(x)} ({table['split'].iloc[0]})")
     ax.set_ylabel(f"{metric_label(y)} ({table['split'].iloc[0]})")
-    ax.margins(0.15)
-    ax.legend(frameon=False, fontsize=9)
+    ax.margins(0.08)
+    handles, names = ax.get_legend_handles_labels()
+    ax.legend(handles[:3], names[:3], frameon=False, fontsize=9)
+    figure.legend(
+        handles[3:], names[3:], loc="outside lower left", frameon=False, fontsize=9, handlelength=0, labelspacing=0.3
+    )
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
@@ -138,23 +152,31 @@ def importance_figure(table: pd.DataFrame, title: str = "") -> Figure:
 
 def parallel_figure(table: pd.DataFrame, keys: Sequence[str], symbols: Sequence[str], title: str = "") -> Figure:
     """Parallel coordinates: an axis for each key and one for the first objective, a line a setting, by its colour."""
-    import matplotlib as mpl
-
     metric = next(name for name in table.columns if name not in (*keys, "setting", "default", "split", "pareto"))
     columns, names = [*keys, metric], [*map(math_symbol, symbols), metric_label(metric)]
     places, ticks = zip(*(_scaled(table[column]) for column in columns))
-    figure = Figure(figsize=(1.5 * len(columns) + 1.5, 3.6), layout="constrained")
+    figure = Figure(figsize=(1.35 * len(columns) + 0.6, 3.8), layout="constrained")
     ax = figure.subplots()
-    colours = mpl.colormaps["viridis"]
+    colours = LinearSegmentedColormap.from_list("score", LOW_TO_HIGH)
     for i in np.argsort(table[metric].to_numpy(dtype=float), kind="stable"):
-        ax.plot(range(len(columns)), [place[i] for place in places], color=colours(float(places[-1][i])), lw=1.2)
-    for at, marks in enumerate(ticks):
+        marked = {"ls": "--", "lw": 2.0, "label": "default"} if table["default"].iloc[i] else {"lw": 1.3}
+        ax.plot(range(len(columns)), [place[i] for place in places], color=colours(float(places[-1][i])), **marked)
+    for at, (column, marks) in enumerate(zip(columns, ticks)):
         ax.axvline(at, color=TEXT, lw=0.8)
-        for place, text in marks:
-            ax.text(at + 0.03, place, text, fontsize=7, va="center")
+        if pd.api.types.is_numeric_dtype(table[column]):
+            (_, low), (_, high) = marks
+            ax.text(at, -0.03, low, fontsize=9, ha="center", va="top")
+            ax.text(at, 1.03, high, fontsize=9, ha="center", va="bottom")
+        else:
+            for place, text in marks:
+                ax.text(at + 0.03, place, text, fontsize=9, va="center")
     ax.set_xticks(range(len(columns)), names)
     ax.set_yticks([])
+    ax.set_ylim(-0.12, 1.12)
+    ax.tick_params(axis="x", length=0)
     ax.spines[:].set_visible(False)
+    if table["default"].any():
+        figure.legend(loc="outside lower right", frameon=False, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure

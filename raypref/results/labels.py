@@ -70,8 +70,9 @@ def value_text(value: Any) -> str:
 
 
 def setting_text(params: Mapping[str, Any], sweep: Mapping[str, Any] | None = None) -> str:
-    """`λ=2 α=0.5`."""
-    return " ".join(f"{symbol(key, sweep)}={value_text(value)}" for key, value in params.items())
+    """`λ=2 α=0.5`; a method is called by its name alone."""
+    named = {key: (symbol(key, sweep), value_text(value)) for key, value in params.items()}
+    return " ".join(text if name == "method" else f"{name}={text}" for name, text in named.values())
 
 
 def same(value: Any, other: Any) -> bool:

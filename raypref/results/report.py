@@ -21,10 +21,10 @@ from raypref.results.labels import metric_label, rows_of, symbol, value_text
 from raypref.results.rendering import escaped, markdown
 from raypref.results.settings import comparisons, settings, summary
 from raypref.results.tables import SHOWN, cells, comparison_table, footnotes, headline_metric
+from raypref.results.training_curves import MOST_NAMED, setting_colours, training_svg, training_table
 from raypref.results.training_curves import SHOWN as TRAINING
-from raypref.results.training_curves import setting_colours, training_svg, training_table
 
-ERROR_LENGTH, ERROR_GROUPS, LEGEND = 3000, 30, 16
+ERROR_LENGTH, ERROR_GROUPS = 3000, 30
 
 
 def write_report(collection: Collection, folder: Path) -> list[Path]:
@@ -63,9 +63,11 @@ def report_html(collection: Collection, figures: Sequence[Drawing] | None = None
         states=sorted(set(collection.trials["status"])),
         failures=_failures(collection),
         training=[Markup(svg) for metric in TRAINING if (svg := training_svg(training, metric))],
-        legend=list(colours.items()) if len(colours) <= LEGEND else [],
+        legend=list(colours.items()) if len(colours) <= MOST_NAMED else [],
         config=json.dumps(collection.sweep.get("config"), indent=2, ensure_ascii=False, default=str),
         space=[(key, symbol(key, collection.sweep), value_list(v)) for key, v in collection.sweep["space"].items()],
+        commands=_commands(collection),
+        seeds=_seeds(collection),
         default=[(k, value_text(v)) for k, v in _mapping(collection.sweep.get("default")).items()],
         provenance=_provenance(collection),
         versions=_mapping(_mapping(collection.sweep.get("provenance")).get("versions")),
@@ -84,7 +86,7 @@ def report_markdown(collection: Collection, figures: Sequence[Drawing] | None = 
         lines += ["## Trials without results", ""]
         for failure in failures:
             lines += [f"{', '.join(failure['labels'])} ({failure['status']}):", "", _fenced(failure["error"]), ""]
-    lines += ["## Run it again", "", _fenced(str(collection.sweep.get("command", ""))), ""]
+    lines += ["## Run it again", "", _fenced(_commands(collection)), ""]
     lines += [f"- {name}: {value}" for name, value in _provenance(collection)]
     versions = _mapping(_mapping(collection.sweep.get("provenance")).get("versions"))
     lines += ["- versions: " + ", ".join(f"{name} {version}" for name, version in versions.items() if version), ""]
@@ -118,7 +120,7 @@ def _figure(collection: Collection, drawing: Drawing) -> dict[str, Any]:
         for row in rows_of(drawing.table)
     ]
     svgs = [Markup(svg) for svg in drawing.svgs()]
-    return {"heading": drawing.heading, "svgs": svgs, "header": header, "rows": rows}
+    return {"heading": drawing.heading, "svgs": svgs, "header": header, "rows": rows, "wide": not drawing.divided}
 
 
 def _cell(name: str, value: Any) -> str:
@@ -195,7 +197,7 @@ def _trials(collection: Collection, split: str) -> list[dict[str, Any]]:
         seed = "" if pd.isna(trial["seed"]) else int(trial["seed"])
         row = [trial["label"], *(trial[key] for key in keys), seed, trial["status"]]
         shown = [*map(_shown, row), *(f"{v:.3f}" if v == v and v is not None else "" for v in values)]
-        shown += [_shown(trial["seconds"]), _shown(trial["peak_memory_gb"])]
+        shown += [_rounded(trial["seconds"], 1), _rounded(trial["peak_memory_gb"], 2)]
         error = (trial["error"] or "").strip().splitlines()
         rows.append(
             {
@@ -212,6 +214,10 @@ def _shown(value: Any) -> str:
     return "" if value is None or value != value else value_text(value)
 
 
+def _rounded(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if value == value else ""
+
+
 def _failures(collection: Collection) -> list[dict[str, Any]]:
     """Trials with an error, those with the same one together."""
     groups: dict[tuple[str, str], list[str]] = {}
@@ -220,6 +226,21 @@ def _failures(collection: Collection) -> list[dict[str, Any]]:
             groups.setdefault((trial["status"], trial["error"].strip()[-ERROR_LENGTH:]), []).append(trial["label"])
     made = [{"status": status, "error": error, "labels": labels} for (status, error), labels in groups.items()]
     return made[:ERROR_GROUPS]
+
+
+def _commands(collection: Collection) -> str:
+    """The commands that ran the sweep and extended it, one after the other; of several, when and from what code."""
+    known = collection.sweep.get("commands")
+    found = [entry for entry in known if isinstance(entry, dict)] if isinstance(known, list) else []
+    if len(found) < 2:
+        return str(collection.sweep.get("command", ""))
+    notes = [f"# {entry.get('time') or ''}{', git ' + entry['git'] if entry.get('git') else ''}" for entry in found]
+    return "\n".join(f"{note}\n{entry.get('command', '')}" for note, entry in zip(notes, found))
+
+
+def _seeds(collection: Collection) -> str:
+    """Those that trials have, which may be more than the last command's."""
+    return ", ".join(str(seed) for seed in sorted(collection.trials["seed"].dropna().unique()))
 
 
 def _provenance(collection: Collection) -> list[tuple[str, str]]:

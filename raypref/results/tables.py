@@ -124,10 +124,7 @@ def footnotes(collection: Collection, table: pd.DataFrame, split: str = "test") 
     users = any((table[c] == "users").any() for c in table if str(c).endswith("_over"))
     one = "; ᵘ over users (bootstrap), as there is one model" if users else ""
     notes = [f"Split: {split}. Intervals: 95 % over seeds (Student's t){one}."]
-    config = collection.sweep.get("config", {})
-    if config.get("transfer"):
-        trained, asked = (config[key]["source"]["kind"] for key in ("data", "transfer"))
-        notes.append(f"Cross-domain: trained on {trained}; every number here is of held-out users of {asked}.")
+    notes += domain_notes(collection)
     if "test" in table and table["test"].notna().any():
         tests = ", ".join(sorted(set(table["test"].dropna()) - {"none"}))
         notes.append(
@@ -141,6 +138,15 @@ def footnotes(collection: Collection, table: pd.DataFrame, split: str = "test") 
     if len(left):
         notes.append("Not in the table: " + ", ".join(f"{count} {status}" for status, count in left.items()) + ".")
     return notes
+
+
+def domain_notes(collection: Collection) -> list[str]:
+    """Whose users the numbers are of, where the models were trained on another data set."""
+    config = collection.sweep.get("config", {})
+    if not config.get("transfer"):
+        return []
+    trained, asked = (config[key]["source"]["kind"] for key in ("data", "transfer"))
+    return [f"Cross-domain: trained on {trained}; every number here is of held-out users of {asked}."]
 
 
 def generation_notes(collection: Collection, split: str = "test") -> list[str]:

@@ -1,35 +1,43 @@
-"""How each trial's training went, from its alignment's log: read, thinned, drawn as one small SVG."""
+"""How each trial's training went, from its alignment's log: read, thinned, drawn small for a page and as a figure."""
 
 from __future__ import annotations
 
+import colorsys
 import contextlib
+import functools
 import html
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from raypref.place import Place
-from raypref.results.collect import SFT, Collection
+from raypref.results.collect import SFT, TRAINING, Collection, whole
 from raypref.results.labels import rows_of, setting_text
 
 SHOWN = {"loss": "loss", "reward_margin": "reward margin"}
 COLUMNS = ["trial", "label", "setting", "metric", "step", "value"]
+MOST_NAMED = 16  # settings in a legend
 MOST_LINES = 500  # parsed of one log
 MOST_POINTS, FEWEST_POINTS, ALL_POINTS = 80, 12, 24_000
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 620, 250, 58, 34, 10
 Scale = Callable[[Any], np.ndarray]
 
 
+@functools.lru_cache(maxsize=4)
 def training_table(collection: Collection) -> pd.DataFrame:
     """Thinned training curves: trial, label, setting, metric, step, value (mean of the steps it stands for).
 
     A trial without a log (failed, still running, its folder gone) has no rows; a last line cut short is left out.
     """
+    if collection.training is not None:
+        return collection.training
     if collection.root is None:
         return pd.DataFrame(columns=COLUMNS)
     trials = collection.trials[(collection.trials["trial"] != SFT) & (collection.trials["status"] != "superseded")]
@@ -77,15 +85,55 @@ def training_svg(table: pd.DataFrame, metric: str) -> str:
             f'<polyline data-trial="{html.escape(str(trial))}" points="{points}" stroke="{colours[str(setting)]}">'
             f"<title>{html.escape(str(label))}</title></polyline>"
         )
-    name = f"{SHOWN[metric]} of {part['trial'].nunique()} trials over the steps of their training"
+    name = _said(part, metric)
     box = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
     return f'<svg class="training" role="img" aria-label="{html.escape(name)}" {box}>{"".join(shown)}</svg>'
 
 
+def write_training(collection: Collection, folder: Path) -> None:
+    """`training.parquet`, so that these curves too can be drawn again without the trials' folders."""
+    table = training_table(collection)
+    whole(folder / TRAINING, lambda path: table.to_parquet(path, index=False))
+
+
+def training_figure(table: pd.DataFrame, title: str = "") -> Figure:
+    """A panel for each metric, a line a trial, coloured by setting."""
+    metrics = list(dict.fromkeys(table["metric"]))
+    colours = _spread(list(dict.fromkeys(table["setting"])))
+    figure = Figure(figsize=(4.8 * len(metrics), 3.6), layout="constrained")
+    named: dict[str, Any] = {}
+    for ax, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics):
+        for (_, setting), line in table[table["metric"] == metric].groupby(["trial", "setting"], sort=False):
+            hue, saturation, lightness = colours[str(setting)]
+            colour = colorsys.hls_to_rgb(hue / 360, lightness / 100, saturation / 100)
+            (named[str(setting)],) = ax.plot(line["step"], line["value"], color=colour, lw=0.9, alpha=0.75)
+        ax.set_xlabel("step")
+        ax.set_ylabel(SHOWN[str(metric)])
+        ax.grid(axis="y", lw=0.4, alpha=0.5)
+    if len(named) <= MOST_NAMED:
+        figure.legend(named.values(), named, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def training_alt(table: pd.DataFrame) -> str:
+    return "; ".join(_said(table[table["metric"] == metric], str(metric)) for metric in dict.fromkeys(table["metric"]))
+
+
+def _said(part: pd.DataFrame, metric: str) -> str:
+    return f"{SHOWN[metric]} of {part['trial'].nunique()} trials over the steps of their training"
+
+
 def setting_colours(table: pd.DataFrame) -> dict[str, str]:
     """A colour for each setting, from blue to red in their order, of a lightness that light and dark pages bear."""
-    names = list(dict.fromkeys(table["setting"]))
-    return {name: f"hsl({215 + 165 * i // max(1, len(names) - 1)} 65% 52%)" for i, name in enumerate(names)}
+    spread = _spread(list(dict.fromkeys(table["setting"])))
+    return {name: f"hsl({hue} {saturation}% {lightness}%)" for name, (hue, saturation, lightness) in spread.items()}
+
+
+def _spread(names: list[str]) -> dict[str, tuple[int, int, int]]:
+    """Hue in degrees, saturation and lightness in percent."""
+    return {name: ((215 + 165 * i // max(1, len(names) - 1)) % 360, 65, 52) for i, name in enumerate(names)}
 
 
 def _scale(values: pd.Series, start: float, end: float) -> tuple[list[float], Scale]:

@@ -4,7 +4,8 @@
     prepare -> features -> try, for each penalty -> tune -> fit -> evaluate                     (a baseline)
     prepare -> tokenize -> sft -> evaluate                                 (sft; tallrec, whose tokens are questions)
     prepare -> tokenize -> expert -> sft -> evaluate                                                          (llara)
-    prepare -> tokenize                   -> evaluate     (of another data set, with the tokenizer of the first)
+    prepare -> tokenize                   -> evaluate     (of another data set, with the tokenizer of the first; tallrec
+                                                           needs its examples alone)
 
 A stage's address is a hash of its own part of the config and of its inputs' addresses, so a change anywhere gives new
 addresses from there on and nowhere else.
@@ -199,9 +200,10 @@ def _tallrec_chain(config: RunConfig, whole: dict[str, Any], model: dict[str, An
     """The stages of TALLRec: fine-tuned on questions, whose answer is Yes or No, instead of on titles."""
     asked = _tokenize(config, whole, model, prepare, {"questions": whole["tallrec"]})
     sft = Stage("sft", f"{config.name}-tallrec", {"model": model, "training": whole["sft"]}, {"tokenize": asked})
-    inputs = {"prepare": prepare, "questions": asked, "model": sft}
+    elsewhere = () if config.transfer is None else (prepare_stage(data_config(config, transfer=True)),)
+    inputs = {"prepare": (prepare, *elsewhere)[-1], "questions": asked, "model": sft}  # questions are asked as it goes
     evaluate = Stage("evaluate", f"{config.name}-tallrec", _of_scores(_evaluation(whole)), inputs)
-    return Chain(config, (prepare, asked), (sft, evaluate))
+    return Chain(config, (prepare, asked, *elsewhere), (sft, evaluate))
 
 
 def _llara_chain(config: RunConfig, whole: dict[str, Any], model: dict[str, Any], prepare: Stage) -> Chain:
@@ -227,7 +229,10 @@ def _of_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
 
 def prepare_stage(config: RunConfig) -> Stage:
     """The stage that reads the source and cuts the examples."""
-    return Stage("prepare", config.name, {**dump(config)["data"], "source": _source_identity(config)})
+    content = {**dump(config)["data"], "source": _source_identity(config)}
+    if config.data.target == "next":
+        content["adherence"] = "liked"  # once it took disliked targets too; with `recpo` targets there are none
+    return Stage("prepare", config.name, content)
 
 
 def _tokenize(

@@ -28,7 +28,8 @@ from raypref.stages.worker import Surroundings, run_stages, training_config, tra
 from raypref.store import Store
 from raypref.training.tasks import table_columns
 
-READ_CPUS = 0.25  # logical CPUs of a task that reads a shard: less than any worker's, so that reading never starves
+READ_CPUS = 0  # logical CPUs of a task that reads a shard: training may hold all there are, and must not starve
+READERS = 1  # such tasks at a time, for each worker; it reads ahead
 START_TIMEOUT_S = 300
 POLL_S = 0.2
 
@@ -246,8 +247,10 @@ def stream_of(folders: list[Path], columns: list[str]) -> ray.data.Dataset:
     """Shards of the training table whose columns lie in `folders`, in stored order."""
     shards = ExampleTable(folders, "train", columns).shards
     ray.data.DataContext.get_current().execution_options.preserve_order = True
-    return ray.data.range(shards, override_num_blocks=shards).map_batches(
-        ReadShard(folders, columns), batch_size=1, batch_format="pyarrow", num_cpus=READ_CPUS
+    readers = ray.data.TaskPoolStrategy(size=READERS)
+    numbers = ray.data.from_items([{"id": i} for i in range(shards)], override_num_blocks=shards)  # `range` takes a CPU
+    return numbers.map_batches(
+        ReadShard(folders, columns), batch_size=1, batch_format="pyarrow", num_cpus=READ_CPUS, compute=readers
     )
 
 

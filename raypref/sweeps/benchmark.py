@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from raypref.config import RunConfig
 from raypref.config.base import pick
 from raypref.config.loading import override
+from raypref.config.run import TRANSFERABLE
 from raypref.data.sources import SOURCES
 from raypref.errors import UserError
 from raypref.store import Store, digest
 from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, print_error
-from raypref.sweeps.methods import METHOD
+from raypref.sweeps.methods import METHOD, method_changes
 from raypref.sweeps.options import SweepOptions, parse
 from raypref.sweeps.space import SweepConfig, load_sweep
 from raypref.sweeps.sweep import run_sweep
@@ -61,8 +63,10 @@ def run(sweep_file: Path, arguments: list[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     declared = load_sweep(sweep_file, BenchmarkConfig)
     options, config, origins = parse(BenchmarkOptions, arguments, declared.question + EXAMPLES)
-    methods = options.methods or declared.presets.get(options.preset) or declared.space[METHOD]
+    methods: Any = options.methods or declared.presets.get(options.preset) or declared.space[METHOD]
     changes = {"space": {METHOD: methods}} | ({} if options.seeds is None else {"seeds": options.seeds})
+    if config.transfer is not None:
+        changes |= _elsewhere(methods, config, named=options.methods is not None)
     changes |= {"whole_seeds": options.whole_seeds or declared.whole_seeds}
     content = declared.model_dump(exclude={"presets"})
     sweep = SweepConfig.model_validate(content | changes)
@@ -74,12 +78,30 @@ def run(sweep_file: Path, arguments: list[str]) -> int:
     return 0 if conclude(done, sweep, Store(options.root), console) else EXIT_TRIALS_FAILED
 
 
+def _elsewhere(methods: Sequence[Any], config: RunConfig, named: bool) -> dict[str, Any]:
+    """Changes to a sweep over a data set that nothing was trained on: only methods that read titles can be asked.
+
+    Those of the sweep's file that can't are left out; one that was `named` is refused with the rest of its config. The
+    reference is `sft` if it is there, else the first.
+    """
+    at_home = config.model_copy(update={"transfer": None})
+    able = [m for m in methods if named or method_changes(str(m), at_home)["system"] in TRANSFERABLE]
+    return {"space": {METHOD: able}, "default": {METHOD: "sft" if "sft" in able else able[0]}}
+
+
 def _bases(config: RunConfig, datasets: tuple[str, ...] | None) -> dict[str, RunConfig]:
     if datasets is None:
-        return {config.data.source.kind: config}
+        return {_called(config): config}
     for name in datasets:
         pick(name, SOURCES, "data source")
-    return {name: override(config, {"data.source": {"kind": name}}, f"--datasets {name}") for name in datasets}
+    bases = [override(config, {"data.source": {"kind": name}}, f"--datasets {name}") for name in datasets]
+    return {_called(base): base for base in bases}
+
+
+def _called(base: RunConfig) -> str:
+    """What the table is headed by."""
+    trained = base.data.source.kind
+    return trained if base.transfer is None else f"{trained} to {base.transfer.source.kind}"
 
 
 def conclude(folders: Mapping[str, Path], sweep: SweepConfig, store: Store, console: Console) -> bool:

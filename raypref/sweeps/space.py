@@ -80,6 +80,8 @@ class SweepConfig(Frozen):
     """A repetition of an aligned method repeats fine-tuning too, not alignment alone."""
     variants: Mapping[str, Mapping[str, Any]] = {}
     """Methods under names of one's own: `method`, if it differs from the name, and the config keys that differ."""
+    cost: bool = False
+    """Whether the question is also what the settings cost: the answer then says it."""
     default: Mapping[str, Value] | None = None
     """The setting that others are compared with; none: the base config's own values."""
 

@@ -26,6 +26,7 @@ from optuna.trial import TrialState, create_trial
 from raypref.errors import UserError
 from raypref.results.labels import same
 from raypref.store import digest
+from raypref.sweeps.rounded import Rounded
 from raypref.sweeps.space import Range, SweepConfig, Value, contains, setting_key
 
 JOURNAL = "optuna.journal"
@@ -60,7 +61,7 @@ class Study:
             self.study.set_metric_names(list(sweep.metrics))
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.study.tell(trial.number, state=TrialState.FAIL)  # its process is gone: its setting is planned again
-        self.study.sampler = _sampler(sweep, len(self.study.trials))
+        self.study.sampler = Rounded(_sampler(sweep, len(self.study.trials)))
         self._asked: dict[str, optuna.Trial] = {}
 
     def add(self, setting: Mapping[str, Value], values: Sequence[float] | None) -> None:

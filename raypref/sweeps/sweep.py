@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -40,6 +42,7 @@ from raypref.sweeps.trial_records import (
     failed,
     finished_before,
     new_record,
+    now,
     read_record,
     read_records,
     record_path,
@@ -98,7 +101,8 @@ def _carry_out(
     console: Console,
 ) -> None:
     console.print(f"{sweep.question}\nresults under {folder}", highlight=False, soft_wrap=True)
-    write_json(folder / "sweep.json", _account(sweep, base, planned[0].chain))
+    account = _account(sweep, base, planned[0].chain)
+    write_json(folder / "sweep.json", account | {"commands": _commands(folder, account)})
     if options.ray:
         _run(sweep, base, planned, store, folder, options, console)
     else:
@@ -113,15 +117,19 @@ def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Pa
     runner = InProcess(store)
     with LiveTable(console, len(left)) as live:
         for trial in left:
-            live.started(trial)
             for stage in trial.chain.shared:
                 runner(trial.chain, stage)
+            live.started(trial)
+            started, since = now(), time.time()
             try:
                 for stage in trial.chain.own:
                     runner(trial.chain, stage)
             except UserError as error:  # of this setting alone: the others go on
                 write_json(record_path(folder, trial.id), failed(new_record(trial), error))
-            live.ended(trial, finished_before(trial, store, folder) or read_record(folder, trial))
+            if record := finished_before(trial, store, folder):
+                record |= {"seconds": round(time.time() - since, 2), "started": started}
+                write_json(record_path(folder, trial.id), record)
+            live.ended(trial, record or read_record(folder, trial))
 
 
 def _run(
@@ -211,6 +219,7 @@ def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, An
         "question": sweep.question,
         "search": sweep.search,
         "metrics": list(sweep.metrics),
+        "cost": sweep.cost,
         "space": {k: v.model_dump() if isinstance(v, Range) else list(v) for k, v in sweep.space.items()},
         "symbols": {key: symbol(key) for key in sweep.space},
         "seeds": list(range(sweep.seeds)),
@@ -220,9 +229,20 @@ def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, An
         "dataset": base.data.source.kind,
         "config": dump(base),
         "sft": str(shared.evaluate_sft.address) if isinstance(shared, AlignedChain) and one_method else None,
-        "command": masked(" ".join(["python", *sys.argv])),
+        "command": masked(shlex.join(["python", *sys.argv])),
         "provenance": provenance(),
     }
+
+
+def _commands(folder: Path, account: dict[str, Any]) -> list[dict[str, Any]]:
+    """The commands that made a sweep what it is, each with its time and git state: extending it adds one."""
+    try:
+        before = json.loads((folder / "sweep.json").read_text())["commands"]
+    except (OSError, ValueError, KeyError, TypeError):  # the first, or an account that can't be read
+        before = []
+    this = {"command": account["command"], **{name: account["provenance"][name] for name in ("time", "git")}}
+    same = ("command", "git")
+    return [old for old in before if any(old.get(name) != this[name] for name in same)] + [this]
 
 
 def _print_dry_run(

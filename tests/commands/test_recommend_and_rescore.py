@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +20,9 @@ from raypref.commands.rescore import rescore
 from raypref.config import RunConfig
 from raypref.config.loading import dump, load, override
 from raypref.errors import UserError
+from raypref.results.collect import collect
 from raypref.stages import bodies
-from raypref.stages.chain import chain
+from raypref.stages.chain import Chain, chain
 from raypref.stages.in_process import InProcess
 from raypref.store import Store
 from raypref.sweeps.methods import method_changes
@@ -48,14 +51,26 @@ TINY = RunConfig.model_validate(
 )  # fmt: skip
 
 
+METHODS = ("sdpo", "popularity", "zero-shot", "tallrec", "llara")
+ELSEWHERE = ["--system", "zero-shot", "--transfer-dataset", "generated", "--transfer.source.seed", "7"]
+
+
+def elsewhere() -> RunConfig:
+    """What ELSEWHERE makes of TINY."""
+    content = dump(TINY)
+    source = content["data"]["source"] | {"seed": 7}
+    return RunConfig.model_validate(content | {"system": "zero-shot", "transfer": content["data"] | {"source": source}})
+
+
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Store]:
     folder = tmp_path_factory.mktemp("root")
     store = Store(folder)
-    for name in ("sdpo", "popularity", "zero-shot", "tallrec", "llara"):
-        plan = chain(override(TINY, method_changes(name, TINY), "test"))
+    plans = [chain(override(TINY, method_changes(name, TINY), "test")) for name in METHODS]
+    for plan in [*plans, chain(elsewhere())]:
         for stage in plan:
-            InProcess(store)(plan, stage)
+            if not store.done(stage.address):
+                InProcess(store)(plan, stage)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(dump(TINY)))
     return ["--root", str(folder), "--config", str(folder / "tiny.yaml")], store
 
@@ -101,7 +116,7 @@ def test_the_examples_of_its_help_run(
     prepared = store.path(default.prepare.address)
     for typed, arguments in examples:
         if typed:
-            assert len(of_lines(typed.splitlines(), bodies.titles_of(prepared), 5, 0).history) == 2
+            assert len(of_lines(typed.splitlines(), bodies.titles_of(prepared), 5, 0, 9).history) == 2
         else:
             assert of_user(prepared, arguments[arguments.index("--user") + 1]).candidates
         monkeypatch.setattr("sys.stdin", io.StringIO(typed))
@@ -110,7 +125,7 @@ def test_the_examples_of_its_help_run(
         assert "probability" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["sdpo", "zero-shot", "tallrec", "llara", "popularity"])
+@pytest.mark.parametrize("name", METHODS)
 def test_its_probabilities_are_those_of_the_evaluation(here: tuple[list[str], Store], name: str) -> None:
     _, store = here
     plan = chain(override(TINY, method_changes(name, TINY), "test"))
@@ -124,6 +139,38 @@ def test_its_probabilities_are_those_of_the_evaluation(here: tuple[list[str], St
         found = answer(plan, store, question).shares
         np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-3, atol=1e-6)
         assert question.target == row["target_item"]
+
+
+def test_of_another_data_set_its_own_users_and_items_are_asked_for(
+    here: tuple[list[str], Store], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, store = here
+    plan = chain(elsewhere())
+    prepared = plan.evaluate.input_paths(store)["prepare"]
+    rows = pq.read_table(store.path(plan.evaluate.address) / "rows.parquet").to_pylist()
+    row = next(r for r in rows if r["split"] == "test")
+    users = pq.read_table(prepared / "users.parquet").to_pydict()
+    user = dict(zip(users["user"], users["user_id"]))[row["user"]]
+    assert of_user(prepared, user).candidates == row["candidates"]
+    assert recommend([*options, *ELSEWHERE, "--user", user]) == 0
+    shown, titles = capsys.readouterr().out, bodies.titles_of(prepared)
+    assert all(titles[item] in shown for item in row["candidates"])
+    assert rescore([*options, *ELSEWHERE, "--pairs", str(tmp_path / "pairs.parquet")]) == 0
+    pairs = pd.read_parquet(tmp_path / "pairs.parquet")
+    items = pq.read_table(prepared / "items.parquet").to_pydict()
+    wanted = {dict(zip(items["item"], items["item_id"]))[item] for item in row["candidates"]}
+    assert wanted <= set(pairs["item"][pairs["user"] == user])
+
+
+def test_without_a_history_there_is_a_ranking_too(
+    here: tuple[list[str], Store], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in METHODS:
+        monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+        assert recommend([*here[0], "--by", name, "--history", "-", "--candidates", "4"]) == 0
+        shown = capsys.readouterr().out
+        assert "(no history)" in shown
+        assert len([line for line in shown.splitlines() if line.startswith("│")]) == 4
 
 
 def test_a_typed_history(
@@ -140,18 +187,20 @@ def test_a_typed_history(
 
 def test_typed_lines() -> None:
     titles = ["Red Hill", "Blue Lake", "A | B", "Gold Road"]
-    asked = of_lines(["Red Hill | 4.5", "A | B", " Gold Road "], titles, 1, 0)
+    asked = of_lines(["Red Hill | 4.5", "A | B", " Gold Road "], titles, 1, 0, 9)
     assert asked.history == [0, 2, 3]
     assert asked.ratings[0] == 4.5
     assert np.isnan(asked.ratings[1:]).all()
     assert asked.candidates == [1]
+    cut = of_lines(["Red Hill | 4.5", "A | B", " Gold Road | 2"], titles, 1, 0, 2)
+    assert (cut.history, cut.ratings[1], cut.candidates) == ([2, 3], 2.0, [1])  # the first is no candidate either
     for lines, count, complaint in (
         (["Red Hil"], 1, "did you mean: Red Hill"),
         (["Red Hill | 7"], 1, "'7' is no rating"),
         (["Red Hill"], 4, "4 candidates of 3 unseen items"),
     ):
         with pytest.raises(UserError) as caught:
-            of_lines(lines, titles, count, 0)
+            of_lines(lines, titles, count, 0, 9)
         assert complaint in str(caught.value)
 
 
@@ -162,9 +211,23 @@ def test_typed_lines() -> None:
         (["--user", "nobody"], "no user has the id 'nobody'"),
         (["--user", "1", "--by", "sasrek"], "no method is called 'sasrek'"),
         (["--user", "1", "--by", "sft", "--sft.seed", "9"], "this run has no model yet"),
+        (["--user", "1", "--by", "chatrec"], "a chat model gives no probabilities"),
+        (["--history", "nowhere.txt"], "the history can't be read"),
+        (["--history", "latin1.txt"], "the history is no UTF-8 text (byte 3)"),
+        (["--user", "u0000003", "--prompt-to", "p.txt"], "reads no prompt"),
+        (["--user", "u0000003", "--by", "llara", "--prompt-to", "p.txt"], "reads no prompt"),
+        (["--user", "u0000003", "--by", "tallrec", "--prompt-to", "p.txt"], "reads no prompt"),
     ],
 )
-def test_mistakes_of_recommend(here: tuple[list[str], Store], arguments: list[str], complaint: str) -> None:
+def test_mistakes_of_recommend(
+    here: tuple[list[str], Store],
+    arguments: list[str],
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin1.txt").write_bytes("Amélie\n".encode("latin-1"))
     with pytest.raises(UserError) as caught:
         recommend([*here[0], "--by", "popularity", *arguments] if "--by" not in arguments else [*here[0], *arguments])
     assert complaint in str(caught.value)
@@ -179,18 +242,79 @@ def test_popularity_s_own_counts_rescore_as_popularity(here: tuple[list[str], St
     items = pq.read_table(prepared / "items.parquet").to_pydict()
     counts = dict(zip(items["item_id"], bodies.train_counts(prepared)))
     pairs.assign(score=[counts[i] for i in pairs["item"]]).to_parquet(tmp_path / "scores.parquet")
-    folder = tmp_path / "sweep"
-    (folder / "trials").mkdir(parents=True)
-    (folder / "sweep.json").write_text("{}")
+    folder = sweep_of(plan, store, "fame")
     found = ["--scores", str(tmp_path / "scores.parquet"), "--called", "fame", "--table", str(folder)]
     assert rescore([*options, *found]) == 0
-    (path,) = (folder / "trials").glob("*.json")
-    record = json.loads(path.read_text())
+    (record,) = outside(folder)
     assert record["params"] == {"method": "fame"}
     ours = pq.read_table(store.path(plan.evaluate.address) / "rows.parquet")
     theirs = pq.read_table(store.root / record["evaluate"] / "rows.parquet")
     order = [("split", "ascending"), ("example", "ascending")]
     assert theirs.sort_by(order).equals(ours.sort_by(order))
+    mean = collect(folder).metrics.set_index(["method", "split", "metric"])["value"]
+    assert mean["fame", "test", "exact_hr@1"] == mean["popularity", "test", "exact_hr@1"]
+
+
+def sweep_of(plan: Chain, store: Store, name: str) -> Path:
+    """A benchmark's folder with one trial."""
+    folder = store.root / "sweeps" / f"benchmark-{name}"
+    (folder / "trials").mkdir(parents=True)
+    (folder / "sweep.json").write_text(json.dumps({"space": {"method": ["popularity"]}}))
+    done = {"params": {"method": "popularity"}, "seed": 0, "status": "done", "evaluate": str(plan.evaluate.address)}
+    (folder / "trials" / "one.json").write_text(json.dumps(done))
+    return folder
+
+
+def outside(folder: Path) -> list[dict[str, Any]]:
+    records = [json.loads(path.read_text()) for path in (folder / "trials").glob("*.json")]
+    return [record for record in records if record.get("outside")]
+
+
+def test_new_scores_replace_a_system_s_old_ones(here: tuple[list[str], Store], tmp_path: Path) -> None:
+    options, store = here
+    folder = sweep_of(chain(override(TINY, method_changes("popularity", TINY), "test")), store, "again")
+    rescore([*options, "--pairs", str(tmp_path / "pairs.parquet")])
+    pairs = pd.read_parquet(tmp_path / "pairs.parquet")
+    for seed in (2, 1):  # the second one's record sorts before the first one's as often as not
+        scores = np.random.default_rng(seed).random(len(pairs))
+        pairs.assign(score=scores).to_parquet(tmp_path / "scores.parquet")
+        found = ["--scores", str(tmp_path / "scores.parquet"), "--called", "mine", "--table", str(folder)]
+        assert rescore([*options, *found]) == 0
+        for path in (folder / "trials").glob("*.json"):
+            record = json.loads(path.read_text())
+            if seed == 2 and record.get("outside"):
+                path.write_text(json.dumps(record | {"ended": "2020-01-01T00:00:00+00:00"}))
+    trials = collect(folder).trials.set_index("status")
+    assert trials.loc["superseded", "ended"].startswith("2020")
+    assert sorted(trials.loc["done", "method"]) == ["mine", "popularity"]
+
+
+def test_what_a_table_refuses(here: tuple[list[str], Store], tmp_path: Path) -> None:
+    options, store = here
+    plan = chain(override(TINY, method_changes("popularity", TINY), "test"))
+    folder = sweep_of(plan, store, "refusing")
+    rescore([*options, "--pairs", str(tmp_path / "pairs.parquet")])
+    pd.read_parquet(tmp_path / "pairs.parquet").assign(score=1.0).to_parquet(tmp_path / "scores.parquet")
+    other = store.root / "sweeps" / "lambda"
+    other.mkdir()
+    (other / "sweep.json").write_text(json.dumps({"space": {"align.objective.lambda": [0, 1]}}))
+    away = tmp_path / "sweeps" / "benchmark"
+    shutil.copytree(folder, away)
+    elsewhere_too = sweep_of(chain(elsewhere()), store, "elsewhere")
+    for table, called, complaint in (
+        (folder, "popularity", "has a method popularity already"),
+        (folder, "a/b", "is no name"),
+        (tmp_path, "mine", "no sweep lies there"),
+        (other, "mine", "does not compare methods"),
+        (away, "mine", "belongs to another root"),
+        (elsewhere_too, "mine", "is of other examples"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            rescore([*options, "--scores", str(tmp_path / "scores.parquet"), "--called", called, "--table", str(table)])
+        assert not outside(folder)
+    with pytest.raises(UserError, match="no example of cold-user"):
+        rescore([*options, "--pairs", str(tmp_path / "p.parquet"), "--evaluation.splits", "cold-user"])
+    assert rescore([*options, "--scores", str(tmp_path / "scores.parquet"), "--evaluation.splits", "aversion"]) == 0
 
 
 @pytest.mark.parametrize(

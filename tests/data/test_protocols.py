@@ -202,14 +202,27 @@ def test_percentile_ratings_by_item():
     assert by_item[1].tolist() == [4, 4, 4, 4, 5]  # equal counts share the better place
 
 
-def test_adherence_lists_hold_later_liked_items_and_the_nearest_is_right():
-    builder = ExampleBuilder(random_log(6), CutConfig(k_core=1, candidates=SMALL))
-    rows = rows_of(builder, "adherence")
+@pytest.mark.parametrize("split", ["leave-last-two", "user", "time"])
+@pytest.mark.parametrize("target", ["recpo", "next"])
+def test_adherence_lists_hold_later_liked_items_and_the_nearest_is_right(split, target):
+    """Whatever else may be a target."""
+    config = CutConfig(k_core=1, split=split, target=target, held_out_targets="all", candidates=SMALL)
+    rows = rows_of(ExampleBuilder(random_log(6, users=60), config), "adherence")
     assert rows
     for row in rows:
         liked = [latency for latency, r in zip(row["latency"], row["rating"]) if r >= 4]
-        assert len(liked) >= 2
+        assert len(liked) == 2
         assert row["latency"][row["target"]] == min(liked) == 1
+
+
+def test_without_ratings_adherence_asks_for_the_nearest_of_what_comes():
+    rows = [(u, (u + 3 * i) % 40, None, i) for u in range(20) for i in range(8)]
+    config = CutConfig(k_core=1, target="next", candidates=SMALL)
+    found = rows_of(ExampleBuilder(make_log(rows, 40), config), "adherence")
+    assert len(found) == 20
+    for row in found:
+        assert sorted(latency for latency in row["latency"] if latency == latency) == [1, 2]
+        assert row["latency"][row["target"]] == 1
 
 
 def test_avoidance_and_aversion_ask_about_a_disliked_item():

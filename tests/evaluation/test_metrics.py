@@ -119,6 +119,8 @@ def test_beams_by_hand() -> None:
     assert beam_hit_at(rows, 5).tolist() == [1, 1, 0, 0]
     assert beam_ndcg_at(rows, 5) == pytest.approx([1, 1 / math.log2(3), 0, 0])
     assert beam_hit_at(rows, 1).tolist() == [1, 0, 0, 0]
+    few = rows.set_column(rows.column_names.index("beams"), "beams", pa.array([row[:2] for row in beams]))
+    assert beam_hit_at(few, 5).tolist() == [1, 1, 0, 0]
     found = means(rows)
     assert (found["beam_hr@5"], found["beam_ndcg@5"]) == pytest.approx((0.5, (1 + 1 / math.log2(3)) / 4))
 
@@ -166,6 +168,13 @@ def test_all_alike_is_last() -> None:
     assert (found["exact_hr@1"], found["exact_hr@5"], found["exact_ndcg@5"]) == (0, 0, 0)
     assert found["exact_mrr"] == pytest.approx(1 / 20)
     assert math.isnan(found["exact_popularity_bias"])
+
+
+def test_where_no_answer_is_valid_nothing_is_right_or_recommended() -> None:
+    found = means(table([1, 2], [0, 1], [-1, -1], [-1, -1], beams=[[-1] * 5, []]))
+    zero = {"generated_hr@1", "generated_hr@1_contains", "valid_ratio", "valid_ratio_contains", "agreement"}
+    assert {found[name] for name in (*zero, "beam_hr@5", "beam_ndcg@5")} == {0.0}
+    assert math.isnan(found["generated_popularity_bias"])
 
 
 ROUND = st.integers(-6, 0).map(float)

@@ -9,7 +9,7 @@ import pytest
 from test_metrics import scored
 
 from raypref.evaluation.metrics import means, per_user
-from raypref.evaluation.studies import generation_gap, high_expert_error_share, reward_margins
+from raypref.evaluation.studies import generation_gap, high_expert_error_share, reward_gaps, reward_margins
 
 ROWS, WIDTH = 300, 8
 
@@ -54,6 +54,20 @@ def test_answers(drawn: tuple[pa.Table, pd.DataFrame]) -> None:
     gap = generation_gap(table)
     assert gap["invalid"] == pytest.approx(1 - found["valid_ratio"])
     assert gap["difference"] == pytest.approx(found["generated_hr@1"] - found["exact_hr@1"])
+
+
+def test_ranking_against_ranx(drawn: tuple[pa.Table, pd.DataFrame], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ties are broken against the target before, as ranx leaves their order open."""
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # compiling takes ranx a minute, these rows a moment
+    ranx = pytest.importorskip("ranx", reason="ranx is not installed")
+    table, frame = drawn
+    asked = {str(i): {str(t): 1} for i, t in enumerate(frame["target"])}
+    scored_ = np.array(frame["logps"].tolist()) - 1e-3 * np.eye(WIDTH)[frame["target"]]
+    ranked = {str(i): {str(c): float(s) for c, s in enumerate(row)} for i, row in enumerate(scored_)}
+    names = {"hit_rate@1": "exact_hr@1", "hit_rate@5": "exact_hr@5", "ndcg@5": "exact_ndcg@5", "mrr": "exact_mrr"}
+    found = ranx.evaluate(ranx.Qrels.from_dict(asked), ranx.Run.from_dict(ranked), list(names))
+    ours = means(table)
+    assert {names[name]: value for name, value in found.items()} == pytest.approx({n: ours[n] for n in names.values()})
 
 
 def test_beams(drawn: tuple[pa.Table, pd.DataFrame]) -> None:
@@ -109,6 +123,8 @@ def test_margins_and_hard_errors(drawn: tuple[pa.Table, pd.DataFrame]) -> None:
     own = np.eye(WIDTH, dtype=bool)[frame["target"]]
     expected = scores[own] - np.ma.masked_array(scores, own).mean(axis=1)
     np.testing.assert_allclose(reward_margins(table), expected, rtol=1e-5)
+    long = pd.DataFrame(scores[own][:, None] - scores).mask(own).stack().dropna()
+    np.testing.assert_allclose(reward_gaps(table), long, rtol=1e-5)
     rng = np.random.default_rng(1)
     judged = rng.permuted(np.tile(np.arange(WIDTH, dtype=float), (ROWS, 1)), axis=1)
     expert = scored(judged.tolist(), frame["target"].tolist())

@@ -57,9 +57,16 @@ class Planted(nn.Module):
             return int(prompt) - WISH
         return int(torch.randint(len(TITLES), (), generator=self.generator))
 
-    def generate(self, input_ids: Tensor, attention_mask: Tensor, max_new_tokens: int, **_: Any) -> Tensor:
-        first = attention_mask.argmax(dim=1)
-        said = [TITLE_IDS[self.wanted(row[i])] for row, i in zip(input_ids, first)]
+    def generate(
+        self, input_ids: Tensor, attention_mask: Tensor, max_new_tokens: int, num_return_sequences: int = 1, **_: Any
+    ) -> Tensor:
+        """What is wanted, then other titles."""
+        first, said = attention_mask.argmax(dim=1), []
+        for row, i in zip(input_ids, first):
+            wanted = self.wanted(row[i])
+            others = torch.randperm(len(TITLES), generator=self.generator).tolist()
+            said += [TITLE_IDS[t] for t in dict.fromkeys([wanted, *others])][:num_return_sequences]
+        input_ids = input_ids.repeat_interleave(num_return_sequences, dim=0)
         answers = torch.full((len(said), max_new_tokens), TOKENIZER.pad_token_id)
         for row, ids in zip(answers, said):
             row[: len(ids)] = torch.tensor(ids)
@@ -90,7 +97,8 @@ class PlantedScorer:
 
 def rows_of(model: Any, generate: bool = True, batch: int = 64) -> pa.Table:
     tables: Iterator[pa.Table] = iter([examples().slice(0, 300), examples().slice(300)])
-    return pa.concat_tables(evaluated(model, TOKENIZER, TITLES, tables, "test", batch, generate, np.ones(len(TITLES))))
+    counts, beams = np.ones(len(TITLES)), 5 if generate else 0
+    return pa.concat_tables(evaluated(model, TOKENIZER, TITLES, tables, "test", batch, generate, counts, beams))
 
 
 @pytest.fixture
@@ -107,7 +115,7 @@ def near(value: float, chance: float) -> bool:
 def test_an_oracle_scores_one() -> None:
     found = means(rows_of(Planted(oracle=True)))
     assert {value for name, value in found.items() if "popularity" not in name} == {1.0}
-    assert len(found) == 11
+    assert len(found) == 13
 
 
 @pytest.mark.usefixtures("planted")
@@ -117,6 +125,7 @@ def test_a_blind_model_scores_chance() -> None:
     assert found["exact_hr@5"] == 1.0  # of five candidates
     assert near(found["valid_ratio"], CANDIDATES / len(TITLES))
     assert near(found["generated_hr@1"], 1 / len(TITLES))
+    assert near(found["beam_hr@5"], 5 / len(TITLES))
     discounts = 1 / np.log2(1 + np.arange(1, CANDIDATES + 1))
     assert abs(found["exact_ndcg@5"] - discounts.mean()) < 4 * discounts.std() / USERS**0.5
 

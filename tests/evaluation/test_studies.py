@@ -17,6 +17,7 @@ from raypref.evaluation.studies import (
     generation_gap,
     high_expert_error_share,
     margin_distribution,
+    reward_gaps,
     reward_margins,
 )
 
@@ -47,9 +48,13 @@ def test_margins_by_hand() -> None:
     assert reward_margins(policy, reference).tolist() == [2.0]
     assert reward_margins(policy).tolist() == [3.5]
     assert reward_margins(policy, policy).tolist() == [0.0]
+    assert reward_gaps(policy, reference).tolist() == [1.0, 3.0]  # against each of the two
+    assert reward_gaps(policy).tolist() == [3.0, 4.0]
     assert np.isnan(reward_margins(scored([[-1.0]], [0]))).all()
-    with pytest.raises(ValueError, match="different examples"):
-        reward_margins(policy, scored([[-1.0, -2.0]], [0]))
+    assert reward_gaps(scored([[-1.0]], [0])).size == reward_gaps(policy.slice(0, 0)).size == 0
+    for function in (reward_margins, reward_gaps):
+        with pytest.raises(ValueError, match="different examples"):
+            function(policy, scored([[-1.0, -2.0]], [0]))
 
 
 def test_margin_distribution_against_scipy() -> None:
@@ -69,6 +74,9 @@ def test_hard_errors_by_hand() -> None:
     assert high_expert_error_share(scored(chosen, [0] * 4), expert) == 1 / 2
     assert high_expert_error_share(scored(chosen, [0] * 4), expert, top=0.4) == 1
     assert math.isnan(high_expert_error_share(scored(chosen[2:3], [0]), expert.slice(0, 1)))
+    tied = scored([[9.0, 5.0, 5.0, 1.0, 1.0, 1.0]] * 2, [0] * 2)
+    assert high_expert_error_share(scored(chosen[:2], [0] * 2), tied) == 1  # both of the expert's best count as high
+    assert math.isnan(high_expert_error_share(scored([[1.0]], [0]), scored([[1.0]], [0])))  # one candidate: no error
 
 
 def test_hard_errors_of_a_blind_model_are_the_share_asked_for() -> None:

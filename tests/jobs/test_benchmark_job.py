@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from raypref.errors import UserError
 from raypref.store import MANIFEST
 from raypref.sweeps.benchmark import run
 
@@ -53,7 +54,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(home: Path) -> Path:
-    (folder,) = (home / "root" / "benchmarks").iterdir()
+    return written_under(home / "root")
+
+
+def written_under(root: Path) -> Path:
+    (folder,) = (root / "benchmarks").iterdir()
     return folder
 
 
@@ -110,6 +115,19 @@ def test_each_penalty_is_tried_once_and_nothing_is_done_twice(home: Path, monkey
     monkeypatch.chdir(home)
     assert run(SWEEP, [*OPTIONS, "--root", str(root), "--no-ray"]) == 0
     assert {path: path.stat().st_mtime_ns for path in root.glob(f"*/*/{MANIFEST}")} == before
+
+
+def test_about_another_data_set_only_titles_can_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such a table has no reference among the floors."""
+    away = "--preset smoke --resources.engine torch --seeds 1 --transfer-dataset generated --transfer.source.seed 7"
+    options = [*away.split(), "--root", str(tmp_path), "--no-ray", "--dry-run"]
+    assert run(SWEEP, options) == 0
+    trials = re.findall(r"^  (\S+) seed=0", capsys.readouterr().out, re.MULTILINE)
+    assert trials == ["sft", "zero-shot", "tallrec", "dpo", "simpo", "sdpo", "recpo"]  # the reference comes first
+    assert run(SWEEP, [*options, "--methods", "zero-shot", "recpo"]) == 0
+    assert re.findall(r"^  (\S+) seed=0", capsys.readouterr().out, re.MULTILINE) == ["zero-shot", "recpo"]
+    with pytest.raises(UserError, match="knows no items but its own"):
+        run(SWEEP, [*options, "--methods", "sasrec", "sft"])
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from raypref.results.benchmark import Benchmark, benchmark, comparison_cells, sc
 from raypref.results.benchmark_files import latex, markdown, tables_of, write_benchmark
 from raypref.results.collect import Collection, collect
 from raypref.results.settings import matrix
+from raypref.results.tables import generation_notes
 
 METHODS = ("popularity", "gru4rec", "caser", "sasrec")
 
@@ -85,6 +86,25 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
     assert "Llama-2 7B" in cells.header[column]
     shown = {row[0][0].rstrip("*"): row[column][0] for row in cells.rows}
     assert shown == {"popularity": "-", "sasrec": "0.3444"}
+
+
+def test_of_another_data_set_the_papers_have_no_numbers(tmp_path: Path) -> None:
+    collection = planted(tmp_path, {"popularity": 0.2, "sasrec": 0.5}, 0)
+    source = {"source": {"kind": "ml-100k"}}
+    collection.sweep["config"] = {"data": source, "transfer": source}
+    cells = score_cells(benchmark({"ml-100k": collection}, "popularity"), "ml-100k")
+    assert not any(name.startswith("S-DPO") for name in cells.header)
+    assert any(note.startswith("Cross-domain: trained on ml-100k") for note in cells.notes)
+
+
+def test_a_table_states_how_far_generation_lies_from_ranking(tmp_path: Path) -> None:
+    space, rates = {"method": ["popularity", "sft"]}, {"popularity": 0.2, "sft": 0.5}
+    made = sweep(tmp_path, space, {"method": "popularity"}, lambda p, _: rates[p["method"]], users=50)
+    collection = collect(made)
+    (note,) = generation_notes(collection)
+    cells = score_cells(benchmark({"here": collection}, "popularity"), "here")
+    assert note in cells.notes
+    assert note in markdown(cells).replace("\\", "")
 
 
 class Reader(html.parser.HTMLParser):

@@ -16,12 +16,13 @@ from raypref.errors import UserError
 from raypref.results.answer import answer, best_setting
 from raypref.results.collect import collect, load, write
 from raypref.results.curves import alt_text, curve_figure, curve_svg, curve_table, draw_curve
+from raypref.results.joint import joint_table
 from raypref.results.labels import math_symbol, metric_label, setting_text, symbol, value_text
 from raypref.results.rendering import latex, markdown, rich_table
 from raypref.results.settings import comparisons, settings, summary
 from raypref.results.tables import comparison_table, footnotes, generation_notes
 
-ALPHA = "align.objective.alpha"
+ALPHA, K = "align.objective.alpha", "align.negatives"
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,9 @@ def test_words_on_the_axis(tmp_path):
     table = curve_table(collect(folder), "align.objective.margin")
     assert table["default"].tolist()[:3] == [False, True, False]
     figure = curve_figure(table)
-    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["log_ratio", "ratio"]
+    words = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]  # below each other, best first
+    assert words == table[table["metric"] == "generated_hr@1"].query("not sft")["value"].tolist()
+    assert set(words) == {"log_ratio", "ratio"}
 
 
 def test_drawn_files(finished, tmp_path):
@@ -245,11 +248,40 @@ def test_answer_admits_that_another_is_better_on_test():
     assert "significantly worse than λ=1" in answer(found)
 
 
+def test_answer_of_a_search_for_two_metrics(tmp_path):
+    """Settings with long names are counted, and the front is named."""
+    space = {LAMBDA: [0, 1, 2, 3], ALPHA: [0.1, 0.5, 0.9]}
+    folder = sweep(tmp_path, space, {LAMBDA: 2, ALPHA: 0.5}, lambda p, seed: 0.1 + 0.25 * p[LAMBDA], seeds=2, users=200)
+    account = json.loads((folder / "sweep.json").read_text()) | {"metrics": ["generated_hr@1", "valid_ratio"]}
+    (folder / "sweep.json").write_text(json.dumps(account))
+    found = collect(folder)
+    text, front = answer(found), joint_table(found)
+    assert re.match(
+        r"λ=3 α=0\.\d gives HR@1 0\.\d+ \[.*?\] and ValidRatio 0\.9\d+ \[.*?\], the SFT model 0\.\d+; ", text
+    )
+    assert "significantly better than 9 other settings, the default among them; differences to " in text
+    assert f"On validation {front['pareto'].sum()} of 12 settings" in text
+    assert all(setting in text for setting in front[front["pareto"]]["setting"][:4])
+
+
+def test_answer_to_what_it_costs(tmp_path):
+    folder = sweep(tmp_path, {K: [1, 3, 15]}, {K: 3}, lambda p, seed: 0.3, seeds=2, users=10)
+    for path in (folder / "trials").glob("*.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"train_seconds": 4.0 + content["params"][K], "peak_memory_gb": 1.1}))
+    assert "Cost" not in answer(collect(folder))
+    account = json.loads((folder / "sweep.json").read_text()) | {"cost": True}
+    (folder / "sweep.json").write_text(json.dumps(account))
+    assert "Cost: training time (s) 5 at K=1 and 19 at K=15; peak memory (GB) 1.1 at K=1 and 1.1 at K=15." in answer(
+        collect(folder)
+    )
+
+
 def test_answers_without_results(tmp_path):
     folder = sweep(tmp_path, {LAMBDA: [0, 1]}, {LAMBDA: 1}, lambda p, seed: 0.3, seeds=1, users=10)
     only = next(iter(sorted((folder / "trials").glob("*.json"))))
     only.write_text(json.dumps(json.loads(only.read_text()) | {"status": "failed", "error": "x"}))
-    assert "Without 1 failed trials" in answer(collect(folder))
+    assert "Without 1 failed trial." in answer(collect(folder))
     for path in (folder / "trials").glob("*.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "failed", "error": "x"}))
     found = collect(folder)
@@ -267,6 +299,7 @@ def test_names():
     assert math_symbol("margin") == "margin"
     assert symbol("a.b", {"symbols": {"a.b": "Z"}}) == "Z"
     assert setting_text({LAMBDA: 2.0, "x.keep": True}) == "λ=2 keep=true"
+    assert setting_text({"align.objective.name": "sdpo"}) == setting_text({"method": "sdpo"}) == "sdpo"
     assert value_text(None) == "-"
     assert metric_label("valid_ratio") == "ValidRatio"
 

@@ -7,13 +7,22 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 from planted_sweeps import LAMBDA, scored, sweep, trained
 
-from raypref.results.collect import Collection, collect
+from raypref.results.collect import Collection, collect, load, write
+from raypref.results.conclusion import draw
 from raypref.results.figures import drawings
-from raypref.results.report import report_html, write_report
-from raypref.results.training_curves import MOST_POINTS, training_svg, training_table
+from raypref.results.report import _commands, report_html, report_markdown, write_report
+from raypref.results.training_curves import (
+    MOST_POINTS,
+    training_alt,
+    training_figure,
+    training_svg,
+    training_table,
+    write_training,
+)
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
 
@@ -108,6 +117,16 @@ def test_page_says_what_was_asked_found_and_failed(broken, page):
     assert len(page.all("polyline")) >= 2 * 3
 
 
+def test_an_extended_sweep_tells_every_command(broken):
+    assert "# " not in _commands(broken)
+    told = [{"command": f"python jobs/planted.py --seeds {n}", "time": "2026-01-01", "git": "abc"} for n in (2, 3)]
+    again = Collection(broken.sweep | {"commands": told}, broken.trials, broken.metrics, broken.users)
+    expected = "# 2026-01-01, git abc\npython jobs/planted.py --seeds 2\n# 2026-01-01, git abc\n"
+    assert _commands(again) == f"{expected}python jobs/planted.py --seeds 3"
+    assert expected in report_markdown(again)
+    assert "<dt>seeds</dt><dd>0, 1</dd>" in report_html(again)
+
+
 def test_same_errors_stand_together(broken):
     assert report_html(broken).count("<summary>failed: ") == 1
 
@@ -154,6 +173,21 @@ def test_long_and_broken_logs(broken, tmp_path):
     assert table[table["metric"] == "reward_margin"]["value"].is_monotonic_increasing
     assert training_svg(table, "loss").count("<polyline") == 1
     assert training_svg(table, "no such metric") == ""
+
+
+def test_training_curves_are_drawn_again_without_the_logs(broken, tmp_path):
+    write(broken, tmp_path)
+    write_training(broken, tmp_path)
+    again = load(tmp_path)
+    assert again.root is None
+    pd.testing.assert_frame_equal(training_table(again), training_table(broken))
+    assert [path.name for path in draw(again, tmp_path, ("svg",)) if "training" in path.name] == [
+        "training.svg", "training.csv",
+    ]  # fmt: skip
+    figure = training_figure(training_table(again))
+    assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "reward margin"]
+    assert len(figure.axes[0].lines) == training_table(broken)["trial"].nunique()
+    assert "loss of 5 trials" in training_alt(training_table(again))
 
 
 def test_a_thousand_trials_stay_under_5_mb(tmp_path):

@@ -49,12 +49,13 @@ def run(folder: Path, workers: int) -> dict[int, list[Any]]:
     """What a group of `workers` sees, by first step: of each step (epoch, each worker's rows)."""
     out = folder / f"seen-{workers}"
     out.mkdir()
+    cpus = ray.cluster_resources()["CPU"] / workers  # all there are: reading must do without
     ray.train.torch.TorchTrainer(
         record,
         train_loop_config={"folder": str(out)},
         datasets={"train": stream_of([folder], ["history"])},
         dataset_config=ray.train.DataConfig(datasets_to_split=[]),
-        scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 0.5}),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus}),
         run_config=ray.train.RunConfig(name=out.name, storage_path=str(folder / "train")),
     ).fit()
     found = {}

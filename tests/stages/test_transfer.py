@@ -13,6 +13,7 @@ from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.data.columns import ExampleTable
 from raypref.errors import UserError
+from raypref.evaluation.yes_no import log_odds
 from raypref.stages import bodies
 from raypref.stages.chain import chain
 from raypref.store import Store
@@ -58,9 +59,32 @@ def test_the_other_catalog_is_read_in_the_models_own_vocabulary(tmp_path: Path) 
 def test_zero_shot_goes_anywhere_and_item_numbers_do_not() -> None:
     plan = chain(elsewhere(system="zero-shot"))
     assert [stage.kind for stage in plan] == ["prepare", "tokenize", "prepare", "tokenize", "evaluate"]
-    for system in ("baseline", "llara", "tallrec", "chatrec"):
-        with pytest.raises((ValidationError, UserError), match="knows no items but its own"):
+    for system, why in (
+        ("baseline", "no items but its own"),
+        ("llara", "no items but its own"),
+        ("chatrec", "as data"),
+    ):
+        with pytest.raises((ValidationError, UserError), match=why):
             elsewhere(system=system)
+
+
+def test_tallrec_asks_about_the_other_items(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    plan, worked = run(elsewhere(system="tallrec", evaluation__splits=["test"], evaluation__max_examples=6), store)
+    assert worked == ["prepare", "tokenize", "prepare", "sft", "evaluate"]
+    home = chain(changed(system="tallrec"))
+    assert plan.trained.address == home.trained.address
+    paths = plan.evaluate.input_paths(store)
+    rows = pq.read_table(store.path(plan.evaluate.address) / "rows.parquet").to_pylist()
+    asked = {row["example"]: row for row in ExampleTable([paths["prepare"]], "test").read(0).to_pylist()}
+    model, tokenizer = bodies.load_policy(plan.config, paths["questions"], paths["model"])
+    asker = bodies.asker_of(plan.config, paths["prepare"], tokenizer)
+    assert asker.titles == bodies.titles_of(paths["prepare"]) != bodies.titles_of(store.path(home.prepare.address))
+    examples = ExampleTable([paths["prepare"]], "test").read(0).slice(0, 6)
+    odds = log_odds(model, asker, examples, 8)
+    for row, expected in zip(rows, odds.tolist()):
+        assert row["candidates"] == asked[row["example"]]["candidates"]
+        assert row["logps"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_without_it_no_address_changes() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from simulated import BETA, LAMBDA, Simulated, config, points
 from tiny_chain import TINY, changed
 
 from raypref.errors import UserError
+from raypref.sweeps.rounded import rounded
 from raypref.sweeps.space import Range, SweepConfig
+from raypref.sweeps.study import Study
 from raypref.sweeps.tuning import scheduler
 
 ANY_LAMBDA = {LAMBDA: {"low": 0.0, "high": 4.0}}
@@ -34,6 +37,28 @@ def test_every_search_starts_with_the_default_and_repeats_nothing(tmp_path, sear
     assert points(ran)[0] == 2
     assert len(set(points(ran))) == 12
     assert all(0 <= value <= 4 for value in points(ran))
+
+
+@pytest.mark.parametrize("search", ["random", "tpe", "gp", "nsga2"])
+def test_what_is_proposed_can_be_read_and_is_not_proposed_again(tmp_path, search):
+    space = {LAMBDA: {"low": 0.0, "high": 4.0}, BETA: {"low": 0.01, "high": 5.0, "log": True}}
+    ran = Simulated(tmp_path, config(search=search, space=space, trials=12), peak).run()
+    assert all(value == round(value, 2) for value in points(ran))
+    assert all(value == float(f"{value:.3g}") for value in points(ran, BETA))
+    assert not Simulated(tmp_path, config(search=search, space=space, trials=12), peak).run()
+    study = Study(config(search=search, space=space), tmp_path / "sweeps" / "t").study
+    assert sorted(t.params[LAMBDA] for t in study.trials if t.values) == sorted(points(ran))  # each is there once
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "log", "expected"),
+    [
+        (2.6829, 0.0, 4.0, False, 2.68), (0.23456, 0.1, 1.0, False, 0.235), (1000.123, 1000.0, 1000.5, False, 1000.123),
+        (0.0023456, 1e-4, 1.0, True, 0.00235), (0.123449, 0.1234, 1.0, True, 0.1234), (12345.0, 0.0, 1e5, False, 12000),
+    ],
+)  # fmt: skip
+def test_rounding(value, low, high, log, expected):
+    assert rounded(value, FloatDistribution(low, high, log=log)) == expected
 
 
 def test_a_whole_range_is_searched_out_and_then_ends(tmp_path):
