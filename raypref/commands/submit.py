@@ -38,6 +38,8 @@ STATUS_ATTEMPTS, STATUS_PAUSE = 3, 5.0  # a head without an answer for so long i
 # No secrets: the dashboard shows a job's variables.
 MIRRORS = ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL")
 PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH", *MIRRORS)
+# A head for this machine alone, as on a Mac: else Ray's ports are open to the network, and metrics ask for no token.
+ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 @dataclass
@@ -143,6 +145,7 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     environment = _environment() | {"RAY_API_SERVER_ADDRESS": address, "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
     environment.setdefault(*FEWER_WARNINGS)
+    environment.setdefault(*ON_LOOPBACK)
     subprocess.run([*RAY, "get-auth-token", "--generate"], env=environment, check=True, stdout=subprocess.DEVNULL)
     folder = Path(tempfile.mkdtemp(prefix="raypref-"))
     log = (folder / "head.log").open("w")

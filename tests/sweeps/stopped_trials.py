@@ -5,6 +5,7 @@ python stopped_trials.py FOLDER     # writes FOLDER/seen.json
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ["RAY_AUTH_MODE"] = "token"
+import psutil
+
+from raypref.sweeps.runtime import connect  # isort: skip  # before ray
 
 import ray
 import ray.train
@@ -23,7 +26,6 @@ from ray.util.state import list_actors, list_placement_groups
 
 from raypref.stages.elastic import ElasticConfig
 from raypref.sweeps import kept_workers
-from raypref.sweeps.runtime import connect
 from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
 
 STOPPED, FIRST, SECOND, AFTER_DEATH, WAITS, OF_TWO, ELASTIC, LEAVES_WEIGHTS, LAST = range(9)
@@ -58,7 +60,7 @@ def trial(point: dict[str, Any], folder: str) -> None:
     if point["trial"] == AFTER_DEATH:
         os.kill(int(Path(folder, f"worker-{SECOND}").read_text()), signal.SIGKILL)
     if point["trial"] == WAITS:  # for something that needs what the kept group holds
-        ray.get(ray.remote(num_cpus=ray.cluster_resources()["CPU"])(os.getpid).remote())
+        ray.get(ray.remote(num_cpus=ray.cluster_resources()["CPU"])(lambda: None).remote())
     kept_workers.KEEP_S = 5.0 if point["trial"] == AFTER_DEATH else PATIENT
     TrialTrainer(
         work,
@@ -89,6 +91,17 @@ def left_over() -> list[str]:
     return workers + [group.state for group in list_placement_groups() if group.state != "REMOVED"]
 
 
+def open_ports() -> list[str]:
+    """Of this machine's Ray: what listens to more than the machine itself."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            listening = [c.laddr for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+            others = [at for at in listening if at.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")]
+            found += [f"{process.name()} {at.ip}:{at.port}" for at in others]
+    return found
+
+
 def run(folder: Path) -> dict[str, Any]:
     connect()
     results = tune.Tuner(
@@ -100,8 +113,14 @@ def run(folder: Path) -> dict[str, Any]:
     deadline = time.monotonic() + 60
     while left_over() and time.monotonic() < deadline:
         time.sleep(0.5)
+    listening = open_ports()
     numbers = {result.config["trial"]: result.metrics["number"] for result in results}
-    return {"last": [numbers[i] for i in range(LAST + 1)], "left": left_over(), "errors": len(results.errors)}
+    return {
+        "last": [numbers[i] for i in range(LAST + 1)],
+        "left": left_over(),
+        "open": listening,
+        "errors": len(results.errors),
+    }
 
 
 if __name__ == "__main__":
