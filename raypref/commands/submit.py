@@ -49,8 +49,8 @@ class Submit:
 
 
 def submit(options: Submit, arguments: list[str]) -> int:
-    """The job's exit code, of the first that is not 0 where there are several (after it none is submitted); the head that
-    was started is stopped, by process, whatever happens."""
+    """The job's exit code; of several the first that is not 0, after which none is submitted. The head that was started
+    is stopped, by process, whatever happens."""
     for script in options.scripts:
         if not script.is_file():
             raise UserError(f"there is no job {script}", where=str(Path.cwd()), mend="run this in raypref's checkout")

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 from own_parsers import fault
-from page_commands import CHECKOUT, PAGES, SHELL, Shown, commands, files_written
+from page_commands import CHECKOUT, OURS, PAGES, SHELL, Shown, commands, files_written
+
+from raypref.commands import recommend, rescore
+from raypref.sweeps import benchmark, job, replicate
 
 RUNNER = runpy.run_path(str(CHECKOUT / "docs" / "scripts" / "run_page.py"))
 RUN = [page for page in PAGES if RUNNER["blocks"](page)]
@@ -34,6 +37,13 @@ SMALL = {
     r"python docs/scripts/run_page\.py .*": "tests/docs/test_pages.py::test_the_page_runs",
 }
 """Commands in blocks that a test runs with small settings."""
+HELPS = [
+    f"sweep {job.EXAMPLES.format(name='sweep_lambda', more='')}",
+    f"benchmark {benchmark.EXAMPLES}",
+    f"study {replicate.DESCRIPTION.format(studies='', datasets='')}",
+    f"recommend {recommend.DESCRIPTION}",
+    f"rescore {rescore.DESCRIPTION}",
+]
 TESTS = re.compile(r"make (test|cluster|pages)|(python -m )?pytest .*")
 
 
@@ -105,6 +115,18 @@ def test_pages_show_commands_at_all() -> None:
 def test_a_wrong_command_is_found(command: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CHECKOUT)
     assert why in (fault(Shown("x.md", command)) or "")
+
+
+@pytest.mark.parametrize("text", HELPS, ids=lambda text: text.split()[0])
+def test_the_examples_of_a_help_are_read_too(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    shown = [
+        Shown("help", part) for line in re.findall(r"^  (\w.*)$", text, re.MULTILINE) for part in line.split(" | ")
+    ]
+    shown = [example for example in shown if example.words[0] in OURS]
+    assert shown
+    faults = [f"{example.text}: {why}" for example in shown if (why := fault(example)) is not None]
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize(
