@@ -21,6 +21,7 @@ from raypref.config.loading import dump
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.stages import afar, bodies, remote
 from raypref.stages.chain import Chain, Stage
+from raypref.stages.elastic import ElasticTrainer, scaling
 from raypref.stages.shard_reader import ReadShard
 from raypref.stages.side_by_side import run_tasks
 from raypref.stages.worker import Surroundings, run_stages, training_config, training_folders
@@ -125,7 +126,11 @@ class OnRay:
         run_stages(run, [stage], Surroundings(self.store))  # files are copied, no more
 
     def _train(self, run: Chain, stage: Stage) -> None:
-        fit(run, [stage], self.store, str(stage.address).replace("/", "-"))
+        """And, where it is the SFT model, ask it in the same group what the chain wants to know of it."""
+        ready = {stage.address, *(s.address for s in run if self.store.done(s.address))}
+        asked = [s for s in run.shared if s.kind == "evaluate" and s.inputs.get("model") is stage]
+        asked = [s for s in asked if ready.issuperset(needed.address for needed in s.inputs.values())]
+        fit(run, [stage, *asked], self.store, str(stage.address).replace("/", "-"))
 
 
 def map_shards(
@@ -164,7 +169,7 @@ def fit(
     stages: list[Stage],
     store: Store,
     name: str,
-    trainer: type[ray.train.torch.TorchTrainer] = ray.train.torch.TorchTrainer,
+    trainer: type[ray.train.torch.TorchTrainer] = ElasticTrainer,
     callbacks: list[Any] | None = None,
     threads: int | None = None,
     board: str | None = None,
@@ -201,8 +206,8 @@ def fit(
         datasets=datasets,
         # Every worker reads the whole stream and takes its slice of each global batch (see training/batches.py).
         dataset_config=ray.train.DataConfig(datasets_to_split=[]),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=resources.workers,
+        scaling_config=scaling(
+            run.config,
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker={"CPU": resources.cpus_per_worker}
             | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
