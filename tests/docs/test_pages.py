@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from own_parsers import fault
-from page_commands import CHECKOUT, OURS, PAGES, SHELL, Shown, commands, files_written
+from page_commands import CHECKOUT, PAGES, SHELL, Shown, commands, files_written
 
 from raypref.commands import recommend, rescore
 from raypref.sweeps import benchmark, job, replicate
@@ -120,10 +120,8 @@ def test_a_wrong_command_is_found(command: str, why: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("text", HELPS, ids=lambda text: text.split()[0])
 def test_the_examples_of_a_help_are_read_too(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CHECKOUT)
-    shown = [
-        Shown("help", part) for line in re.findall(r"^  (\w.*)$", text, re.MULTILINE) for part in line.split(" | ")
-    ]
-    shown = [example for example in shown if example.words[0] in OURS]
+    found = re.findall(r"^  (?:\w.* \| )?((?:python|raypref|ray job) .*)$", text, re.MULTILINE)
+    shown = [Shown("help", line) for line in found]
     assert shown
     faults = [f"{example.text}: {why}" for example in shown if (why := fault(example)) is not None]
     assert not faults, "\n".join(faults)
