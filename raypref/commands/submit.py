@@ -32,7 +32,7 @@ FEWER_WARNINGS = ("RAY_worker_maximum_startup_concurrency", "8")  # Train starts
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 STATUS = (
     "import sys; from ray.job_submission import JobSubmissionClient as Client; "
-    "print(Client(sys.argv[1]).get_job_status(sys.argv[2]).value)"
+    "info = Client(sys.argv[1]).get_job_info(sys.argv[2]); print(info.status.value, info.driver_exit_code)"
 )
 STATUS_ATTEMPTS, STATUS_PAUSE = 3, 5.0  # a head without an answer for so long is gone
 # No secrets: the dashboard shows a job's variables.
@@ -54,8 +54,8 @@ class Submit:
 
 
 def submit(options: Submit, arguments: list[str]) -> int:
-    """0 if the job succeeded, all of them where there are several (after one that didn't none is submitted); the head
-    that was started is stopped, by process, whatever happens."""
+    """The job's exit code; of several the first that is not 0, after which none is submitted. The head that was started
+    is stopped, by process, whatever happens."""
     for script in options.scripts:
         if not script.is_file():
             raise UserError(f"there is no job {script}", where=str(Path.cwd()), mend="run this in raypref's checkout")
@@ -70,30 +70,32 @@ def submit(options: Submit, arguments: list[str]) -> int:
 
 
 def follow(address: str, script: Path, arguments: list[str]) -> int:
-    """Submit a job and print its log to the end; 0 if it succeeded.
+    """Submit a job and print its log to the end; its exit code, 1 for a job that was stopped or is lost.
 
     Ray's own command ends when the log's stream does, and on a busy machine that breaks off while the job goes on; its
-    exit code is then 0, as that of a stopped job is. So the job's status is what counts.
+    exit code is then 0, as that of a stopped job is, and 1 for all that fails. So the job itself is asked.
     """
     job = f"{script.stem}-{secrets.token_hex(4)}"
     command = submission(address, script, arguments, ["--submission-id", job])
     code = subprocess.run(command, env=_environment(), check=False).returncode
-    while (status := _status(address, job)) in ("PENDING", "RUNNING"):
+    while (said := _status(address, job))[0] in ("PENDING", "RUNNING"):
         print(f"the log broke off, job {job} goes on; once more from its beginning:", flush=True)
         again = [*RAY, "job", "logs", "--address", address, "--follow", job]
         code = subprocess.run(again, env=_environment(), check=False).returncode
-    return 0 if status == "SUCCEEDED" else code or 1
+    status, own = said
+    return 0 if status == "SUCCEEDED" else own or code or 1
 
 
-def _status(address: str, job: str) -> str | None:
-    """What Ray says of a job; None if it knows no such job, or gives no answer."""
+def _status(address: str, job: str) -> tuple[str | None, int | None]:
+    """What Ray says of a job, and the exit code of its script; None if it knows no such job, or gives no answer."""
     for _ in range(STATUS_ATTEMPTS):
         asked = [sys.executable, "-c", STATUS, address, job]
         answer = subprocess.run(asked, env=_environment(), check=False, capture_output=True, text=True)
         if answer.returncode == 0:
-            return answer.stdout.split()[-1]
+            status, code = answer.stdout.split()[-2:]
+            return status, int(code) if code.isdecimal() else None
         time.sleep(STATUS_PAUSE)
-    return None
+    return None, None
 
 
 def submission(address: str, script: Path, arguments: list[str], more: list[str] | None = None) -> list[str]:

@@ -40,13 +40,14 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Asked]]:
 @pytest.mark.parametrize(
     ("codes", "said", "expected"),
     [
-        ([0], ["SUCCEEDED"], 0),
-        ([1], ["FAILED"], 1),
-        ([0], ["STOPPED"], 1),  # Ray's own code is 0
-        ([0, 0], ["RUNNING", "SUCCEEDED"], 0),  # the stream broke off
-        ([1, 1, 0], ["PENDING", "RUNNING", "SUCCEEDED"], 0),
-        ([0, 0], ["RUNNING", "FAILED"], 1),
-        ([0], [None, "SUCCEEDED"], 0),  # an answer came at the second attempt
+        ([0], ["SUCCEEDED 0"], 0),
+        ([1], ["FAILED 3"], 3),  # trials failed: Ray's own code is 1
+        ([1], ["FAILED None"], 1),  # it never began
+        ([0], ["STOPPED None"], 1),  # Ray's own code is 0
+        ([0, 0], ["RUNNING None", "SUCCEEDED 0"], 0),  # the stream broke off
+        ([1, 1, 0], ["PENDING None", "RUNNING None", "SUCCEEDED 0"], 0),
+        ([0, 0], ["RUNNING None", "FAILED 2"], 2),
+        ([0], [None, "SUCCEEDED 0"], 0),  # an answer came at the second attempt
         ([2], [None, None, None], 2),  # never submitted
         ([0], [None, None, None], 1),  # the head is gone
     ],
@@ -68,7 +69,7 @@ def test_after_a_job_that_fails_none_is_submitted(
     ray: Callable[..., list[Asked]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
-    commands = ray([0], ["STOPPED"])
+    commands = ray([0], ["STOPPED None"])
     jobs = Path(__file__).parents[2] / "jobs"
     scripts = (jobs / "sweep_lambda.py", jobs / "sweep_rho.py")
     assert submit.submit(submit.Submit(scripts), []) == 1

@@ -14,12 +14,15 @@ import pytest
 from own_parsers import fault
 from page_commands import CHECKOUT, PAGES, SHELL, Shown, commands, files_written
 
+from raypref.commands import recommend, rescore
+from raypref.sweeps import benchmark, job, replicate
+
 RUNNER = runpy.run_path(str(CHECKOUT / "docs" / "scripts" / "run_page.py"))
 RUN = [page for page in PAGES if RUNNER["blocks"](page)]
 ALL = [shown for page in PAGES for shown in commands(page)]
 ON_RAY = "tests/jobs/test_sweeps_on_ray.py"
 SMALL = {
-    r"make sweeps?\b.*|raypref submit jobs/.*": f"{ON_RAY}::test_submitted_jobs_run_on_a_head_of_their_own",
+    r"make sweeps?\b.*|raypref submit jobs/\w+\.py": f"{ON_RAY}::test_submitted_jobs_run_on_a_head_of_their_own",
     r"python jobs/sweep_\w+\.py --dry-run": "tests/jobs/test_all_sweeps.py::test_dry_run",
     r"python jobs/sweep_\w+\.py( --(values|seeds) [\d. ]+)?": "tests/jobs/test_sweep_job.py::sweep",
     r"python jobs/sweep_lambda\.py --dataset csv .*": "tests/jobs/test_sweep_job.py::first",
@@ -34,6 +37,13 @@ SMALL = {
     r"python docs/scripts/run_page\.py .*": "tests/docs/test_pages.py::test_the_page_runs",
 }
 """Commands in blocks that a test runs with small settings."""
+HELPS = [
+    f"sweep {job.EXAMPLES.format(name='sweep_lambda', more='')}",
+    f"benchmark {benchmark.EXAMPLES}",
+    f"study {replicate.DESCRIPTION.format(studies='', datasets='')}",
+    f"recommend {recommend.DESCRIPTION}",
+    f"rescore {rescore.DESCRIPTION}",
+]
 TESTS = re.compile(r"make (test|cluster|pages)|(python -m )?pytest .*")
 
 
@@ -105,6 +115,16 @@ def test_pages_show_commands_at_all() -> None:
 def test_a_wrong_command_is_found(command: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CHECKOUT)
     assert why in (fault(Shown("x.md", command)) or "")
+
+
+@pytest.mark.parametrize("text", HELPS, ids=lambda text: text.split()[0])
+def test_the_examples_of_a_help_are_read_too(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    found = re.findall(r"^  (?:\w.* \| )?((?:python|raypref|ray job) .*)$", text, re.MULTILINE)
+    shown = [Shown("help", line) for line in found]
+    assert shown
+    faults = [f"{example.text}: {why}" for example in shown if (why := fault(example)) is not None]
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize(
