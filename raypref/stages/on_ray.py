@@ -185,8 +185,13 @@ def fit(
     resources = run.config.resources
     first = next(stage for stage in stages if not store.done(stage.address))
     datasets: dict[str, Any] = {}
+    table = None
     if first.kind in ("sft", "align"):
-        datasets["train"] = training_dataset(first, training_config(run, first), store)
+        folders, columns = training_folders(first, store), table_columns(training_config(run, first))
+        datasets["train"] = stream_of(folders, columns)
+        table = (
+            f"{columns} of {[str(folder) for folder in folders]}"  # these never change: they are addressed by content
+        )
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(resources.hang_timeout)
@@ -201,6 +206,7 @@ def fit(
             "root": store.location,
             "stages": [str(stage.address) for stage in stages],
             "board": board,
+            "table": table,
             "threads": threads or resources.threads or max(1, _cores() // resources.workers),
         },
         datasets=datasets,
@@ -240,11 +246,6 @@ def ray_storage(store: Store, name: str) -> str:
 
 def alive_nodes() -> int:
     return sum(node["Alive"] for node in ray.nodes())
-
-
-def training_dataset(stage: Stage, config: Any, store: Store) -> ray.data.Dataset:
-    """The stage's training table as a stream of shards."""
-    return stream_of(training_folders(stage, store), table_columns(config))
 
 
 def stream_of(folders: list[Path], columns: list[str]) -> ray.data.Dataset:
