@@ -1,12 +1,13 @@
 # Everything a newcomer needs: `make sweep` runs the main job, `make test` the tests. Both install into .venv first.
-# `make sweeps` runs a smoke version of every sweep in jobs/, `make docs` builds the site into site/.
+# `make sweeps` runs a smoke version of every sweep in jobs/, `make docs` builds the site into site/, `make pages` runs what
+# the site's pages show.
 PYTHON ?= python3
 VENV := .venv
 RAYPREF_ROOT ?= $(CURDIR)/results
 export RAYPREF_ROOT
 ARGS ?=
 
-.PHONY: sweep sweeps test cluster lint docs audit install clean
+.PHONY: sweep sweeps test cluster lint docs pages audit install clean
 sweep: $(VENV)/installed
 	$(VENV)/bin/raypref submit jobs/sweep_lambda.py $(ARGS)
 
@@ -31,6 +32,10 @@ lint: $(VENV)/installed-test
 
 docs: $(VENV)/installed-test
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+# The tutorial and the other pages with blocks that are run, as they stand: minutes.
+pages: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest -m slow tests/docs $(ARGS)
 
 install: $(VENV)/installed
 

@@ -32,11 +32,13 @@ def run_chain(run: Chain, stages: Sequence[Stage], store: Store, runner: Runner,
 
 def run_all(pairs: Iterable[tuple[Chain, Stage]], store: Store, runner: Runner, say: Callable[[str], None]) -> None:
     """Run stages of one chain or several, what they need first; the tries of baselines side by side."""
+    pairs = list(pairs)
+    before = {stage.address for _, stage in pairs if store.done(stage.address)}
     order: Callable[[tuple[Chain, Stage]], tuple[int, bool]] = lambda pair: (_depth(pair[1]), pair[1].kind == "try")  # noqa: E731
     for (_, tries), alike in itertools.groupby(sorted(pairs, key=order), key=order):
         missing = []
         for run, stage in alike:
-            if store.done(stage.address):
+            if stage.address in before:
                 say(_line(stage, store, "done before"))
             elif tries:
                 missing.append((run, stage))

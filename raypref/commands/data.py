@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +23,7 @@ from raypref.data.export import export_recbole, export_sdpo, export_trl
 from raypref.data.prompts import PromptRenderer
 from raypref.data.schema import Log, PublishedLog
 from raypref.data.sources import SOURCES
+from raypref.data.sources.files import data_folder
 from raypref.data.splitting import SPLITS
 from raypref.data.statistics import PUBLISHED, Statistics, length_histogram, rating_histogram, statistics
 from raypref.errors import UserError
@@ -54,7 +54,7 @@ def list_sets(console: tyro.conf.Suppress[Console | None] = None) -> None:
     """List the public data sets that raypref reads, and which of them are here."""
     table = Table("name", "data set", "paper", "here")
     for name, data in CATALOG.items():
-        here = any((root / data.source.path).exists() for root in _roots())
+        here = any((root / data.source.path).exists() for root in (Path(), data_folder()))
         table.add_row(name, data.title, data.paper, "yes" if here else "")
     table.add_row("generated", "a made-up movie catalog and its viewers", "", "yes")
     _console(console).print(table)
@@ -69,7 +69,7 @@ def download(name: Name, to: Path | None = None, console: tyro.conf.Suppress[Con
         to: the folder for data sets; by default $RAYPREF_DATA, else ./data.
     """
     console = _console(console)
-    root = to or Path(os.environ.get("RAYPREF_DATA") or "data")
+    root = to or data_folder()
     parts = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*parts, console=console) as bars:
         tasks: dict[str, Any] = {}
@@ -206,10 +206,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def _console(console: Console | None) -> Console:
     return console or Console()
-
-
-def _roots() -> list[Path]:
-    return [Path("."), Path("data"), *([Path(os.environ["RAYPREF_DATA"])] if os.environ.get("RAYPREF_DATA") else [])]
 
 
 def _read(source: SourceConfig) -> Log:

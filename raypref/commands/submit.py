@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -28,9 +29,17 @@ DASHBOARD_PORT = 8265
 START_SECONDS = 90
 MIN_LOGICAL_CPUS = 4  # Train's and Data's own processes need slots beside one or two workers
 FEWER_WARNINGS = ("RAY_worker_maximum_startup_concurrency", "8")  # Train starts more processes than there are cores
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
+STATUS = (
+    "import sys; from ray.job_submission import JobSubmissionClient as Client; "
+    "info = Client(sys.argv[1]).get_job_info(sys.argv[2]); print(info.status.value, info.driver_exit_code)"
+)
+STATUS_ATTEMPTS, STATUS_PAUSE = 3, 5.0  # a head without an answer for so long is gone
 # No secrets: the dashboard shows a job's variables.
 MIRRORS = ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL")
 PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH", *MIRRORS)
+# A head for this machine alone, as on a Mac: else Ray's ports are open to the network, and metrics ask for no token.
+ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 @dataclass
@@ -45,7 +54,7 @@ class Submit:
 
 
 def submit(options: Submit, arguments: list[str]) -> int:
-    """Exit code of `ray job submit`, of the first job that fails where there are several; the head that was started
+    """The job's exit code; of several the first that is not 0, after which none is submitted. The head that was started
     is stopped, by process, whatever happens."""
     for script in options.scripts:
         if not script.is_file():
@@ -55,10 +64,38 @@ def submit(options: Submit, arguments: list[str]) -> int:
     address = os.environ.get("RAY_ADDRESS")
     with contextlib.nullcontext(address) if address else local_head(options.dashboard_port) as address:
         for script in options.scripts:
-            command = submission(str(address), script, arguments)
-            if code := subprocess.run(command, env=_environment(), check=False).returncode:
+            if code := follow(str(address), script, arguments):
                 return code
     return 0
+
+
+def follow(address: str, script: Path, arguments: list[str]) -> int:
+    """Submit a job and print its log to the end; its exit code, 1 for a job that was stopped or is lost.
+
+    Ray's own command ends when the log's stream does, and on a busy machine that breaks off while the job goes on; its
+    exit code is then 0, as that of a stopped job is, and 1 for all that fails. So the job itself is asked.
+    """
+    job = f"{script.stem}-{secrets.token_hex(4)}"
+    command = submission(address, script, arguments, ["--submission-id", job])
+    code = subprocess.run(command, env=_environment(), check=False).returncode
+    while (said := _status(address, job))[0] in ("PENDING", "RUNNING"):
+        print(f"the log broke off, job {job} goes on; once more from its beginning:", flush=True)
+        again = [*RAY, "job", "logs", "--address", address, "--follow", job]
+        code = subprocess.run(again, env=_environment(), check=False).returncode
+    status, own = said
+    return 0 if status == "SUCCEEDED" else own or code or 1
+
+
+def _status(address: str, job: str) -> tuple[str | None, int | None]:
+    """What Ray says of a job, and the exit code of its script; None if it knows no such job, or gives no answer."""
+    for _ in range(STATUS_ATTEMPTS):
+        asked = [sys.executable, "-c", STATUS, address, job]
+        answer = subprocess.run(asked, env=_environment(), check=False, capture_output=True, text=True)
+        if answer.returncode == 0:
+            status, code = answer.stdout.split()[-2:]
+            return status, int(code) if code.isdecimal() else None
+        time.sleep(STATUS_PAUSE)
+    return None, None
 
 
 def submission(address: str, script: Path, arguments: list[str], more: list[str] | None = None) -> list[str]:
@@ -72,7 +109,7 @@ def submission(address: str, script: Path, arguments: list[str], more: list[str]
         variables["RAYPREF_GIT"] = str(state)
     metadata = {"sweep": script.stem, "git": str(state), **described(script, arguments)}
     return [
-        *(sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", address),
+        *(*RAY, "job", "submit", "--address", address),
         *("--working-dir", ".", "--runtime-env-json", json.dumps({"env_vars": variables})),
         *("--metadata-json", json.dumps(metadata), *(more or [])),
         *("--", "python", str(script), *arguments),
@@ -110,14 +147,14 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     environment = _environment() | {"RAY_API_SERVER_ADDRESS": address, "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
     environment.setdefault(*FEWER_WARNINGS)
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    subprocess.run([*ray, "get-auth-token", "--generate"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    environment.setdefault(*ON_LOOPBACK)
+    subprocess.run([*RAY, "get-auth-token", "--generate"], env=environment, check=True, stdout=subprocess.DEVNULL)
     folder = Path(tempfile.mkdtemp(prefix="raypref-"))
     log = (folder / "head.log").open("w")
     ports = {"port": free_port(), "ray-client-server-port": free_port(), "dashboard-agent-listen-port": free_port()}
     head = subprocess.Popen(
         [
-            *(*ray, "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={folder}"),
+            *(*RAY, "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={folder}"),
             *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"),
             *(f"--{name}={number}" for name, number in ports.items()),
             f"--num-cpus={max(os.cpu_count() or 1, MIN_LOGICAL_CPUS)}",

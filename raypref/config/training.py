@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from raypref.config.base import Frozen
 from raypref.config.objectives import ObjectiveConfig, Recpo
@@ -91,6 +92,9 @@ class ResourceConfig(Frozen):
 
     workers: Count = 1
     """Training workers; the global batch is divided among them."""
+    min_workers: Count | None = None
+    """A group begins with as few where the cluster has room for no more, and grows with it up to `workers`, each time
+    from its last checkpoint; none: `workers`, always. Only numbers that divide the global batches are taken."""
     cpus_per_worker: Positive = 1.0
     """Logical CPUs of a worker."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
@@ -121,3 +125,16 @@ class ResourceConfig(Frozen):
     hang_timeout: Positive = 1800.0
     """Seconds that a worker may take for one step with its validation and checkpoint, or for one batch of evaluation,
     before it counts as hung and is started again."""
+
+    @model_validator(mode="after")
+    def _elastic_where_checkpoints_are(self) -> Self:
+        if self.min_workers is None:
+            return self
+        if self.min_workers > self.workers:
+            raise ValueError(f"min_workers = {self.min_workers} is more than workers = {self.workers}")
+        if self.engine == "deepspeed" and self.zero_stage > 0:
+            raise ValueError(
+                f"min_workers: a checkpoint of ZeRO {self.zero_stage} fits one number of workers; take engine torch, "
+                "zero_stage 0, or leave min_workers out"
+            )
+        return self

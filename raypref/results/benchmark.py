@@ -169,13 +169,20 @@ def _published(collections: Mapping[str, Collection]) -> pd.DataFrame:
     rows = []
     for entry in yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")):
         for dataset, collection in collections.items():
-            elsewhere = collection.sweep.get("config", {}).get("transfer")
-            if collection.sweep.get("dataset") in entry["sources"] and not elsewhere:
+            if _is_of(entry, collection.sweep):
                 column = f"{entry['paper']}: HR@1 on {entry['data']}, LLMs {entry['backbone']}"
                 rows += [
                     {"dataset": dataset, "column": column, "method": m, "value": v} for m, v in entry["hr@1"].items()
                 ]
     return pd.DataFrame(rows, columns=["dataset", "column", "method", "value"])
+
+
+def _is_of(entry: Mapping[str, Any], sweep: Mapping[str, Any]) -> bool:
+    """Whether a paper's table and a sweep are of the same data."""
+    config = sweep.get("config", {})
+    category = config.get("data", {}).get("source", {}).get("category")
+    same = sweep.get("dataset") in entry["sources"] and entry.get("category") in (None, category)
+    return same and not config.get("transfer")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from raypref.config.loading import dump
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.stages import afar, bodies, remote
 from raypref.stages.chain import Chain, Stage
+from raypref.stages.elastic import ElasticTrainer, scaling
 from raypref.stages.shard_reader import ReadShard
 from raypref.stages.side_by_side import run_tasks
 from raypref.stages.worker import Surroundings, run_stages, training_config, training_folders
@@ -125,7 +126,11 @@ class OnRay:
         run_stages(run, [stage], Surroundings(self.store))  # files are copied, no more
 
     def _train(self, run: Chain, stage: Stage) -> None:
-        fit(run, [stage], self.store, str(stage.address).replace("/", "-"))
+        """And, where it is the SFT model, ask it in the same group what the chain wants to know of it."""
+        ready = {stage.address, *(s.address for s in run if self.store.done(s.address))}
+        asked = [s for s in run.shared if s.kind == "evaluate" and s.inputs.get("model") is stage]
+        asked = [s for s in asked if ready.issuperset(needed.address for needed in s.inputs.values())]
+        fit(run, [stage, *asked], self.store, str(stage.address).replace("/", "-"))
 
 
 def map_shards(
@@ -164,7 +169,7 @@ def fit(
     stages: list[Stage],
     store: Store,
     name: str,
-    trainer: type[ray.train.torch.TorchTrainer] = ray.train.torch.TorchTrainer,
+    trainer: type[ray.train.torch.TorchTrainer] = ElasticTrainer,
     callbacks: list[Any] | None = None,
     threads: int | None = None,
     board: str | None = None,
@@ -180,8 +185,13 @@ def fit(
     resources = run.config.resources
     first = next(stage for stage in stages if not store.done(stage.address))
     datasets: dict[str, Any] = {}
+    table = None
     if first.kind in ("sft", "align"):
-        datasets["train"] = training_dataset(first, training_config(run, first), store)
+        folders, columns = training_folders(first, store), table_columns(training_config(run, first))
+        datasets["train"] = stream_of(folders, columns)
+        table = (
+            f"{columns} of {[str(folder) for folder in folders]}"  # these never change: they are addressed by content
+        )
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(resources.hang_timeout)
@@ -196,13 +206,14 @@ def fit(
             "root": store.location,
             "stages": [str(stage.address) for stage in stages],
             "board": board,
+            "table": table,
             "threads": threads or resources.threads or max(1, _cores() // resources.workers),
         },
         datasets=datasets,
         # Every worker reads the whole stream and takes its slice of each global batch (see training/batches.py).
         dataset_config=ray.train.DataConfig(datasets_to_split=[]),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=resources.workers,
+        scaling_config=scaling(
+            run.config,
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker={"CPU": resources.cpus_per_worker}
             | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
@@ -235,11 +246,6 @@ def ray_storage(store: Store, name: str) -> str:
 
 def alive_nodes() -> int:
     return sum(node["Alive"] for node in ray.nodes())
-
-
-def training_dataset(stage: Stage, config: Any, store: Store) -> ray.data.Dataset:
-    """The stage's training table as a stream of shards."""
-    return stream_of(training_folders(stage, store), table_columns(config))
 
 
 def stream_of(folders: list[Path], columns: list[str]) -> ray.data.Dataset:

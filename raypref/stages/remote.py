@@ -26,6 +26,8 @@ from raypref.training.allocator import forget_peak_memory
 METRIC = "validation_hr@1"  # exact ranking; what every training report carries
 FAULT = "fault.json"
 WATCHED = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+KEPT_BYTES = 64 << 20
+_kept: dict[str | None, list[pa.Table]] = {}  # the training table that this process read last, if it was small
 SHARE = "share"  # of the steps done, in the reports that a scheduler may stop a trial at
 
 
@@ -47,7 +49,7 @@ def work(arguments: dict[str, Any]) -> None:
         store=store,
         rank=context.get_world_rank(),
         world=context.get_world_size(),
-        stream=stream,
+        stream=lambda: stream(arguments["table"]),
         report=report,
         watch=watcher(arguments["board"] if context.get_world_rank() == 0 else None),
         beat=Heartbeat(run.config.resources.hang_timeout),
@@ -113,10 +115,38 @@ def report(metrics: dict[str, Any]) -> None:
     ray.train.report({name: value for name, value in metrics.items() if name != SHARE or value < 1})
 
 
-def stream() -> Callable[[], Iterator[pa.Table]]:
-    """This worker's reader of the training table; each call starts an epoch."""
+def stream(table: str | None = None) -> Callable[[], Iterator[pa.Table]]:
+    """This worker's reader of the training table; each call starts an epoch.
+
+    `table`: what tells it from others. One of at most `KEPT_BYTES` is then kept, for the next epoch and for the next
+    trial in this process: to start a stream takes Ray seconds, however little flows.
+    """
     dataset = ray.train.get_dataset_shard("train")
-    return lambda: dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
+
+    def read() -> Iterator[pa.Table]:
+        if table in _kept:
+            yield from _kept[table]
+            return
+        kept: list[pa.Table] = []
+        size = 0
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2):
+            size += batch.nbytes
+            if table is not None and size <= KEPT_BYTES:
+                kept.append(_copy(batch))
+            yield batch
+        if table is not None and size <= KEPT_BYTES:
+            _kept.clear()
+            _kept[table] = kept
+
+    return read
+
+
+def _copy(table: pa.Table) -> pa.Table:
+    """In memory of its own: what Ray gives lies in its object store, and would stay there."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
 def _flat(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:

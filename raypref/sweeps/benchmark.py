@@ -44,7 +44,7 @@ class BenchmarkOptions(SweepOptions):
 
     methods: tuple[str, ...] | None = None
     """Methods instead of the preset's: random, popularity, gru4rec, caser, sasrec, morec, zero-shot, chatrec, sft,
-    tallrec, llara, or any objective."""
+    tallrec, llara, or any objective; `custom` is the config's own (docs/own_objective.md)."""
     datasets: tuple[str, ...] | None = None
     """Kinds of data source, each with its default path under $RAYPREF_DATA; none: the config's own source."""
 

@@ -3,7 +3,8 @@
 A worker's process takes some ten CPU seconds to start and to import what it needs, most of what a short trial costs
 beside its training. So a group that did what it was asked is kept, with its placement group and its process group; the
 next trial of the same process finds it, looks whether it is alive, and goes on in it. A group that failed, or was
-stopped before its end, is ended as Ray ends it, and the next trial gets a fresh one.
+stopped before its end, is ended as Ray ends it, and the next trial gets a fresh one. So is one that waits too long:
+while it is kept, nobody else can have its CPUs and GPUs, such as a stage that the next trial needs first.
 
 This leans on internals of Ray Train 2.60 (see pyproject.toml's range).
 """
@@ -15,6 +16,7 @@ import gc
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,11 +29,13 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.train import DataConfig
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
+from ray.train.v2._internal import constants
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
+from ray.train.v2._internal.execution.preemption import _get_draining_nodes
 from ray.train.v2._internal.execution.worker_group.placement_group_handle import PlacementGroupHandle
 from ray.train.v2._internal.execution.worker_group.state import WorkerGroupContext, WorkerGroupState
 from ray.train.v2._internal.execution.worker_group.worker import Worker
@@ -40,9 +44,10 @@ from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGro
 from raypref.training.allocator import give_back_freed_memory
 
 ANSWER_S = 10.0  # that a kept worker may take to answer or to tidy up; one that takes longer is ended
+KEEP_S = 60.0  # that a group waits for its next trial, which comes within seconds or waits for something itself
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kept:
     """A group without work, and what a trial must want of it to get it."""
 
@@ -58,15 +63,18 @@ class Kept:
 
 
 _kept: list[Kept] = []  # by this process: one at most
+_lock = threading.Lock()  # over it
 
 
 class KeptWorkerGroup(WorkerGroup):
     """Takes up the process's kept group where it fits, and leaves its own behind where it ended well."""
 
     _found: Kept | None = None
+    _wanted: tuple[Any, ...] = ()
 
     def _create_placement_group(self, scaling_config: Any, worker_group_context: Any) -> PlacementGroupHandle:
-        self._found = take(_wanted(worker_group_context))
+        self._wanted = wanted_of(worker_group_context)
+        self._found = take(self._wanted)
         if self._found is not None:
             return self._found.handle
         return super()._create_placement_group(scaling_config, worker_group_context)
@@ -81,7 +89,7 @@ class KeptWorkerGroup(WorkerGroup):
         status, state = self._latest_poll_status, self._worker_group_state
         if status and state and status.finished and not status.errors and not status.get_preemption_info():
             parts = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-            self._worker_group_state = _Keeping(**parts, wanted=_wanted(self._worker_group_context))
+            self._worker_group_state = _Keeping(**parts, wanted=self._wanted)
         super().shutdown()
 
 
@@ -101,29 +109,54 @@ class _Keeping(WorkerGroupState):
         except (RayError, GetTimeoutError):
             left = None
         if left == 0:
-            _kept.append(kept)
+            keep(kept)
         else:
             kept.end()
 
 
-def _wanted(context: WorkerGroupContext) -> tuple[Any, ...]:
+def wanted_of(context: WorkerGroupContext) -> tuple[Any, ...]:
+    """What two groups must have in common for one to serve as the other; the workers' environment too."""
     resources = tuple(sorted(context.resources_per_worker.items()))
-    return context.num_workers, resources, context.placement_strategy, str(context.label_selector)
+    variables = tuple(sorted(constants.get_env_vars_to_propagate().items()))
+    return context.num_workers, resources, context.placement_strategy, str(context.label_selector), variables
+
+
+def keep(kept: Kept) -> None:
+    """For the next trial; it is ended if that does not come within `KEEP_S`."""
+    with _lock:
+        _kept.append(kept)
+    idle = threading.Timer(KEEP_S, _end_unless_taken, [kept])
+    idle.daemon = True  # it does not hold up the process's end, which ends the group too
+    idle.start()
+
+
+def _end_unless_taken(kept: Kept) -> None:
+    with _lock:
+        if kept not in _kept:
+            return
+        _kept.remove(kept)
+    kept.end()
 
 
 def take(wanted: tuple[Any, ...]) -> Kept | None:
-    """The kept group, if it is what is wanted and alive; another, or a dead one, is ended first."""
-    if not _kept:
-        return None
-    kept = _kept.pop()
+    """The kept group, if it is what is wanted, alive and not about to go; any other is ended first."""
+    with _lock:
+        if not _kept:
+            return None
+        kept = _kept.pop()
     try:
-        if kept.wanted == wanted:
+        if kept.wanted == wanted and not _leaving(kept):
             ray.get([worker.actor.get_metadata.remote() for worker in kept.workers], timeout=ANSWER_S)
             return kept
     except (RayError, GetTimeoutError):
         logging.getLogger(__name__).warning("a kept group of training workers is gone; starting another")
     kept.end()
     return None
+
+
+def _leaving(kept: Kept) -> bool:
+    """Whether a node under the group is to be taken away: a trial that began there would soon have to move."""
+    return not _get_draining_nodes().keys().isdisjoint(worker.metadata.node_id for worker in kept.workers)
 
 
 def tidy() -> int:
@@ -199,6 +232,8 @@ class OneCleaner(PlacementGroupCleanerCallback):
 
     def after_controller_start(self, train_run_context: Any) -> None:
         self._controller_actor_id = ray.get_runtime_context().get_actor_id()
+        if _cleaners and not _watches(_cleaners[0]):
+            _cleaners.clear()
         if not _cleaners:
             cleaner: Any = ray.remote(num_cpus=0)(_QuietCleaner).options(
                 lifetime="detached", resources={HEAD_NODE_RESOURCE_NAME: 0.001}, scheduling_strategy="DEFAULT"
@@ -216,6 +251,14 @@ class OneCleaner(PlacementGroupCleanerCallback):
 
     def _stop_cleaner(self) -> None:
         """It goes on as long as the process that it watches."""
+
+
+def _watches(cleaner: Any) -> bool:
+    """Whether a cleaner that was started is still there."""
+    try:
+        return bool(ray.get(cleaner.start_monitoring.remote(), timeout=ANSWER_S))  # nothing where it has begun
+    except (RayError, GetTimeoutError):
+        return False
 
 
 class KeepingController(TrainController):

@@ -27,18 +27,19 @@ def method_changes(name: str, base: RunConfig) -> dict[str, Any]:
     """Config changes that make `base` a run of the method: a baseline, an objective, or a system by its name.
 
     A fitted baseline takes over what `base.baseline` sets and all fitted ones share; an objective that `base` has keeps
-    its parameters.
+    its parameters, and `custom` its file.
 
     Raises:
         UserError: no method has that name.
     """
-    pick(name, dict.fromkeys((*BASELINES, "zero-shot", "chatrec", "sft", "tallrec", "llara", *OBJECTIVES)), "method")
+    objectives = (*OBJECTIVES, "custom")
+    pick(name, dict.fromkeys((*BASELINES, "zero-shot", "chatrec", "sft", "tallrec", "llara", *objectives)), "method")
     if name in BASELINES:
         shared = dump(base.baseline) if isinstance(base.baseline, FittedConfig) else {}
         shared = {k: v for k, v in shared.items() if k in FittedConfig.model_fields}
         floor = name in ("random", "popularity")
         return {"system": "baseline", "baseline": {**({} if floor else shared), "recommender": name}}
-    if name in OBJECTIVES:
+    if name in objectives:
         return {"system": "aligned", "align.objective": {"name": name}}
     return {"system": name}
 

@@ -28,7 +28,7 @@ class RunOptions:
     """Options that every command with a config has."""
 
     preset: str = "tiny"
-    """Settings to start from: tiny, smoke, scratch, classical, llama3-8b-lora or qwen2.5-7b-lora."""
+    """Settings to start from: tiny, smoke, scratch, classical, replicate, llama3-8b-lora or qwen2.5-7b-lora."""
     config: Path | None = None
     """A YAML file over the preset."""
     dataset: str | None = None

@@ -7,13 +7,15 @@ import os
 import warnings
 from typing import Any
 
-if not os.environ.get("RAY_ADDRESS"):
-    os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported, not when it starts
+from raypref.commands.submit import FEWER_WARNINGS, MIN_LOGICAL_CPUS, ON_LOOPBACK, free_port
+
+if not os.environ.get("RAY_ADDRESS"):  # Ray reads these when it is imported, not when it starts
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault(*ON_LOOPBACK)
 
 import ray
 from ray.job_config import JobConfig
 
-from raypref.commands.submit import FEWER_WARNINGS, MIN_LOGICAL_CPUS, free_port
 from raypref.errors import UserError
 from raypref.provenance import SUBMITTED
 

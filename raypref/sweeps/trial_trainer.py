@@ -19,6 +19,7 @@ from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2._internal.execution.controller.state import FinishedState, ShuttingDownState
 from ray.train.v2.api.callback import UserCallback
 
+from raypref.stages.elastic import whole_shares
 from raypref.sweeps.kept_workers import KeepingController, KeptTorchConfig, keeping
 
 STOP_S = 30  # what Tune waits for a stopped trial's workers to be gone, before it starts a new process for the next
@@ -36,7 +37,7 @@ class TrialTrainer(TorchTrainer):
 
     def _initialize_and_run_controller(self, **parts: Any) -> Result:
         os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", str(STOP_S))
-        controller = KeepingController(**parts)
+        controller = KeepingController(**whole_shares(parts))
         try:
             asyncio.run(controller.run())
         except SystemExit:  # Tune stops the trial, by way of `tune.report`: no worker may outlive it

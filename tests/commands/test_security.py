@@ -129,6 +129,7 @@ def test_the_local_head_listens_on_loopback_and_wants_the_token() -> None:
     assert '"--dashboard-host=127.0.0.1"' in submit
     assert 'dashboard_host="127.0.0.1"' in runtime
     assert all('"RAY_AUTH_MODE"' in text and '"token"' in text for text in (submit, runtime))
+    assert all("setdefault(*ON_LOOPBACK)" in text for text in (submit, runtime))
     assert "0.0.0.0" not in "".join(path.read_text() for path in SOURCES)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from pydantic import ValidationError
 
 from raypref.config import RunConfig
@@ -51,6 +51,14 @@ FAULTS = {
     "batch over workers": (
         {"sft.global_batch": 10, "resources.workers": 4},
         "sft.global_batch = 10 does not divide among resources.workers = 4",
+    ),
+    "fewest workers": (
+        {"resources.min_workers": 4, "resources.workers": 2, "resources.engine": "torch"},
+        "min_workers = 4 is more than workers = 2",
+    ),
+    "elastic ZeRO": (
+        {"resources.min_workers": 1, "resources.workers": 2},
+        "min_workers: a checkpoint of ZeRO 2 fits one number of workers; take engine torch, zero_stage 0, or leave",
     ),
     "heads": (
         {"model": {"kind": "scratch", "hidden_size": 30, "heads": 4}},
@@ -200,6 +208,7 @@ def test_a_dumped_config_is_read_back_as_it_was(objective: str) -> None:
     assert dump(again) == dump(config)
 
 
+@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {},

@@ -101,3 +101,14 @@ def test_a_config_file_is_a_data_set_too(tmp_path, capsys):
     assert "drinking" in said  # the prompt's words follow the domain
     with pytest.raises(UserError, match="says where its data are"):
         commands.data_config(str(file), tmp_path)
+
+
+def test_what_was_downloaded_is_found(console, tmp_path, monkeypatch):
+    """`download` without a folder writes to ./data; there `list`, `show` and a run's config look too."""
+    monkeypatch.delenv("RAYPREF_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    ml_100k(tmp_path / "data" / "ml-100k")
+    commands.list_sets(console)
+    assert "yes" in next(line for line in text(console).splitlines() if "ml-100k" in line)
+    commands.show("ml-100k", None, CUT, console)
+    assert "u.data: 120 lines, 120 accepted" in text(console)

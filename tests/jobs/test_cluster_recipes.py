@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -119,6 +120,45 @@ def test_the_kubernetes_job_has_the_shape_of_its_kind() -> None:
     assert "dashboard-host" not in KUBERAY.read_text()
 
 
+def faults_of(job: dict[str, Any]) -> list[str]:
+    """Where a manifest departs from the schema that KubeRay's CRD has for it."""
+    schema = yaml.safe_load(Path(__file__).with_name("rayjob_schema.yaml").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return [fault.json_path for fault in jsonschema.Draft202012Validator(schema).iter_errors(job)]
+
+
+def test_the_kubernetes_job_is_valid_by_the_crd() -> None:
+    assert faults_of(yaml.safe_load(KUBERAY.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        ("backofLimit", 3, "$.spec"),  # misspelt
+        ("backoffLimit", "3", "$.spec.backoffLimit"),
+        ("submissionMode", "JobMode", "$.spec.submissionMode"),
+        ("rayClusterSpec.authOptions.mode", "on", "$.spec.rayClusterSpec.authOptions.mode"),
+        ("rayClusterSpec.headGroupSpec.rayStartParams.num-cpus", 0, "$.spec.rayClusterSpec.headGroupSpec"),
+        ("rayClusterSpec.workerGroupSpecs.0.groupName", None, "$.spec.rayClusterSpec.workerGroupSpecs[0]"),
+        ("rayClusterSpec.workerGroupSpecs.0.minReplica", 0, "$.spec.rayClusterSpec.workerGroupSpecs[0]"),
+        ("rayClusterSpec.headGroupSpec.template.spec.containers.0.resources.limits.memory", "16 GB", "limits.memory"),
+        ("rayClusterSpec.headGroupSpec.template.spec.containers.0.env.0.value", 1, "containers[0].env[0].value"),
+        ("rayClusterSpec.headGroupSpec.template.spec.restartPolicy", "Always", "template.spec.restartPolicy"),
+    ],
+)
+def test_a_mistake_in_the_kubernetes_job_is_seen(path: str, value: object, fault: str) -> None:
+    """One field set, or with None taken out."""
+    job = yaml.safe_load(KUBERAY.read_text())
+    *above, last = path.split(".")
+    inside = job["spec"]
+    for name in above:
+        inside = inside[int(name) if name.isdecimal() else name]
+    inside.pop(last) if value is None else inside.update({last: value})
+    found = faults_of(job)
+    assert found
+    assert all(fault in place for place in found)
+
+
 def test_the_slurm_script_is_bash() -> None:
     script = CHECKOUT / "docs/clusters/slurm.sh"
     subprocess.run(["bash", "-n", str(script)], check=True)
@@ -126,36 +166,60 @@ def test_the_slurm_script_is_bash() -> None:
     assert "RAY_AUTH_MODE=token" in script.read_text()
 
 
+EVERY_JOB = """
+import runpy, sys
+from pathlib import Path
+
+checkout, root = sys.argv[1:]
+for job in sorted(Path("jobs").glob("*.py")):
+    replicate = ["--study", "main", "--dataset", "generated"] if job.stem == "replicate" else ["--preset", "smoke"]
+    sys.argv = [str(job), *replicate, "--dry-run", "--root", root]
+    try:
+        runpy.run_path(str(job), run_name="__main__")
+    except SystemExit as ended:
+        print("END", job.stem, ended.code or 0)
+files = [str(getattr(module, "__file__", None)) for module in sys.modules.values()]
+sys.exit([file for file in files if file.startswith(checkout + "/")] or None)
+"""
+"""Plans every job from the working directory; fails where a module came from the checkout."""
+
+
+def in_git(folder: str = ".") -> list[str]:
+    """Files of this checkout that git knows."""
+    listed = subprocess.run(["git", "ls-files", "-z", folder], cwd=CHECKOUT, capture_output=True, check=True).stdout
+    return [name for name in listed.decode().split("\0") if name and (CHECKOUT / name).is_file()]
+
+
 def uploaded(folder: Path) -> Path:
     """The package that `ray job submit --working-dir .` would upload, of what git has of this checkout."""
     from ray._private.runtime_env.packaging import create_package
 
     clean = folder / "clean"
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, check=True).stdout
-    for name in filter(None, files.decode().split("\0")):
-        if (CHECKOUT / name).is_file():
-            (clean / name).parent.mkdir(parents=True, exist_ok=True)
-            (clean / name).write_bytes((CHECKOUT / name).read_bytes())
+    for name in in_git():
+        (clean / name).parent.mkdir(parents=True, exist_ok=True)
+        (clean / name).write_bytes((CHECKOUT / name).read_bytes())
     create_package(str(clean), folder / "package.zip", include_gitignore=True)
     return folder / "package.zip"
 
 
 @pytest.mark.skipif(not (CHECKOUT / ".git").exists(), reason="no git checkout")
-def test_a_job_uploads_little_and_needs_nothing_else(tmp_path: Path) -> None:
+def test_jobs_upload_little_and_need_nothing_else(tmp_path: Path) -> None:
     package = uploaded(tmp_path)
     assert package.stat().st_size < MOST_UPLOADED
     unpacked = tmp_path / "unpacked"
     with zipfile.ZipFile(package) as archive:
         names = set(archive.namelist())
         archive.extractall(unpacked)
-    jobs = {path.stem for path in (CHECKOUT / "jobs").glob("*.py")}
-    assert {f"jobs/{job}.py" for job in jobs} | {f"sweeps/{job}.yaml" for job in jobs if job != "replicate"} <= names
+    needed = {path for folder in ("jobs", "raypref", "sweeps") for path in in_git(folder)}
+    assert needed <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/", ".git/", "results/"))]
-    dry = [sys.executable, "jobs/sweep_lambda.py", "--preset", "smoke", "--dry-run", "--root", str(tmp_path / "root")]
+    plan = [sys.executable, "-c", EVERY_JOB, str(CHECKOUT), str(tmp_path / "root")]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": str(unpacked)}
-    done = subprocess.run(dry, cwd=unpacked, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(plan, cwd=unpacked, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "15 of 15 trials" in done.stdout
+    ends = {line.split()[1]: line.split()[2] for line in done.stdout.splitlines() if line.startswith("END ")}
+    assert ends == {Path(name).stem: "0" for name in in_git("jobs")}, done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.stdout.count("15 of 15 trials") >= 1
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):

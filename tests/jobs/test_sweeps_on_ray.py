@@ -90,3 +90,24 @@ def test_a_joint_search_is_extended(tmp_path):
     assert before.items() <= aligned(tmp_path).items()
     (folder,) = (tmp_path / "root" / "sweeps").iterdir()
     assert {"pareto.csv", "parallel.svg", "report.html", "optuna.journal"} <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.timeout(1300)
+def test_submitted_jobs_run_on_a_head_of_their_own(tmp_path):
+    given = command("sweep_lambda", tmp_path)
+    environment = given["env"] | {"RAYPREF_ROOT": str(tmp_path / "root")}
+    jobs = ["jobs/sweep_lambda.py", "jobs/sweep_beta.py"]  # the second finds the first one's stages done
+    arguments = ["submit", *jobs, "--preset", "smoke", "--seeds", "1", "--limit", "1"]  # as `make sweeps`, and fewer
+    with subprocess.Popen(
+        [sys.executable, "-m", "raypref.cli", *arguments], env=environment, cwd=CHECKOUT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        try:
+            said, _ = process.communicate(timeout=1200)
+        finally:
+            process.terminate()  # so that it ends the head that it started; it has ended by itself if all is well
+    assert process.returncode == 0, said[-3000:]
+    assert "Ray head started; dashboard at http://127.0.0.1:" in said
+    swept = {path.name.split("-")[0] for path in (tmp_path / "root" / "sweeps").iterdir()}
+    assert swept == {"sweep_lambda", "sweep_beta"}
+    assert {record["status"] for record in records(tmp_path).values()} == {"done"}

@@ -97,6 +97,15 @@ def test_of_another_data_set_the_papers_have_no_numbers(tmp_path: Path) -> None:
     assert any(note.startswith("Cross-domain: trained on ml-100k") for note in cells.notes)
 
 
+@pytest.mark.parametrize(("category", "value"), [("Movies_and_TV", "0.1847"), ("Books", "0.2537"), ("Toys", None)])
+def test_one_category_of_amazon_s_is_not_another(tmp_path: Path, category: str, value: str | None) -> None:
+    collection = planted(tmp_path, {"popularity": 0.2, "sasrec": 0.5}, 0, name="amazon-2018")
+    collection.sweep["config"] = {"data": {"source": {"kind": "amazon-2018", "category": category}}}
+    cells = score_cells(benchmark({"here": collection}, "popularity"), "here")
+    columns = [i for i, name in enumerate(cells.header) if name.startswith("EAPO")]
+    assert [row[i][0] for row in cells.rows if row[0][0].startswith("sasrec") for i in columns] == [value] * bool(value)
+
+
 def test_a_table_states_how_far_generation_lies_from_ranking(tmp_path: Path) -> None:
     space, rates = {"method": ["popularity", "sft"]}, {"popularity": 0.2, "sft": 0.5}
     made = sweep(tmp_path, space, {"method": "popularity"}, lambda p, _: rates[p["method"]], users=50)

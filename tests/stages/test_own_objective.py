@@ -10,10 +10,12 @@ import pytest
 from tiny_chain import TINY, run
 
 from raypref.config import RunConfig
-from raypref.config.loading import override
+from raypref.config.loading import load, override
 from raypref.errors import UserError
 from raypref.stages.chain import chain
 from raypref.store import Store
+from raypref.sweeps.methods import method_changes
+from raypref.sweeps.options import RunOptions, parse
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SDPO = """
@@ -74,6 +76,25 @@ def test_the_page_s_example_is_the_file_and_learns(tmp_path: Path) -> None:
     swept = override(config, {"align.objective.params.margin": 2.0}, "sweep")
     assert swept.align.objective.params == {"margin": 2.0}  # type: ignore[union-attr]
     assert chain(swept).align.address != chain(config).align.address
+
+
+def test_an_entry_in_a_config_file_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the page has it: beside the file, in any folder; and as a method of a benchmark."""
+    monkeypatch.chdir(tmp_path)
+    Path("loss.py").write_text(SDPO)
+    Path("mine.yaml").write_text(
+        "align: {objective: {name: custom, file: loss.py, function: mine, params: {beta: 0.5}}}\n"
+    )
+    filed = load("smoke", Path("mine.yaml"))[0]
+    typed = "--preset smoke --objective custom --align.objective.file loss.py --align.objective.function mine"
+    _, config, _ = parse(RunOptions, [*typed.split(), *"--align.objective.params beta 0.5".split()], "")
+    assert chain(filed).align == chain(config).align
+    as_method = {name: override(filed, method_changes(name, filed), "test") for name in ("custom", "sdpo", "sft")}
+    assert chain(as_method["custom"]).align == chain(filed).align
+    assert as_method["sdpo"].align.objective.name == "sdpo"
+    assert as_method["sft"].system == "sft"
+    with pytest.raises(UserError, match="no file for the custom objective"):
+        chain(override(TINY, method_changes("custom", TINY), "test"))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ python stopped_trials.py FOLDER     # writes FOLDER/seen.json
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ["RAY_AUTH_MODE"] = "token"
+import psutil
+
+from raypref.sweeps.runtime import connect  # isort: skip  # before ray
 
 import ray
 import ray.train
@@ -21,17 +24,21 @@ import torch
 from ray import tune
 from ray.util.state import list_actors, list_placement_groups
 
-from raypref.sweeps.runtime import connect
+from raypref.stages.elastic import ElasticConfig
+from raypref.sweeps import kept_workers
 from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
 
-STOPPED, FIRST, SECOND, AFTER_DEATH, OF_TWO, LEAVES_WEIGHTS, LAST = range(7)
+STOPPED, FIRST, SECOND, AFTER_DEATH, WAITS, OF_TWO, ELASTIC, LEAVES_WEIGHTS, LAST = range(9)
 REPORTS = 3
+PATIENT = kept_workers.KEEP_S
 
 
 def work(given: dict[str, Any]) -> None:
     """A worker that reports, and, in the trial that is to be stopped, would never end."""
-    if ray.train.get_context().get_world_rank() == 0:
+    context = ray.train.get_context()
+    if context.get_world_rank() == 0:
         note(given["folder"], "worker", given["trial"])
+        Path(given["folder"], f"size-{given['trial']}").write_text(str(context.get_world_size()))
     if given["trial"] == LEAVES_WEIGHTS:
         import builtins
 
@@ -52,12 +59,13 @@ def trial(point: dict[str, Any], folder: str) -> None:
     note(folder, "trial", point["trial"])
     if point["trial"] == AFTER_DEATH:
         os.kill(int(Path(folder, f"worker-{SECOND}").read_text()), signal.SIGKILL)
+    if point["trial"] == WAITS:  # for something that needs what the kept group holds
+        ray.get(ray.remote(num_cpus=ray.cluster_resources()["CPU"])(lambda: None).remote())
+    kept_workers.KEEP_S = 5.0 if point["trial"] == AFTER_DEATH else PATIENT
     TrialTrainer(
         work,
         train_loop_config={**point, "folder": folder},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=2 if point["trial"] == OF_TWO else 1, resources_per_worker={"CPU": 1}
-        ),
+        scaling_config=scaling_of(point["trial"]),
         run_config=ray.train.RunConfig(
             name=f"trial-{point['trial']}", storage_path=f"{folder}/train", callbacks=[ReportToTune()]
         ),
@@ -65,14 +73,33 @@ def trial(point: dict[str, Any], folder: str) -> None:
     tune.report({"number": REPORTS})
 
 
+def scaling_of(trial: int) -> Any:
+    workers: Any = {OF_TWO: 2, ELASTIC: (1, 3)}.get(trial, 1)
+    if trial == ELASTIC:  # three find room on four CPUs, and no three share its batches
+        return ElasticConfig(num_workers=workers, sizes=(1, 2), resources_per_worker={"CPU": 1})
+    return ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1})
+
+
 def stops(trial_id: str, result: dict[str, Any]) -> bool:
     return bool(result["config"]["trial"] == STOPPED and result["number"] == 1)
 
 
 def left_over() -> list[str]:
-    """Training workers that live, placement groups that are not removed."""
-    workers = [a.class_name for a in list_actors(filters=[("state", "=", "ALIVE")]) if a.class_name == "RayTrainWorker"]
+    """Training workers and cleaners that live, placement groups that are not removed."""
+    alive = [actor.class_name for actor in list_actors(filters=[("state", "=", "ALIVE")])]
+    workers = [name for name in alive if name in ("RayTrainWorker", "_QuietCleaner")]
     return workers + [group.state for group in list_placement_groups() if group.state != "REMOVED"]
+
+
+def open_ports() -> list[str]:
+    """Of this machine's Ray: what listens to more than the machine itself."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            listening = [c.laddr for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+            others = [at for at in listening if at.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")]
+            found += [f"{process.name()} {at.ip}:{at.port}" for at in others]
+    return found
 
 
 def run(folder: Path) -> dict[str, Any]:
@@ -86,8 +113,14 @@ def run(folder: Path) -> dict[str, Any]:
     deadline = time.monotonic() + 60
     while left_over() and time.monotonic() < deadline:
         time.sleep(0.5)
+    listening = open_ports()
     numbers = {result.config["trial"]: result.metrics["number"] for result in results}
-    return {"last": [numbers[i] for i in range(LAST + 1)], "left": left_over(), "errors": len(results.errors)}
+    return {
+        "last": [numbers[i] for i in range(LAST + 1)],
+        "left": left_over(),
+        "open": listening,
+        "errors": len(results.errors),
+    }
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from training_runs import CANDIDATES, PAD, make_table
 
 from raypref.errors import UserError
 from raypref.training import batches
-from raypref.training.batches import Collator, all_candidates, global_batches
+from raypref.training.batches import Collator, all_candidates, global_batches, worker_share
 
 ROWS, SIZE = 50, 8
 PER_EPOCH = ROWS // SIZE
@@ -60,9 +60,10 @@ def test_a_resumed_stream_goes_on_at_the_exact_example(first: int, seed: int) ->
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_workers_share_the_same_global_batches(workers: int) -> None:
     """Each worker slices what it reads by itself, as the loop does."""
-    share = SIZE // workers
-    parts = [[batch[rank * share : (rank + 1) * share] for _, batch in stream(9)] for rank in range(workers)]
-    assert [[e for part in step for e in part] for step in zip(*parts)] == [batch for _, batch in stream(9)]
+    for _, batch in stream(9):
+        parts = [worker_share(pa.table({"example": batch}), rank, workers) for rank in range(workers)]
+        assert {part.num_rows for part in parts} == {SIZE // workers}
+        assert pa.concat_tables(parts)["example"].to_pylist() == batch
 
 
 def test_a_table_of_many_windows_is_shuffled_within_them(monkeypatch: pytest.MonkeyPatch) -> None:

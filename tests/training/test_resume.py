@@ -20,11 +20,14 @@ from training_runs import (
     Killed,
     align,
     engine_for,
+    furthest,
     lines,
+    losses,
     published,
     run,
     spawn,
     spawn_until_one_dies,
+    weights,
     with_,
 )
 
@@ -202,6 +205,28 @@ def test_engines_and_groups_resume_bit_for_bit(tmp_path: Path, world: int) -> No
         assert pointer["checkpoints"][0]["resumed_at"] == [6]
         whole = json.loads((tmp_path / f"{name} whole" / POINTER).read_text())["checkpoints"][0]["files"]
         assert len(pointer["checkpoints"][0]["files"]) == len(whole)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("engine", ["torch", "deepspeed"])
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_group_of_another_size_goes_on(tmp_path: Path, engine: str, before: int, after: int) -> None:
+    """As an elastic group does: without dropout its losses are an undisturbed one's; in float64, its weights too."""
+    double = engine == "torch"  # DeepSpeed reduces no float64
+    resources = with_(EVERY, micro_batch=2, engine=engine, zero_stage=0)
+
+    def given(method: str, **settings: Any) -> Job:
+        return Job(align(method, max_steps=STEPS, keep="last"), resources, double=double, **settings)
+
+    spawn(before, {f"{method} dies": given(method, stop_at=KILLED_AT, scratch=method) for method in METHODS}, tmp_path)
+    both = {method: given(method) for method in METHODS} | {f"{method} whole": given(method) for method in METHODS}
+    spawn(after, both, tmp_path)
+    for method in METHODS:
+        assert [row["step"] for row in lines(tmp_path / method / "metrics.jsonl")] == list(range(STEPS))
+        assert json.loads((tmp_path / method / POINTER).read_text())["checkpoints"][0]["resumed_at"] == [6]
+        assert losses(tmp_path / method) == pytest.approx(losses(tmp_path / f"{method} whole"), rel=1e-4)
+        if double:
+            assert furthest(weights(tmp_path / method), weights(tmp_path / f"{method} whole")) < 1e-9
 
 
 @pytest.mark.cluster

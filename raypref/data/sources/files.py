@@ -11,10 +11,14 @@ from raypref.data.schema import REJECTED
 from raypref.errors import UserError
 
 
+def data_folder() -> Path:
+    """Where data sets lie, and are downloaded to: $RAYPREF_DATA, else ./data."""
+    return Path(os.environ.get("RAYPREF_DATA") or "data")
+
+
 def find(path: Path, what: str, files: tuple[str, ...] = ()) -> Path:
-    """`path`, or the same under $RAYPREF_DATA; a folder must hold `files`."""
-    roots = [Path(os.environ["RAYPREF_DATA"])] if os.environ.get("RAYPREF_DATA") else []
-    tried = [path.expanduser(), *(root / path for root in roots)]
+    """`path`, or the same in `data_folder()`; a folder must hold `files`."""
+    tried = [path.expanduser(), data_folder() / path]
     found = next((p for p in tried if p.exists()), None)
     if found is None:
         raise UserError(
