@@ -45,6 +45,8 @@ class Drawing:
     """From table to alt text."""
     divided: bool = False
     """A panel for each metric, which a page shows as a picture of its own."""
+    wide: bool = False
+    """Too wide for a phone, where it is scrolled."""
 
     def save(self, folder: Path, title: str = "", formats: tuple[str, ...] = FORMATS) -> list[Path]:
         """The figure in every format, and its table as CSV."""
@@ -104,7 +106,7 @@ def _joint(collection: Collection) -> list[Drawing]:
     made.append(
         Drawing(
             "parallel", "All settings", table.drop(columns=[key for key in collection.parameters if key not in varied]),
-            lambda t, title: parallel_figure(t, varied, symbols, title), lambda t: joint_alt(t, metrics),
+            lambda t, title: parallel_figure(t, varied, symbols, title), lambda t: joint_alt(t, metrics), wide=True,
         )
     )  # fmt: skip
     return made

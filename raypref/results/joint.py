@@ -109,7 +109,7 @@ def pareto_figure(table: pd.DataFrame, metrics: Sequence[str], title: str = "") 
     x, y = metrics[:2]
     front = table[table["pareto"]].sort_values([x, y], ascending=False)
     listed = rows_of(front)[:MOST_LABELS]
-    figure = Figure(figsize=(6.2, 4.2 + 0.2 * len(listed)), layout="constrained")
+    figure = Figure(figsize=(5.0, 3.8 + 0.2 * len(listed)), layout="constrained")
     ax = figure.subplots()
     ax.plot(table[x], table[y], "o", ms=4, mfc="none", mec=GREY, ls="none", label="settings")
     ax.plot(front[x], front[y], "o-", color=BLUE, ms=5, lw=1.4, label="Pareto front")

@@ -120,7 +120,7 @@ def _figure(collection: Collection, drawing: Drawing) -> dict[str, Any]:
         for row in rows_of(drawing.table)
     ]
     svgs = [Markup(svg) for svg in drawing.svgs()]
-    return {"heading": drawing.heading, "svgs": svgs, "header": header, "rows": rows, "wide": not drawing.divided}
+    return {"heading": drawing.heading, "svgs": svgs, "header": header, "rows": rows, "wide": drawing.wide}
 
 
 def _cell(name: str, value: Any) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from raypref.results.collect import Collection
-from raypref.results.curves import curve_table
+from raypref.results.curves import curve_table, numeric
 from raypref.results.figures import CURVES, Drawing, split_shown
 from raypref.results.labels import math_symbol, metric_label, setting_text, symbol, value_text
 
@@ -25,7 +26,7 @@ def all_trials(collections: Sequence[Collection]) -> pd.DataFrame:
     for collection in collections:
         described = collection.trials.assign(
             sweep=str(collection.sweep.get("name", "")),
-            method=str(collection.sweep.get("method", "")),
+            method=str(collection.sweep.get("method") or ""),
             dataset=str(collection.sweep.get("dataset", "")),
             setting=[
                 setting_text({key: row[key] for key in collection.parameters}, collection.sweep)
@@ -42,7 +43,7 @@ def series_table(collections: Sequence[Collection], parameter: str) -> pd.DataFr
     parts = []
     for collection in collections:
         if parameter in collection.parameters:
-            name = f"{collection.sweep.get('method', '')} on {collection.sweep.get('dataset', '')}"
+            name = " on ".join(filter(None, (collection.sweep.get(part) for part in ("method", "dataset"))))
             table = curve_table(collection, parameter, CURVES, split_shown(collection))
             parts.append(table[~table["sft"].astype(bool)].assign(series=name))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -62,23 +63,28 @@ def shared_drawings(collections: Sequence[Collection]) -> list[Drawing]:
 
 
 def series_figure(table: pd.DataFrame, title: str = "") -> Figure:
-    """A panel for each metric, a line for each sweep."""
-    metrics = list(dict.fromkeys(table["metric"]))
-    figure = Figure(figsize=(4.3 * len(metrics), 3.6), layout="constrained")
+    """A panel for each metric, a line for each sweep; words, such as methods, stand below each other."""
+    metrics, numbers = list(dict.fromkeys(table["metric"])), numeric(table)
+    height = 3.6 if numbers else max(3.6, 1.6 + 0.3 * table["value"].nunique())
+    figure = Figure(figsize=(4.3 * len(metrics), height), layout="constrained")
     axes = figure.subplots(1, len(metrics), squeeze=False)[0]
     for ax, metric in zip(axes, metrics):
         for name, part in table[table["metric"] == metric].groupby("series", sort=False):
-            numeric = all(isinstance(value, (int, float)) for value in part["value"])
-            part = part.sort_values("value") if numeric else part
+            part = part.sort_values("value") if numbers else part
             mean, low, high = (part[column].to_numpy(dtype=float) for column in ("mean", "low", "high"))
-            x = part["value"].tolist() if numeric else [str(value) for value in part["value"]]
             errors = np.nan_to_num(np.stack([mean - low, high - mean]))
-            ax.errorbar(
-                x, mean, yerr=errors, ls="-" if numeric else "none", marker="o", ms=4, capsize=3, label=str(name)
-            )
-        ax.set_xlabel(math_symbol(str(table["symbol"].iloc[0])))
-        ax.set_ylabel(metric_label(str(metric)))
-        ax.grid(axis="y", lw=0.4, alpha=0.5)
+            style: dict[str, Any] = {"marker": "o", "ms": 4, "capsize": 3, "label": str(name)}
+            if numbers:
+                ax.errorbar(part["value"].tolist(), mean, yerr=errors, ls="-", **style)
+            else:
+                ax.errorbar(mean, [str(value) for value in part["value"]], xerr=errors, ls="none", **style)
+        letter, label = math_symbol(str(table["symbol"].iloc[0])), metric_label(str(metric))
+        ax.set_xlabel(letter if numbers else label)
+        if numbers:
+            ax.set_ylabel(label)
+        else:
+            ax.invert_yaxis()
+        ax.grid(axis="y" if numbers else "x", lw=0.4, alpha=0.5)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     if title:

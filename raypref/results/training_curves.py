@@ -28,7 +28,7 @@ COLUMNS = ["trial", "label", "setting", "metric", "step", "value"]
 MOST_NAMED = 16  # settings in a legend
 MOST_LINES = 500  # parsed of one log
 MOST_POINTS, FEWEST_POINTS, ALL_POINTS = 80, 12, 24_000
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 620, 250, 58, 34, 10
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 460, 230, 58, 34, 10  # small, so that a phone need not shrink its words
 Scale = Callable[[Any], np.ndarray]
 
 

@@ -19,7 +19,7 @@ from raypref.results.curves import cost_table
 from raypref.results.figures import drawings
 from raypref.results.joint import importance_table, joint_table, undominated
 from raypref.results.report import report_html
-from raypref.results.together import all_trials, series_table, write_together
+from raypref.results.together import all_trials, series_figure, series_table, write_together
 from raypref.results.training_curves import training_table
 
 K = "align.negatives"
@@ -120,6 +120,19 @@ def test_several_sweeps_make_one_table_and_shared_curves(tmp_path):
     assert {"all.parquet", "all.csv", "all-lambda.svg", "all-lambda.csv"} <= names
     assert collect_command((str(folders[0]), str(folders[1])), out=tmp_path / "cli") == 3  # one is unreadable
     assert (tmp_path / "cli" / "all.parquet").is_file()
+
+
+def test_methods_of_several_sweeps_stand_below_each_other(tmp_path):
+    name, found = "align.objective.name", []
+    for number, dataset in enumerate(("one", "two")):
+        folder = sweep(tmp_path / dataset, {name: ["dpo", "recpo"]}, {name: "recpo"}, lambda p, s: 0.3, 1, 20, number)
+        account = json.loads((folder / "sweep.json").read_text()) | {"dataset": dataset, "method": None}
+        (folder / "sweep.json").write_text(json.dumps(account))
+        found.append(collect(folder))
+    figure = series_figure(series_table(found, name))
+    assert {tick.get_text() for tick in figure.axes[0].get_yticklabels()} == {"dpo", "recpo"}
+    assert figure.axes[0].get_xlabel() == "HR@1"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
 
 
 def test_results_in_an_object_store_are_read_through_pyarrow(tmp_path):
