@@ -18,8 +18,8 @@ import ray.train
 import ray.train.torch
 
 from raypref.config.loading import dump
-from raypref.data.columns import ExampleTable, splits_in
-from raypref.stages import afar, bodies, remote
+from raypref.data.columns import ExampleTable, shard_path, splits_in
+from raypref.stages import afar, bodies, group, remote
 from raypref.stages.chain import Chain, Stage
 from raypref.stages.elastic import ElasticTrainer, scaling
 from raypref.stages.shard_reader import ReadShard
@@ -29,6 +29,7 @@ from raypref.store import Store
 from raypref.training.tasks import table_columns
 
 READ_CPUS = 0  # logical CPUs of a task that reads a shard: training may hold all there are, and must not starve
+EARLY_BYTES = 4 << 20  # of a table's files: it is surely small, and is read while a worker imports its libraries
 READERS = 1  # such tasks at a time, for each worker; it reads ahead
 START_TIMEOUT_S = 300
 POLL_S = 0.2
@@ -185,13 +186,12 @@ def fit(
     resources = run.config.resources
     first = next(stage for stage in stages if not store.done(stage.address))
     datasets: dict[str, Any] = {}
-    table = None
+    table, early = None, False
     if first.kind in ("sft", "align"):
         folders, columns = training_folders(first, store), table_columns(training_config(run, first))
         datasets["train"] = stream_of(folders, columns)
-        table = (
-            f"{columns} of {[str(folder) for folder in folders]}"  # these never change: they are addressed by content
-        )
+        table = f"{columns} of {[str(folder) for folder in folders]}"  # these are addressed by content
+        early = stored_bytes(folders, columns) <= EARLY_BYTES
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(resources.hang_timeout)
@@ -199,14 +199,15 @@ def fit(
     os.environ[remote.WATCHED] = str(int(alive_nodes() > 1))
     scratch = store.scratch(stages[0].address)
     remote.take_fault(store, scratch)  # of a driver that was killed; the user may have mended it
-    group = trainer(
-        remote.work,
+    training = trainer(
+        group.work,
         train_loop_config={
             "config": dump(run.config),
             "root": store.location,
             "stages": [str(stage.address) for stage in stages],
             "board": board,
             "table": table,
+            "early": early,
             "threads": threads or resources.threads or max(1, _cores() // resources.workers),
         },
         datasets=datasets,
@@ -230,7 +231,7 @@ def fit(
         ),
     )
     try:
-        group.fit()
+        training.fit()
     except ray.train.TrainingFailedError as error:
         raise remote.take_fault(store, scratch) or error from error
     shutil.rmtree(store.root / ".ray-train" / name, ignore_errors=True)
@@ -246,6 +247,12 @@ def ray_storage(store: Store, name: str) -> str:
 
 def alive_nodes() -> int:
     return sum(node["Alive"] for node in ray.nodes())
+
+
+def stored_bytes(folders: list[Path], columns: list[str]) -> int:
+    """Size of the training table's files."""
+    shards = range(ExampleTable(folders, "train", columns).shards)
+    return sum(shard_path(folder, "train", i).stat().st_size for folder in folders for i in shards)
 
 
 def stream_of(folders: list[Path], columns: list[str]) -> ray.data.Dataset:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 import ray.train
 import torch
@@ -19,6 +18,7 @@ from raypref.errors import UserError
 from raypref.stages import afar, bodies
 from raypref.stages.chain import chain, data_config
 from raypref.stages.heartbeat import Heartbeat
+from raypref.stages.stream import stream
 from raypref.stages.worker import Surroundings, run_stages
 from raypref.store import Store, write_json
 from raypref.training.allocator import forget_peak_memory
@@ -26,8 +26,6 @@ from raypref.training.allocator import forget_peak_memory
 METRIC = "validation_hr@1"  # exact ranking; what every training report carries
 FAULT = "fault.json"
 WATCHED = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
-KEPT_BYTES = 64 << 20
-_kept: dict[str | None, list[pa.Table]] = {}  # the training table that this process read last, if it was small
 SHARE = "share"  # of the steps done, in the reports that a scheduler may stop a trial at
 
 
@@ -113,40 +111,6 @@ def report(metrics: dict[str, Any]) -> None:
     """To Train, and through it to Tune; the last validation without its share, as that trial is as good as done."""
     print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()), flush=True)
     ray.train.report({name: value for name, value in metrics.items() if name != SHARE or value < 1})
-
-
-def stream(table: str | None = None) -> Callable[[], Iterator[pa.Table]]:
-    """This worker's reader of the training table; each call starts an epoch.
-
-    `table`: what tells it from others. One of at most `KEPT_BYTES` is then kept, for the next epoch and for the next
-    trial in this process: to start a stream takes Ray seconds, however little flows.
-    """
-    dataset = ray.train.get_dataset_shard("train")
-
-    def read() -> Iterator[pa.Table]:
-        if table in _kept:
-            yield from _kept[table]
-            return
-        kept: list[pa.Table] = []
-        size = 0
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2):
-            size += batch.nbytes
-            if table is not None and size <= KEPT_BYTES:
-                kept.append(_copy(batch))
-            yield batch
-        if table is not None and size <= KEPT_BYTES:
-            _kept.clear()
-            _kept[table] = kept
-
-    return read
-
-
-def _copy(table: pa.Table) -> pa.Table:
-    """In memory of its own: what Ray gives lies in its object store, and would stay there."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
 def _flat(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,7 @@ import ray
 import ray.train.torch
 
 from raypref.stages.on_ray import stream_of
-from raypref.stages.remote import stream
+from raypref.stages.stream import stream
 from raypref.sweeps.runtime import connect
 from raypref.training.batches import global_batches, worker_share
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
 import ray.train
 
-from raypref.stages import remote
+from raypref.stages import stream as module
 
 TABLES = [pa.table({"example": [0, 1], "history": [[1], [2, 3]]}), pa.table({"example": [2], "history": [[]]})]
 
@@ -28,37 +29,56 @@ class Shard:
 def shard(monkeypatch: pytest.MonkeyPatch) -> Shard:
     shard = Shard()
     monkeypatch.setattr(ray.train, "get_dataset_shard", lambda name: shard)
-    monkeypatch.setattr(remote, "_kept", {})
+    monkeypatch.setattr(module, "_kept", {})
     return shard
 
 
-def rows(read: remote.Callable[[], Iterator[pa.Table]]) -> list[dict[str, object]]:
+def rows(read: module.Callable[[], Iterator[pa.Table]]) -> list[dict[str, object]]:
     return [row for table in read() for row in table.to_pylist()]
 
 
 def test_a_small_table_is_read_once_also_by_the_next_trial(shard: Shard) -> None:
     whole = [row for table in TABLES for row in table.to_pylist()]
-    read = remote.stream("a")
-    assert rows(read) == rows(read) == rows(remote.stream("a")) == whole
+    read = module.stream("a")
+    assert rows(read) == rows(read) == rows(module.stream("a")) == whole
     assert shard.started == 1
-    assert rows(remote.stream("b")) == whole  # another table
+    assert rows(module.stream("b")) == whole  # another table
     assert shard.started == 2
-    assert rows(remote.stream("a")) == whole  # one is kept, not all
+    assert rows(module.stream("a")) == whole  # one is kept, not all
     assert shard.started == 3
 
 
+def test_a_table_may_be_begun_beforehand(shard: Shard) -> None:
+    module.begin("a")
+    assert len(rows(module.stream("a"))) == 3
+    module.begin("a")
+    assert len(rows(module.stream("a"))) == 3
+    assert shard.started == 1
+
+
+def test_what_goes_wrong_beforehand_is_said_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise RuntimeError("no such shard")
+
+    monkeypatch.setattr(ray.train, "get_dataset_shard", broken)
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
+    module.begin("a")
+    with pytest.raises(RuntimeError, match="no such shard"):
+        rows(module.stream("a"))
+
+
 def test_a_table_that_was_not_read_to_its_end_is_not_kept(shard: Shard) -> None:
-    next(iter(remote.stream("a")()))
-    assert len(rows(remote.stream("a"))) == 3
+    next(iter(module.stream("a")()))
+    assert len(rows(module.stream("a"))) == 3
     assert shard.started == 2
 
 
 def test_a_large_table_streams_every_time(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "KEPT_BYTES", TABLES[0].nbytes)
-    assert rows(remote.stream("a")) == rows(remote.stream("a"))
+    monkeypatch.setattr(module, "KEPT_BYTES", TABLES[0].nbytes)
+    assert rows(module.stream("a")) == rows(module.stream("a"))
     assert shard.started == 2
 
 
 def test_a_table_without_a_name_streams_every_time(shard: Shard) -> None:
-    assert rows(remote.stream()) == rows(remote.stream())
+    assert rows(module.stream()) == rows(module.stream())
     assert shard.started == 2
