@@ -179,9 +179,10 @@ for job in sorted(Path("jobs").glob("*.py")):
     except SystemExit as ended:
         print("END", job.stem, ended.code or 0)
 files = [str(getattr(module, "__file__", None)) for module in sys.modules.values()]
-sys.exit([file for file in files if file.startswith(checkout + "/")] or None)
+own = [file for file in files if file.startswith(checkout + "/") and not file.startswith(sys.prefix + "/")]
+sys.exit(own or None)
 """
-"""Plans every job from the working directory; fails where a module came from the checkout."""
+"""Plans every job from the working directory; fails where a module came from the checkout, not counting its environment."""
 
 
 def in_git(folder: str = ".") -> list[str]:
