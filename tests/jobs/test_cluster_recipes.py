@@ -182,7 +182,7 @@ files = [str(getattr(module, "__file__", None)) for module in sys.modules.values
 own = [file for file in files if file.startswith(checkout + "/") and not file.startswith(sys.prefix + "/")]
 sys.exit(own or None)
 """
-"""Plans every job from the working directory; fails where a module came from the checkout, not counting its environment."""
+"""Plans every job from the working directory; fails where a module came from the checkout itself."""
 
 
 def in_git(folder: str = ".") -> list[str]:
