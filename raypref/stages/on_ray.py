@@ -60,8 +60,11 @@ class OnRay:
         }[stage.kind](run, stage)
 
     def _prepare(self, run: Chain, stage: Stage) -> None:
-        task = ray.remote(num_cpus=1)(remote.prepare)
-        ray.get(task.remote(dump(run.config), self.store.location, str(stage.address)))
+        arguments = dump(run.config), self.store.location, str(stage.address)
+        if alive_nodes() == 1:  # a process of its own would import for longer than it works
+            remote.prepare(*arguments)
+        else:
+            ray.get(ray.remote(num_cpus=1)(remote.prepare).remote(*arguments))
 
     def _tokenize(self, run: Chain, stage: Stage) -> None:
         paths = stage.input_paths(self.store)
@@ -162,7 +165,7 @@ def map_shards(
         num_gpus=gpus,
         **restarts,
     )
-    return int(counted.sum("count"))  # type: ignore[arg-type]
+    return sum(int(row["count"]) for row in counted.iter_rows())  # Ray's own sum starts processes
 
 
 def fit(
