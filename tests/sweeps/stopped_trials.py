@@ -60,7 +60,8 @@ def trial(point: dict[str, Any], folder: str) -> None:
     if point["trial"] == AFTER_DEATH:
         os.kill(int(Path(folder, f"worker-{SECOND}").read_text()), signal.SIGKILL)
     if point["trial"] == WAITS:  # for something that needs what the kept group holds
-        ray.get(ray.remote(num_cpus=ray.cluster_resources()["CPU"])(lambda: None).remote())
+        everything = ray.cluster_resources()["CPU"]
+        ray.get(ray.remote(num_cpus=everything, scheduling_strategy="DEFAULT")(lambda: None).remote())
     kept_workers.KEEP_S = 5.0 if point["trial"] == AFTER_DEATH else PATIENT
     TrialTrainer(
         work,
