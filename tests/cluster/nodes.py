@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).parent.parent.parent
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 PATIENCE = int(os.environ.get("RAYPREF_PATIENCE", "400"))  # seconds for anything that takes seconds on an idle machine
 SWEEP = """
-    --preset smoke --seeds 1 --align.max-steps 20 --evaluation.no-generate
+    --preset smoke --seeds 1 --align.max-steps 30 --evaluation.no-generate
     --resources.engine torch --resources.threads 1 --resources.checkpoint-every 4
 """.split()
 WORKER, TRIAL = "ray::RayTrainWorker", "ray::ImplicitFunc"  # how Ray names a training worker and a trial's own process

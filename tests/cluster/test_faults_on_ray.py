@@ -123,7 +123,7 @@ def test_a_worker_hangs(nodes: Nodes, root: Path, whole: Path) -> None:
 
 def test_a_spot_node_is_given_notice(nodes: Nodes, root: Path, whole: Path) -> None:
     """Then its processes get SIGTERM; not even the work since the last periodic checkpoint is lost."""
-    job = nodes.sweep(root, *ONE, "--resources.checkpoint-every", "1000", "--align.max-steps", "40")
+    job = nodes.sweep(root, *ONE, "--resources.checkpoint-every", "1000")
     logs = root / ".scratch"
     wait("some steps", lambda: any(p.stat().st_size > 500 for p in logs.glob("*/metrics.jsonl")) or job.poll())
     node = next(node for node in nodes.workers if below(node, WORKER))
