@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
+import liked_red
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from raypref.commands.export import Export, export
-from raypref.config import RunConfig
 from raypref.config.data import PromptConfig
 from raypref.config.loading import override
 from raypref.config.model import LoraConfig, ScratchModel
@@ -219,24 +218,7 @@ def test_its_address_follows_its_own_settings(done: tuple[Store, Chain]) -> None
 
 @pytest.mark.slow
 def test_it_learns_what_users_like(tmp_path: Path) -> None:
-    """Everybody likes the red ones; lists hold few of them: chance has 1 in 8."""
-    rng = random.Random(0)
-    lines = ["user,item,title,rating,timestamp"]
-    for user in range(80):
-        items = [*rng.sample(range(20), 10), *rng.sample(range(20, 60), 1)]
-        rng.shuffle(items)
-        for time, item in enumerate(items):
-            lines.append(f"u{user},{item},{'Red' if item < 20 else 'Blue'} {item:02d},5,{time}")
-    (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
-    config: RunConfig = changed(
-        data__source={"kind": "csv", "path": str(tmp_path / "log.csv"), "domain": "movie"}, data__k_core=1,
-        data__candidates={"train_future": 1, "train_random": 7, "eval_random": 7}, expert=EXPERT,
-        data__max_train_examples_per_user=6, prompt__ratings=False, system="llara",
-        sft__max_steps=150, sft__learning_rate=5e-3, evaluation__splits=["test"], evaluation__max_examples=None,
-        evaluation__generate=False,
-    )  # fmt: skip
-    store, run = Store(tmp_path / "root"), chain(config)
-    for stage in run:
-        InProcess(store)(run, stage)
-    rows = pq.read_table(store.path(run.evaluate.address) / "rows.parquet").to_pandas()
+    """Chance has 1 in 8."""
+    settings = {"system": "llara", "expert": EXPERT, "sft__max_steps": 150, "evaluation__generate": False}
+    _, _, rows = liked_red.evaluated(tmp_path, 5, **settings)
     assert (rows["rank"] == 1).mean() > 2 / 8

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
+import liked_red
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -148,26 +148,8 @@ def test_too_many_negatives_are_refused(done: tuple[Store, Chain]) -> None:
 
 @pytest.mark.slow
 def test_it_learns_what_users_like(tmp_path: Path) -> None:
-    """Everybody likes the red ones; lists hold few of them: chance has 1 in 8."""
-    rng = random.Random(0)
-    lines = ["user,item,title,rating,timestamp"]
-    for user in range(80):
-        items = [*rng.sample(range(20), 10), *rng.sample(range(20, 60), 1)]
-        rng.shuffle(items)
-        for time, item in enumerate(items):
-            title = f"{'Red' if item < 20 else 'Blue'} {item:02d}"
-            lines.append(f"u{user},{item},{title},{5 if item < 20 else 2},{time}")
-    (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
-    config = changed(
-        data__source={"kind": "csv", "path": str(tmp_path / "log.csv"), "domain": "movie"}, data__k_core=1,
-        data__candidates={"train_future": 1, "train_random": 7, "eval_random": 7},
-        data__max_train_examples_per_user=6, prompt__ratings=False, system="tallrec",
-        sft__max_steps=120, sft__learning_rate=5e-3, evaluation__splits=["test"], evaluation__max_examples=None,
-    )  # fmt: skip
-    store, run = Store(tmp_path / "root"), chain(config)
-    for stage in run:
-        InProcess(store)(run, stage)
-    rows = pq.read_table(store.path(run.evaluate.address) / "rows.parquet").to_pandas()
+    """Chance has 1 in 8."""
+    store, run, rows = liked_red.evaluated(tmp_path, 2, system="tallrec", sft__max_steps=120)
     red = np.array([title.startswith("Red") for title in bodies.titles_of(store.path(run.prepare.address))])
     shown, liked = np.array([red[c].sum() for c in rows["candidates"]]), red[rows["target_item"]]
     expected = (liked / np.maximum(shown, 1)).mean()  # of one who tells red from blue and no more
