@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -23,37 +24,33 @@ def stream(table: str | None = None) -> Callable[[], Iterator[pa.Table]]:
     def read() -> Iterator[pa.Table]:
         if begun := _begun.pop(table, None):
             begun.join()
-        if table in _kept:
-            yield from _kept[table]
-            return
-        kept: list[pa.Table] = []
-        size = 0
-        dataset = ray.train.get_dataset_shard("train")
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2):
-            size += batch.nbytes
-            if table is not None and size <= KEPT_BYTES:
-                kept.append(_copy(batch))
-            yield batch
-        if table is not None and size <= KEPT_BYTES:
-            _kept.clear()
-            _kept[table] = kept
+        yield from _kept[table] if table in _kept else _streamed(table)
 
     return read
+
+
+def _streamed(table: str | None) -> Iterator[pa.Table]:
+    """By Ray Data; kept when it came to its end, if it is small and has a name."""
+    kept: list[pa.Table] = []
+    size = 0
+    dataset = ray.train.get_dataset_shard("train")
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2):
+        size += batch.nbytes
+        if table is not None and size <= KEPT_BYTES:
+            kept.append(_copy(batch))
+        yield batch
+    if table is not None and size <= KEPT_BYTES:
+        _kept.clear()
+        _kept[table] = kept
 
 
 def begin(table: str) -> None:
     """Read a table that is small in a thread, for `stream` to have it at once; where that fails, `stream` will say."""
     if table in _kept:
         return
-    read = stream(table)
-
-    def whole() -> None:
-        for _ in read():
-            pass
-
-    thread = threading.Thread(target=whole, daemon=True)
-    thread.start()
+    thread = threading.Thread(target=lambda: deque(_streamed(table), maxlen=0), daemon=True)
     _begun[table] = thread
+    thread.start()
 
 
 def _copy(table: pa.Table) -> pa.Table:

@@ -30,6 +30,7 @@ def shard(monkeypatch: pytest.MonkeyPatch) -> Shard:
     shard = Shard()
     monkeypatch.setattr(ray.train, "get_dataset_shard", lambda name: shard)
     monkeypatch.setattr(module, "_kept", {})
+    monkeypatch.setattr(module, "_begun", {})
     return shard
 
 
