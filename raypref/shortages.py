@@ -10,7 +10,7 @@ from rich.console import Console
 from raypref.config import RunConfig
 from raypref.config.model import PretrainedModel
 from raypref.experiment import DISK_PER_RUN
-from raypref.models.backbone import local_folder
+from raypref.models.folders import local_folder
 from raypref.store import Store
 
 MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")

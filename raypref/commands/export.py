@@ -173,7 +173,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _shipped(model: dict[str, Any]) -> str | None:
     """`raypref-tiny` if the run's local base was the model that this package ships."""
-    from raypref.models.backbone import SHIPPED, SHIPPED_FOLDER
+    from raypref.models.folders import SHIPPED, SHIPPED_FOLDER
     from raypref.stages.chain import model_content
 
     return SHIPPED if model.get("content") == model_content(SHIPPED_FOLDER) else None

@@ -23,6 +23,7 @@ from transformers.utils import logging
 from raypref.config.model import ModelConfig, PretrainedModel, ScratchModel
 from raypref.errors import UserError
 from raypref.models.behaviour import attach_saved, detached, put_back, save_behaviour
+from raypref.models.folders import check_model, local_folder
 
 if TYPE_CHECKING:  # peft takes two seconds to import, in every worker: only where there is an adapter
     from peft import PeftModel
@@ -32,9 +33,7 @@ else:
     Policy = PreTrainedModel
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
 MAX_POSITIONS = 4096
-SHIPPED = "raypref-tiny"
 logging.disable_progress_bar()  # a bar for each model that is loaded, between a command's own lines
-SHIPPED_FOLDER = Path(__file__).parent.parent / "base"
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerBase:
@@ -72,29 +71,6 @@ def load_tokenizer(path: Path | str, revision: str | None = None) -> PreTrainedT
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def local_folder(config: PretrainedModel) -> Path | None:
-    """The folder that `config.path` means, None for a hub name; `raypref-tiny` is the model that the package ships."""
-    if config.path == SHIPPED:
-        return SHIPPED_FOLDER
-    folder = Path(config.path).expanduser()
-    return folder if folder.exists() or config.path.startswith(("/", "./", "../", "~")) else None
-
-
-def check_model(config: ModelConfig) -> None:
-    """Refuse, before anything expensive, a model folder that can't be loaded."""
-    folder = None if isinstance(config, ScratchModel) else local_folder(config)
-    if isinstance(config, ScratchModel) or folder is None:
-        return
-    if not (folder / "config.json").is_file():
-        raise UserError("no model lies there: config.json is missing", where=config.path, mend="check model.path")
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(
-            "the model folder has no weights (*.safetensors)",
-            where=config.path,
-            mend="download the weights too, or convert them with save_pretrained",
-        )
 
 
 def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Policy:

@@ -29,6 +29,7 @@ from raypref.data.tokens import ExampleTokenizer
 from raypref.data.yes_no import YesNo
 from raypref.models import backbone
 from raypref.models.behaviour import attach
+from raypref.models.folders import local_folder
 from raypref.models.scoring import TitleScorer
 from raypref.models.title_features import title_features
 from raypref.recommenders import (
@@ -107,7 +108,7 @@ def make_tokenizer(config: RunConfig, inputs: Mapping[str, Path]) -> PreTrainedT
 
 def _make_tokenizer(config: RunConfig, prepared: Path) -> PreTrainedTokenizerBase:
     if not isinstance(config.model, ScratchModel):
-        folder = backbone.local_folder(config.model)
+        folder = local_folder(config.model)
         return backbone.load_tokenizer(folder or config.model.path, config.model.revision)
     titles, render = titles_of(prepared), renderer_of(config, prepared)
 

@@ -23,9 +23,10 @@ from raypref.config import RunConfig
 from raypref.config.data import DataConfig
 from raypref.config.loading import dump
 from raypref.config.model import PretrainedModel
+from raypref.config.training import TrainingConfig
 from raypref.data.fingerprint import fingerprint
 from raypref.data.sources.files import find
-from raypref.models.backbone import SHIPPED, check_model, local_folder
+from raypref.models.folders import SHIPPED, check_model, local_folder
 from raypref.store import Address, Store, digest
 from raypref.training.tasks import needs_expert, needs_reference, task_of
 
@@ -264,6 +265,16 @@ def data_config(config: RunConfig, transfer: bool) -> RunConfig:
     if not transfer or config.transfer is None:
         return config
     return config.model_copy(update={"data": config.transfer, "transfer": None})
+
+
+def training_config(chain: Chain, stage: Stage) -> TrainingConfig:
+    return chain.config.align if stage.kind == "align" else chain.config.sft
+
+
+def training_folders(stage: Stage, store: Store) -> list[Path]:
+    """Folders whose columns make this stage's training table."""
+    paths = stage.input_paths(store)
+    return [paths[name] for name in ("tokenize", "prepare", "reference", "expert") if name in paths]
 
 
 def _evaluation(whole: dict[str, Any]) -> dict[str, Any]:

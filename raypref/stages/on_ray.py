@@ -1,12 +1,12 @@
 """How each stage runs on Ray.
 
 prepare, features and tries as tasks, tokenize and reference by Ray Data, the expert by both; sft, align, fit and
-evaluate by Ray Train.
+evaluate by Ray Train. On one node without a GPU, prepare, the expert and tables of a few shards are the driver's own
+work: a process of their own would import for longer than it works.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,25 +14,18 @@ from typing import Any
 
 import ray
 import ray.data
-import ray.train
-import ray.train.torch
+import torch
 
 from raypref.config.loading import dump
-from raypref.data.columns import ExampleTable, shard_path, splits_in
-from raypref.stages import afar, bodies, group, remote
+from raypref.data.columns import ExampleTable, splits_in
+from raypref.stages import afar, bodies, remote
 from raypref.stages.chain import Chain, Stage
-from raypref.stages.elastic import ElasticTrainer, scaling
-from raypref.stages.shard_reader import ReadShard
 from raypref.stages.side_by_side import run_tasks
-from raypref.stages.worker import Surroundings, run_stages, training_config, training_folders
+from raypref.stages.train_group import alive_nodes, cores, fit
+from raypref.stages.worker import Surroundings, run_stages
 from raypref.store import Store
-from raypref.training.tasks import table_columns
 
-READ_CPUS = 0  # logical CPUs of a task that reads a shard: training may hold all there are, and must not starve
-EARLY_BYTES = 4 << 20  # of a table's files: it is surely small, and is read while a worker imports its libraries
-READERS = 1  # such tasks at a time, for each worker; it reads ahead
-START_TIMEOUT_S = 300
-POLL_S = 0.2
+FEW_SHARDS = 8  # of at most 2,048 examples
 
 
 class OnRay:
@@ -61,7 +54,7 @@ class OnRay:
 
     def _prepare(self, run: Chain, stage: Stage) -> None:
         arguments = dump(run.config), self.store.location, str(stage.address)
-        if alive_nodes() == 1:  # a process of its own would import for longer than it works
+        if alive_nodes() == 1:
             remote.prepare(*arguments)
         else:
             ray.get(ray.remote(num_cpus=1)(remote.prepare).remote(*arguments))
@@ -87,10 +80,14 @@ class OnRay:
         prepared = stage.input_paths(self.store)["prepare"]
         resources = run.config.resources
         with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
-            task = ray.remote(num_cpus=1, num_gpus=resources.gpus_per_worker)(remote.fit_expert)
-            part, threads = afar.new_part(self.store), resources.threads or _cores()
-            found: Any = ray.get(task.remote(dump(run.config), folder, threads, self.store.location, part))
-            facts |= found
+            part, threads = afar.new_part(self.store), resources.threads or cores()
+            arguments = dump(run.config), folder, threads, self.store.location, part
+            if _suffices_here(resources.gpus_per_worker):
+                facts |= remote.fit_expert(*arguments)
+            else:
+                task = ray.remote(num_cpus=1, num_gpus=resources.gpus_per_worker)(remote.fit_expert)
+                found: Any = ray.get(task.remote(*arguments))
+                facts |= found
             fitted = folder
             if part is not None:
                 fitted = self.store.fetched(part)
@@ -148,17 +145,20 @@ def map_shards(
 ) -> int:
     """Call `worker(*arguments)(split, shard)` for every shard of `splits`, by Ray Data in an actor pool; the sum.
 
-    The worker writes its shard itself, so nothing but counts passes through Ray's object store. `first`: only so many.
-    `send`: called with each shard that is written.
+    The worker writes its shard itself, so nothing but counts passes through Ray's object store. Few shards on one node
+    without a GPU are this process's own work. `first`: only so many. `send`: called with each shard that is written.
     """
     todo = [(split, i) for split in splits for i in range(ExampleTable([table], split).shards)][:first]
-    actors = max(1, min(len(todo), int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else _cores()))
+    if len(todo) <= FEW_SHARDS and _suffices_here(gpus):
+        held = remote.ShardActor(worker, arguments, cores(), send)
+        return sum(held.count(split, shard) for split, shard in todo)
+    actors = max(1, min(len(todo), int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else cores()))
     dataset = ray.data.from_items([{"split": s, "shard": i} for s, i in todo], override_num_blocks=len(todo))
     # Ray warns of actors that may restart, and on one node there is nothing to move to.
     restarts: dict[str, Any] = {} if len(ray.nodes()) > 1 else {"max_restarts": 0}
     counted = dataset.map_batches(
         remote.ShardActor,
-        fn_constructor_args=(worker, arguments, max(1, _cores() // actors), send),
+        fn_constructor_args=(worker, arguments, max(1, cores() // actors), send),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=1,
@@ -168,110 +168,10 @@ def map_shards(
     return sum(int(row["count"]) for row in counted.iter_rows())  # Ray's own sum starts processes
 
 
-def fit(
-    run: Chain,
-    stages: list[Stage],
-    store: Store,
-    name: str,
-    trainer: type[ray.train.torch.TorchTrainer] = ElasticTrainer,
-    callbacks: list[Any] | None = None,
-    threads: int | None = None,
-    board: str | None = None,
-) -> dict[str, Any]:
-    """Run trained and evaluated stages in one group of Ray Train workers; the facts they leave, by stage kind.
-
-    Args:
-        board: name of an actor whose `show` is told of every step; the workers' logs have it too.
-
-    Raises:
-        the worker's own exception where it is a UserError, else Ray's.
-    """
-    resources = run.config.resources
-    first = next(stage for stage in stages if not store.done(stage.address))
-    datasets: dict[str, Any] = {}
-    table, early = None, False
-    if first.kind in ("sft", "align"):
-        folders, columns = training_folders(first, store), table_columns(training_config(run, first))
-        datasets["train"] = stream_of(folders, columns)
-        table = f"{columns} of {[str(folder) for folder in folders]}"  # these are addressed by content
-        early = stored_bytes(folders, columns) <= EARLY_BYTES
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
-    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(resources.hang_timeout)
-    # One machine has nowhere to move to, and the watcher is a process more for every trial.
-    os.environ[remote.WATCHED] = str(int(alive_nodes() > 1))
-    scratch = store.scratch(stages[0].address)
-    remote.take_fault(store, scratch)  # of a driver that was killed; the user may have mended it
-    training = trainer(
-        group.work,
-        train_loop_config={
-            "config": dump(run.config),
-            "root": store.location,
-            "stages": [str(stage.address) for stage in stages],
-            "board": board,
-            "table": table,
-            "early": early,
-            "threads": threads or resources.threads or max(1, _cores() // resources.workers),
-        },
-        datasets=datasets,
-        # Every worker reads the whole stream and takes its slice of each global batch (see training/batches.py).
-        dataset_config=ray.train.DataConfig(datasets_to_split=[]),
-        scaling_config=scaling(
-            run.config,
-            use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker={"CPU": resources.cpus_per_worker}
-            | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
-            # Workers of a group write parts of one checkpoint: without a folder that all see, they share a machine.
-            placement_strategy="PACK" if store.bucket is None else "STRICT_PACK",
-        ),
-        run_config=ray.train.RunConfig(
-            name=name,
-            storage_path=ray_storage(store, ".ray-train"),
-            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]  # its stub is that of the V1 class
-                max_failures=resources.max_failures, controller_failure_limit=3
-            ),
-            callbacks=callbacks or [],
-        ),
-    )
-    try:
-        training.fit()
-    except ray.train.TrainingFailedError as error:
-        raise remote.take_fault(store, scratch) or error from error
-    shutil.rmtree(store.root / ".ray-train" / name, ignore_errors=True)
-    return {stage.kind: store.manifest(stage.address)["facts"] for stage in stages}
-
-
-def ray_storage(store: Store, name: str) -> str:
-    """Where Train or Tune keeps its own state: a folder, as long as no other machine must see it."""
-    if store.bucket is None or alive_nodes() == 1:
-        return str(store.root / name)
-    return f"{store.location}/{name}"
-
-
-def alive_nodes() -> int:
-    return sum(node["Alive"] for node in ray.nodes())
-
-
-def stored_bytes(folders: list[Path], columns: list[str]) -> int:
-    """Size of the training table's files."""
-    shards = range(ExampleTable(folders, "train", columns).shards)
-    return sum(shard_path(folder, "train", i).stat().st_size for folder in folders for i in shards)
-
-
-def stream_of(folders: list[Path], columns: list[str]) -> ray.data.Dataset:
-    """Shards of the training table whose columns lie in `folders`, in stored order."""
-    shards = ExampleTable(folders, "train", columns).shards
-    ray.data.DataContext.get_current().execution_options.preserve_order = True
-    readers = ray.data.TaskPoolStrategy(size=READERS)
-    numbers = ray.data.from_items([{"id": i} for i in range(shards)], override_num_blocks=shards)  # `range` takes a CPU
-    return numbers.map_batches(
-        ReadShard(folders, columns), batch_size=1, batch_format="pyarrow", num_cpus=READ_CPUS, compute=readers
-    )
-
-
 def _addresses(stage: Stage) -> dict[str, str]:
     return {name: str(parent.address) for name, parent in stage.inputs.items()}
 
 
-def _cores() -> int:
-    return os.cpu_count() or 1
+def _suffices_here(gpus: float) -> bool:
+    """Whether a stage may run in the driver itself: it is where a task would go, and asks for no GPU."""
+    return not gpus and alive_nodes() == 1 and not torch.cuda.is_available()

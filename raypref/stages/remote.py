@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,17 +15,13 @@ import torch
 from raypref.config import RunConfig
 from raypref.errors import UserError
 from raypref.stages import afar, bodies
+from raypref.stages.agreed import FAULT, METRIC, SHARE, WATCHED, read_fault
 from raypref.stages.chain import chain, data_config
 from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.stream import stream
 from raypref.stages.worker import Surroundings, run_stages
 from raypref.store import Store, write_json
 from raypref.training.allocator import forget_peak_memory
-
-METRIC = "validation_hr@1"  # exact ranking; what every training report carries
-FAULT = "fault.json"
-WATCHED = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
-SHARE = "share"  # of the steps done, in the reports that a scheduler may stop a trial at
 
 
 def work(arguments: dict[str, Any]) -> None:
@@ -66,25 +61,6 @@ def work(arguments: dict[str, Any]) -> None:
         if f"evaluate_validation_{name}" in summary:
             summary[METRIC] = summary[f"evaluate_validation_{name}"]
     ray.train.report(summary)
-
-
-def take_fault(store: Store, scratch: Path) -> UserError | None:
-    """The fault that a worker left, which is removed."""
-    fault = read_fault(store, scratch)
-    (scratch / FAULT).unlink(missing_ok=True)
-    if fault and store.bucket is not None:
-        store.bucket.delete([(scratch / FAULT).relative_to(store.root).as_posix()])
-    return fault
-
-
-def read_fault(store: Store, scratch: Path) -> UserError | None:
-    """What a worker left there that met a fault which the user must mend."""
-    try:
-        store.receive(scratch / FAULT)
-        what, where, mend = json.loads((scratch / FAULT).read_text())
-    except FileNotFoundError:
-        return None
-    return UserError(what, where=where, mend=mend)
 
 
 _told: list[bool] = []
@@ -153,9 +129,10 @@ class ShardActor:
         self.worker, self.send = worker(*arguments), send
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        return {"count": [self._shard(str(s), int(i)) for s, i in zip(batch["split"], batch["shard"])]}
+        return {"count": [self.count(str(s), int(i)) for s, i in zip(batch["split"], batch["shard"])]}
 
-    def _shard(self, split: str, index: int) -> int:
+    def count(self, split: str, index: int) -> int:
+        """Write one shard; what the worker counts of it."""
         count: int = self.worker(split, index)
         if self.send is not None:
             self.send(self.worker.out, split, index)

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from pydantic import TypeAdapter
 
 from raypref.config.recommender import BaselineConfig
-from raypref.config.training import AlignConfig, TrainingConfig
+from raypref.config.training import AlignConfig
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.evaluation.chat import ChatClient, chatted
 from raypref.evaluation.metrics import means
@@ -30,7 +30,7 @@ from raypref.models import backbone
 from raypref.recommenders import Group, load_recommender
 from raypref.stages import bodies
 from raypref.stages.afar import receive_checkpoint, send_checkpoint
-from raypref.stages.chain import Chain, Stage
+from raypref.stages.chain import Chain, Stage, training_config, training_folders
 from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.out_of_memory import memory_faults
 from raypref.store import MANIFEST, Store
@@ -75,16 +75,6 @@ def run_stages(chain: Chain, stages: list[Stage], around: Surroundings) -> dict[
             _barrier(around)
         results[stage.kind] = around.store.manifest(stage.address)["facts"]
     return results
-
-
-def training_config(chain: Chain, stage: Stage) -> TrainingConfig:
-    return chain.config.align if stage.kind == "align" else chain.config.sft
-
-
-def training_folders(stage: Stage, store: Store) -> list[Path]:
-    """Folders whose columns make this stage's training table."""
-    paths = stage.input_paths(store)
-    return [paths[name] for name in ("tokenize", "prepare", "reference", "expert") if name in paths]
 
 
 def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
@@ -13,15 +13,17 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.errors import UserError
+from raypref.stages.agreed import METRIC, SHARE
 from raypref.stages.chain import chain
-from raypref.stages.on_ray import fit, ray_storage
-from raypref.stages.remote import METRIC, SHARE
+from raypref.stages.train_group import fit, ray_storage
 from raypref.store import Store, write_json
 from raypref.sweeps.board import open_board, tags_of
-from raypref.sweeps.queue import TrialQueue
 from raypref.sweeps.space import SweepConfig, Trial
 from raypref.sweeps.trial_records import done_fields, failed, new_record, now, overhead, record_path
 from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
+
+if TYPE_CHECKING:  # optuna is for the driver alone, this module for every trial's process
+    from raypref.sweeps.queue import TrialQueue
 
 
 def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool) -> None:

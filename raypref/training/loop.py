@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,11 +28,13 @@ from raypref.training.batches import (
     global_batches,
     worker_share,
 )
-from raypref.training.engine import Engine
 from raypref.training.micro import MicroBatches
 from raypref.training.progress import Progress
 from raypref.training.sums import MetricSums, all_sum
 from raypref.training.validation import Validator
+
+if TYPE_CHECKING:
+    from raypref.training.engine import Engine
 
 Report = Callable[[dict[str, Any]], None]
 

@@ -6,6 +6,7 @@ The gradient is that of the undivided batch however it is cut, so cutting is a m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,9 @@ import torch
 import torch.distributed as dist
 
 from raypref.training.batches import Collator
-from raypref.training.engine import Engine
+
+if TYPE_CHECKING:
+    from raypref.training.engine import Engine
 
 
 @dataclass(frozen=True)

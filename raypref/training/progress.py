@@ -14,9 +14,9 @@ import torch.distributed as dist
 
 from raypref.errors import UserError
 from raypref.store import disk_faults, file_digest, sync, write_json
-from raypref.training.engine import Engine
 
 if TYPE_CHECKING:
+    from raypref.training.engine import Engine
     from raypref.training.loop import Task
 
 BETTER = {"loss": -1.0, "hr@1": 1.0}

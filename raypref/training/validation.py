@@ -14,10 +14,10 @@ from torch import Tensor
 from raypref.evaluation.ranking import rank_of_target
 from raypref.objectives import ObjectiveOutput
 from raypref.training.batches import VALIDATION_EPOCH, Collator, all_candidates
-from raypref.training.engine import Engine
 from raypref.training.sums import MetricSums
 
 if TYPE_CHECKING:
+    from raypref.training.engine import Engine
     from raypref.training.loop import Task
 
 

@@ -15,10 +15,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from nodes import CHECKOUT, PATIENCE, SWEEP, environment, rows, wait
+from nodes import ALL, CHECKOUT, PATIENCE, SWEEP, environment, rows, wait
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * PATIENCE)]
-VALUES = ("--values", "2", "0")
 ROOT = "s3://results/raypref"
 ERROR = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>injected</Message></Error>"
 
@@ -79,7 +78,7 @@ def sweep(home: Path, root: str, *options: str) -> subprocess.Popen[str]:
     home.mkdir(parents=True, exist_ok=True)
     script = str(CHECKOUT / "jobs/sweep_lambda.py")
     return subprocess.Popen(
-        [sys.executable, script, "--root", root, *SWEEP, *VALUES, *options],
+        [sys.executable, script, "--root", root, *SWEEP, *ALL, *options],
         env=environment(home),
         cwd=home,
         stdout=subprocess.PIPE,
@@ -94,17 +93,10 @@ def said(job: subprocess.Popen[str]) -> str:
     return text
 
 
-@pytest.fixture(scope="module")
-def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("disk")
-    said(sweep(home, str(home / "root"), "--no-ray"))
-    return home / "root"
-
-
-def assert_same(home: Path, on_disk: Path) -> None:
+def assert_same(home: Path, whole: Path) -> None:
     """The rows that lie in the store, as `raypref collect` reads them, and in its mirror are those on the disk."""
     (mirror,) = (home / ".cache/raypref").iterdir()
-    assert rows(mirror).keys() == rows(on_disk).keys()
+    assert rows(mirror).keys() == rows(whole).keys()
     (folder,) = (mirror / "sweeps").iterdir()
     collect = [
         sys.executable,
@@ -116,24 +108,23 @@ def assert_same(home: Path, on_disk: Path) -> None:
         str(home / "out"),
     ]
     subprocess.run(collect, env=environment(home), check=True, capture_output=True, timeout=300)
-    (expected,) = on_disk.glob("sweeps/*/users.parquet")
+    (expected,) = whole.glob("sweeps/*/users.parquet")
     assert pq.read_table(home / "out" / "users.parquet").equals(pq.read_table(expected))
 
 
-@pytest.mark.parametrize("way", ["--no-ray", "--ray"])
-def test_failing_and_slow_requests_change_no_row(s3: Troubled, on_disk: Path, tmp_path: Path, way: str) -> None:
+def test_failing_and_slow_requests_change_no_row(s3: Troubled, whole: Path, tmp_path: Path) -> None:
     s3.failing, s3.slow = 0.05, 0.02
-    said(sweep(tmp_path / "one", ROOT, way))
+    said(sweep(tmp_path / "one", ROOT, "--ray"))
     assert s3.failed >= 3
     s3.failing = s3.slow = 0
-    assert_same(tmp_path / "one", on_disk)
+    assert_same(tmp_path / "one", whole)
     before = s3.asked
-    elsewhere = said(sweep(tmp_path / "other", ROOT, way))  # another machine, with nothing in its mirror
+    elsewhere = said(sweep(tmp_path / "other", ROOT, "--no-ray"))  # another machine, with nothing in its mirror
     assert "[1/" not in elsewhere  # no trial ran
     assert s3.asked > before
 
 
-def test_an_outage_of_30_seconds_is_waited_for(s3: Troubled, on_disk: Path, tmp_path: Path) -> None:
+def test_an_outage_of_30_seconds_is_waited_for(s3: Troubled, whole: Path, tmp_path: Path) -> None:
     job = sweep(tmp_path, ROOT, "--no-ray")
     wait("the first trial", lambda: list(tmp_path.glob(".cache/raypref/*/.scratch/align-*")) or job.poll() is not None)
     s3.away = True
@@ -141,4 +132,4 @@ def test_an_outage_of_30_seconds_is_waited_for(s3: Troubled, on_disk: Path, tmp_
     s3.away = False
     said(job)
     assert s3.failed
-    assert_same(tmp_path, on_disk)
+    assert_same(tmp_path, whole)

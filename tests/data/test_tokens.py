@@ -11,7 +11,8 @@ from raypref.config.model import PretrainedModel
 from raypref.data.prompts import PromptRenderer
 from raypref.data.tokens import ExampleTokenizer
 from raypref.errors import UserError
-from raypref.models.backbone import load_tokenizer, local_folder
+from raypref.models.backbone import load_tokenizer
+from raypref.models.folders import local_folder
 
 TITLES = ["Crimson Harbor", "Ünïcode: 東京物語", "A", "Golden Puppy (1995)", "Crimson Harbor II"]
 TOKENIZER = load_tokenizer(local_folder(PretrainedModel(path="raypref-tiny", lora=None)) or "")

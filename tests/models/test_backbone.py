@@ -15,6 +15,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from raypref.config.model import LoraConfig, PretrainedModel, ScratchModel
 from raypref.errors import UserError
 from raypref.models import backbone
+from raypref.models.folders import check_model
 from raypref.models.layout import title_batch
 from raypref.models.scoring import TitleScorer
 
@@ -131,14 +132,14 @@ def test_a_model_without_sdpa_is_loaded_all_the_same(tmp_path: Path) -> None:
 def test_a_folder_without_its_files_is_refused(folder: Path, missing: str, what: str) -> None:
     (folder / missing).unlink()
     with pytest.raises(UserError, match=what) as caught:
-        backbone.check_model(PretrainedModel(path=str(folder)))
+        check_model(PretrainedModel(path=str(folder)))
     assert caught.value.where == str(folder)
     assert caught.value.mend
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.json is missing"):
-        backbone.check_model(PretrainedModel(path=str(tmp_path / "nowhere")))
+        check_model(PretrainedModel(path=str(tmp_path / "nowhere")))
 
 
 def test_weights_that_are_no_weights_are_refused(folder: Path) -> None:

@@ -14,6 +14,7 @@ from families import gradients, make_model, naive
 from transformers import PreTrainedTokenizerBase
 
 from raypref.models import backbone
+from raypref.models.folders import SHIPPED_FOLDER
 from raypref.models.layout import Rows, title_batch
 from raypref.models.scoring import TitleScorer
 
@@ -31,7 +32,7 @@ MOST = 30
 @pytest.fixture(scope="module")
 def tokens() -> tuple[list[list[int]], list[list[list[int]]], int, int]:
     """Ragged prompts, for each of them all titles with their end token, the padding token, the vocabulary."""
-    tokenizer: PreTrainedTokenizerBase = backbone.load_tokenizer(backbone.SHIPPED_FOLDER)
+    tokenizer: PreTrainedTokenizerBase = backbone.load_tokenizer(SHIPPED_FOLDER)
     prompts = [tokenizer(text)["input_ids"] for text in PROMPTS]
     titles = [[*tokenizer(text)["input_ids"][: MOST - 1], tokenizer.eos_token_id] for text in TITLES]
     lengths = {len(ids) for ids in titles}

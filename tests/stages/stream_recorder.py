@@ -18,8 +18,8 @@ import pyarrow as pa
 import ray
 import ray.train.torch
 
-from raypref.stages.on_ray import stream_of
 from raypref.stages.stream import stream
+from raypref.stages.train_group import stream_of
 from raypref.sweeps.runtime import connect
 from raypref.training.batches import global_batches, worker_share
 

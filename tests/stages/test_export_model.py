@@ -19,7 +19,7 @@ from raypref.commands.export import Export, export
 from raypref.commands.recommend import answer, of_user
 from raypref.config.loading import override
 from raypref.errors import UserError
-from raypref.models.backbone import SHIPPED_FOLDER
+from raypref.models.folders import SHIPPED_FOLDER
 from raypref.stages import bodies
 from raypref.stages.chain import Chain
 from raypref.store import Store
@@ -141,7 +141,7 @@ def test_an_adapter_of_a_nameless_base_asks_for_its_name(
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(SHIPPED_FOLDER, other, ignore=shutil.ignore_patterns("model.safetensors"))
-    monkeypatch.setattr("raypref.models.backbone.SHIPPED_FOLDER", other)  # the run's base is then not what is shipped
+    monkeypatch.setattr("raypref.models.folders.SHIPPED_FOLDER", other)  # the run's base is then not what is shipped
     with pytest.raises(UserError, match="name it by --base"):
         written(*adapted, tmp_path / "model", **{form: True})
     assert not (tmp_path / "model").exists()

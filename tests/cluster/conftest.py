@@ -1,0 +1,21 @@
+"""What the fault tests share: the results of a sweep that nothing happens to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from nodes import ALL, CHECKOUT, SWEEP, environment
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without Ray, in one process, on the disk."""
+    home = tmp_path_factory.mktemp("whole")
+    script = str(CHECKOUT / "jobs/sweep_lambda.py")
+    arguments = [sys.executable, script, "--root", str(home / "root"), "--no-ray", *SWEEP, *ALL]
+    done = subprocess.run(arguments, env=environment(home), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return home / "root"

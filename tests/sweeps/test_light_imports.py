@@ -1,0 +1,20 @@
+"""Each trial and each worker has a process: what these import before they can begin is paid for again and again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"transformers", "scipy", "optuna", "deepspeed", "peft", "matplotlib"}
+
+
+@pytest.mark.parametrize("module", ["raypref.sweeps.tuning", "raypref.stages.group"])
+def test_what_a_process_begins_with_is_light(module: str) -> None:
+    code = f"import {module}, sys; print(*sys.modules)"
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert module in found.stdout.split()
+    assert not HEAVY & set(found.stdout.split())
