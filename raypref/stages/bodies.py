@@ -40,6 +40,7 @@ from raypref.recommenders import (
     training_log,
     validation_questions,
 )
+from raypref.training.allocator import keep_freed_memory
 from raypref.training.batches import all_candidates
 
 SETS = (*SPLITS, *PROBES)
@@ -182,6 +183,8 @@ class ShardScorer:
         self.inputs, self.out = inputs, out
         self.model, self.tokenizer = load_policy(config, inputs["tokenize"], inputs["sft"])
         self.scorer = TitleScorer(self.model.eval())
+        if self.model.device.type == "cpu":
+            keep_freed_memory()
         self.base = config.align.reference == "base"
 
     @torch.no_grad()

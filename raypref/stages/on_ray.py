@@ -24,6 +24,7 @@ from raypref.stages.side_by_side import run_tasks
 from raypref.stages.train_group import alive_nodes, cores, fit
 from raypref.stages.worker import Surroundings, run_stages
 from raypref.store import Store
+from raypref.training.allocator import give_back_freed_memory
 
 FEW_SHARDS = 8  # of at most 2,048 examples
 
@@ -151,7 +152,10 @@ def map_shards(
     todo = [(split, i) for split in splits for i in range(ExampleTable([table], split).shards)][:first]
     if len(todo) <= FEW_SHARDS and _suffices_here(gpus):
         held = remote.ShardActor(worker, arguments, cores(), send)
-        return sum(held.count(split, shard) for split, shard in todo)
+        total = sum(held.count(split, shard) for split, shard in todo)
+        del held
+        give_back_freed_memory()
+        return total
     actors = max(1, min(len(todo), int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else cores()))
     dataset = ray.data.from_items([{"split": s, "shard": i} for s, i in todo], override_num_blocks=len(todo))
     # Ray warns of actors that may restart, and on one node there is nothing to move to.

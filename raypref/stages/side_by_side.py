@@ -13,7 +13,6 @@ from ray.exceptions import RayTaskError
 from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.errors import UserError
-from raypref.stages import remote
 from raypref.stages.chain import Chain, Stage
 from raypref.store import Store
 
@@ -66,6 +65,8 @@ def _one_worker(config: RunConfig) -> RunConfig:
 
 
 def _start(run: Chain, stage: Stage, store: Store, stages: int) -> Any:
+    from raypref.stages import remote  # which imports all that stages need
+
     config = _one_worker(run.config)
     task = ray.remote(num_cpus=config.resources.cpus_per_worker, num_gpus=config.resources.gpus_per_worker)(
         remote.run_stage

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +22,6 @@ from raypref.provenance import masked, provenance
 from raypref.results.labels import symbol
 from raypref.shortages import print_shortages
 from raypref.stages.chain import AlignedChain, Chain, chain
-from raypref.stages.in_process import InProcess
-from raypref.stages.needs import memory_line
 from raypref.store import Store, digest, disk_faults, write_json
 from raypref.sweeps.methods import METHOD, SEEDLESS
 from raypref.sweeps.options import SweepOptions
@@ -111,6 +111,8 @@ def _carry_out(
 
 def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Path, console: Console) -> None:
     """A grid's trials in this process, one after the other."""
+    from raypref.stages.in_process import InProcess
+
     if sweep.search != "grid":
         raise UserError("a search needs Ray", where="--no-ray", mend="leave it out, or give --search grid")
     left = [trial for trial in planned if finished_before(trial, store, folder) is None]
@@ -163,6 +165,7 @@ def _run(
     needed = [trial for trial in planned if trial in queue.waiting] or planned[:1]
     missing = any(not store.done(stage.address) for trial in needed for stage in trial.chain.shared)
     if queue.left or missing:
+        begin_importing("raypref.stages.bodies")
         runtime.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
         concurrent = max(1, min(concurrency(base), queue.left))
     _run_shared(needed, store, say)
@@ -176,6 +179,11 @@ def _run(
     with LiveTable(console, queue.left) as live:
         listeners.all = [live, finished, *mirrors]
         run_trials(queue, f"{folder.name}-{int(time.time())}", concurrent, options.verbose)
+
+
+def begin_importing(module: str) -> None:
+    """In a thread, while this process waits for others to start; what needs the module then waits for it."""
+    threading.Thread(target=importlib.import_module, args=[module], daemon=True).start()
 
 
 class Listeners:
@@ -248,6 +256,8 @@ def _commands(folder: Path, account: dict[str, Any]) -> list[dict[str, Any]]:
 def _print_dry_run(
     console: Console, sweep: SweepConfig, planned: list[Trial], store: Store, origins: dict[str, str], folder: Path
 ) -> None:
+    from raypref.stages.needs import memory_line
+
     shared = planned[0].chain
     stages = list({str(s.address): s for t in planned for s in t.chain.shared}.values())
     print_plan(console, shared, store, origins, stages)

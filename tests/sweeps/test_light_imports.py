@@ -11,7 +11,7 @@ import pytest
 HEAVY = {"transformers", "scipy", "optuna", "deepspeed", "peft", "matplotlib"}
 
 
-@pytest.mark.parametrize("module", ["raypref.sweeps.tuning", "raypref.stages.group"])
+@pytest.mark.parametrize("module", ["raypref.sweeps.tuning", "raypref.stages.group", "raypref.sweeps.job"])
 def test_what_a_process_begins_with_is_light(module: str) -> None:
     code = f"import {module}, sys; print(*sys.modules)"
     environment = {**os.environ, "RAY_AUTH_MODE": "token"}
