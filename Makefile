@@ -7,7 +7,7 @@ RAYPREF_ROOT ?= $(CURDIR)/results
 export RAYPREF_ROOT
 ARGS ?=
 
-.PHONY: sweep sweeps test cluster lint docs pages audit install clean
+.PHONY: sweep sweeps test cluster scenarios lint docs pages audit install clean
 sweep: $(VENV)/installed
 	$(VENV)/bin/raypref submit jobs/sweep_lambda.py $(ARGS)
 
@@ -20,6 +20,10 @@ test: $(VENV)/installed-test
 # Faults and exact resume, on three Ray nodes of this machine: minutes.
 cluster: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest -m cluster $(ARGS)
+
+# Sweeps through Ray that are killed, extended, pruned and searched, and one that Prometheus scrapes: minutes.
+scenarios: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest -m slow tests/jobs/test_sweeps_on_ray.py tests/jobs/test_prometheus.py $(ARGS)
 
 # Known vulnerabilities of the pinned packages; needs the network.
 audit: $(VENV)/installed-test

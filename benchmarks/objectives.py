@@ -31,8 +31,9 @@ from raypref.config.loading import load, override
 from raypref.data.columns import ExampleTable
 from raypref.objectives import OBJECTIVES, ObjectiveOutput, PreferenceBatch
 from raypref.stages import bodies
-from raypref.stages.chain import Chain, Stage, chain, training_folders
+from raypref.stages.chain import Chain, Stage, chain
 from raypref.stages.in_process import InProcess
+from raypref.stages.training_inputs import training_folders
 from raypref.store import Store
 from raypref.training.batches import Collator
 from raypref.training.engine import make_engine

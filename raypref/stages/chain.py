@@ -23,7 +23,6 @@ from raypref.config import RunConfig
 from raypref.config.data import DataConfig
 from raypref.config.loading import dump
 from raypref.config.model import PretrainedModel
-from raypref.config.training import TrainingConfig
 from raypref.data.fingerprint import fingerprint
 from raypref.data.sources.files import find
 from raypref.models.folders import SHIPPED, check_model, local_folder
@@ -265,16 +264,6 @@ def data_config(config: RunConfig, transfer: bool) -> RunConfig:
     if not transfer or config.transfer is None:
         return config
     return config.model_copy(update={"data": config.transfer, "transfer": None})
-
-
-def training_config(chain: Chain, stage: Stage) -> TrainingConfig:
-    return chain.config.align if stage.kind == "align" else chain.config.sft
-
-
-def training_folders(stage: Stage, store: Store) -> list[Path]:
-    """Folders whose columns make this stage's training table."""
-    paths = stage.input_paths(store)
-    return [paths[name] for name in ("tokenize", "prepare", "reference", "expert") if name in paths]
 
 
 def _evaluation(whole: dict[str, Any]) -> dict[str, Any]:

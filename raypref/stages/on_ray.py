@@ -52,10 +52,11 @@ class OnRay:
             "fit": self._train,
             "align": self._train,
         }[stage.kind](run, stage)
+        give_back_freed_memory()  # the trials need it
 
     def _prepare(self, run: Chain, stage: Stage) -> None:
         arguments = dump(run.config), self.store.location, str(stage.address)
-        if alive_nodes() == 1:
+        if _alone():
             remote.prepare(*arguments)
         else:
             ray.get(ray.remote(num_cpus=1)(remote.prepare).remote(*arguments))
@@ -73,6 +74,7 @@ class OnRay:
                 prepared,
                 splits_in(prepared, splits),
                 gpus=0,
+                threads=run.config.resources.threads,
                 send=afar.SendShard(self.store, stage.address),
             )
             afar.forget(self.store, part)
@@ -99,6 +101,7 @@ class OnRay:
                 prepared,
                 splits_in(prepared, stage.config["splits"]),
                 gpus=0,
+                threads=threads,
                 send=afar.SendShard(self.store, stage.address),
             )
             afar.forget(self.store, part)
@@ -113,6 +116,7 @@ class OnRay:
                 paths["tokenize"],
                 splits_in(paths["tokenize"], stage.config["splits"]),
                 gpus=resources.gpus_per_worker,
+                threads=resources.threads,
                 send=afar.SendShard(self.store, stage.address),
             )
 
@@ -142,20 +146,19 @@ def map_shards(
     splits: Iterable[str],
     gpus: float,
     first: int | None = None,
+    threads: int | None = None,
     send: afar.SendShard | None = None,
 ) -> int:
     """Call `worker(*arguments)(split, shard)` for every shard of `splits`, by Ray Data in an actor pool; the sum.
 
     The worker writes its shard itself, so nothing but counts passes through Ray's object store. Few shards on one node
-    without a GPU are this process's own work. `first`: only so many. `send`: called with each shard that is written.
+    without a GPU are this process's own work, with so many `threads`, else one for each core. `first`: only so many.
+    `send`: called with each shard that is written.
     """
     todo = [(split, i) for split in splits for i in range(ExampleTable([table], split).shards)][:first]
     if len(todo) <= FEW_SHARDS and _suffices_here(gpus):
-        held = remote.ShardActor(worker, arguments, cores(), send)
-        total = sum(held.count(split, shard) for split, shard in todo)
-        del held
-        give_back_freed_memory()
-        return total
+        here = remote.ShardActor(worker, arguments, threads or cores(), send)
+        return sum(here.count(split, shard) for split, shard in todo)
     actors = max(1, min(len(todo), int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else cores()))
     dataset = ray.data.from_items([{"split": s, "shard": i} for s, i in todo], override_num_blocks=len(todo))
     # Ray warns of actors that may restart, and on one node there is nothing to move to.
@@ -178,4 +181,9 @@ def _addresses(stage: Stage) -> dict[str, str]:
 
 def _suffices_here(gpus: float) -> bool:
     """Whether a stage may run in the driver itself: it is where a task would go, and asks for no GPU."""
-    return not gpus and alive_nodes() == 1 and not torch.cuda.is_available()
+    return not gpus and _alone() and not torch.cuda.is_available()
+
+
+def _alone() -> bool:
+    """Whether this is the only node, and one that does work; beside a head that does none, others are yet to come."""
+    return alive_nodes() == 1 and ray.cluster_resources().get("CPU", 0) >= 1

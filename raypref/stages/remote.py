@@ -1,4 +1,4 @@
-"""What runs in Ray's other processes: training workers, tasks and the actors that fill columns."""
+"""What runs in Ray's other processes, short work in the driver: training workers, tasks, what fills columns."""
 
 from __future__ import annotations
 

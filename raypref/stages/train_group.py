@@ -16,9 +16,10 @@ from raypref.config.loading import dump
 from raypref.data.columns import ExampleTable, shard_path
 from raypref.stages import group
 from raypref.stages.agreed import WATCHED, take_fault
-from raypref.stages.chain import Chain, Stage, training_config, training_folders
+from raypref.stages.chain import Chain, Stage
 from raypref.stages.elastic import ElasticTrainer, scaling
 from raypref.stages.shard_reader import ReadShard
+from raypref.stages.training_inputs import training_config, training_folders
 from raypref.store import Store
 from raypref.training.tasks import table_columns
 

@@ -30,9 +30,10 @@ from raypref.models import backbone
 from raypref.recommenders import Group, load_recommender
 from raypref.stages import bodies
 from raypref.stages.afar import receive_checkpoint, send_checkpoint
-from raypref.stages.chain import Chain, Stage, training_config, training_folders
+from raypref.stages.chain import Chain, Stage
 from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.out_of_memory import memory_faults
+from raypref.stages.training_inputs import training_config, training_folders
 from raypref.store import MANIFEST, Store
 from raypref.training.allocator import peak_memory_gb
 from raypref.training.batches import Collator, ReadTables

@@ -59,14 +59,18 @@ def connect(verbose: bool = False, metadata: dict[str, str] | None = None) -> No
                 "no Ray cluster answers", where=f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}",
                 mend="start it (`ray start --head`), or unset RAY_ADDRESS to use this machine",
             ) from error  # fmt: skip
-        return
-    port = free_port()
-    os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
-    os.environ.setdefault(*FEWER_WARNINGS)
-    ray.init(
-        num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        dashboard_port=port,
-        **options,
-    )
+    else:
+        port = free_port()
+        os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
+        os.environ.setdefault(*FEWER_WARNINGS)
+        ray.init(
+            num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            dashboard_port=port,
+            **options,
+        )
+    if os.environ["RAY_TRAIN_ENABLE_STATE_TRACKING"] == "1":  # the first group would wait seconds for this actor
+        from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
+
+        get_or_create_state_actor()

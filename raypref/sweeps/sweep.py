@@ -183,7 +183,7 @@ def _run(
 
 def begin_importing(module: str) -> None:
     """In a thread, while this process waits for others to start; what needs the module then waits for it."""
-    threading.Thread(target=importlib.import_module, args=[module], daemon=True).start()
+    threading.Thread(target=importlib.import_module, args=[module]).start()
 
 
 class Listeners:

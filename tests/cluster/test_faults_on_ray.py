@@ -6,6 +6,7 @@ process; that the disturbed one gives the same rows, bit for bit, also says that
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,7 +77,8 @@ def resumed(root: Path) -> list[int]:
 
 def test_a_worker_and_a_trial_are_killed_and_a_worker_hangs(nodes: Nodes, root: Path, whole: Path) -> None:
     """Each in a trial of its own, one after another."""
-    job = nodes.sweep(root, *ALL, "--resources.concurrent-trials", "1", "--resources.hang-timeout", "20")
+    patience = ("--resources.max-failures", "2", "--resources.hang-timeout", "20")
+    job = nodes.sweep(root, *ALL, "--resources.concurrent-trials", "1", *patience)
     met: set[Path] = set()
 
     def another() -> bool:
@@ -92,17 +94,16 @@ def test_a_worker_and_a_trial_are_killed_and_a_worker_hangs(nodes: Nodes, root: 
         wait("a checkpoint of another trial", another)
         (process,) = nodes.processes(victim)
         fault(process)  # SIGKILL or SIGSTOP, to a process of this test's own cluster
-    try:
-        ended(job)
-    finally:
-        if process.is_running():
-            process.kill()
+    ended(job)
     assert_undisturbed(root, whole, 3)
     assert table(root) == table(whole)
     assert all(found["resumed_at"] for found in facts(root).values())
 
 
 def test_a_node_dies_in_the_middle_of_a_sweep(nodes: Nodes, root: Path, whole: Path) -> None:
+    """Its columns are made anew too: on several nodes that is work for Ray Data."""
+    for stage in ("tokenize", "reference"):
+        shutil.rmtree(root / stage)
     job = nodes.sweep(root, *ALL, "--resources.concurrent-trials", "2", "--resources.max-failures", "3")
     wait("checkpoints of two trials", lambda: len(checkpoints(root)) == 2 or job.poll() is not None)
     node = next(node for node in nodes.workers if below(node, WORKER))
@@ -145,10 +146,8 @@ def test_a_submitted_job_is_stopped_and_another_goes_on(nodes: Nodes, root: Path
     try:
         wait("a checkpoint", lambda: checkpoints(root))
     except AssertionError:
-        for asked in ("status", "logs"):
-            subprocess.run(
-                [*RAY, "job", asked, "--address", address, name], env=nodes.environment, timeout=60, check=False
-            )
+        for asked in ("status", "logs", "stop"):  # into what pytest prints of a failed test
+            subprocess.run([*RAY, "job", asked, "--address", address, name], env=nodes.environment, check=False)
         raise
     stop = [*RAY, "job", "stop", "--address", address, name]
     subprocess.run(stop, env=nodes.environment, check=True, capture_output=True, timeout=300)
