@@ -75,6 +75,7 @@ def sweep(root: Path, values: list[str], extra: list[str]) -> dict[str, Any]:
         "trials_seconds": round(trials, 1),
         "trials_at_once": concurrent,
         "overhead_seconds": {
+            "of each": [r["overhead_seconds"] for r in sorted(records, key=lambda r: r["started"])],
             "median": statistics.median(r["overhead_seconds"] for r in records),
             "before the first step": statistics.median(r["start_seconds"] for r in records),
             "after the evaluation": statistics.median(r["end_seconds"] for r in records),
