@@ -6,8 +6,8 @@
     python benchmarks/sweep.py --values 0 2 --independent 1 -- --data.source.users 60 ...   # any other setting
 
 The sweep is `jobs/sweep_lambda.py`, a process of its own, on Ray, in an empty folder; its wall time counts from the
-start of the process to the drawn report. Its parts are what its stages say that they took: everything before the
-trials, and training and evaluation of each trial divided by how many ran at once. An independent run is `raypref run
+start of the process to the drawn report. Its parts are what its stages say that they took: SFT's training, the
+reference, and training and evaluation of each trial divided by how many ran at once. An independent run is `raypref run
 --no-ray` in an empty folder of its own, with all the machine's cores: the cheapest form in which nothing is shared.
 """
 
@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 VALUES = ("0", "0.25", "0.5", "1", "1.5", "2", "3", "5")
-SHARED = ("prepare", "tokenize", "sft", "reference")
+SHARED = ("sft", "reference")
 ALLOWED = 0.10
 WANTED = 2.5
 
@@ -75,6 +75,7 @@ def sweep(root: Path, values: list[str], extra: list[str]) -> dict[str, Any]:
         "trials_seconds": round(trials, 1),
         "trials_at_once": concurrent,
         "overhead_seconds": {
+            "of each": [r["overhead_seconds"] for r in sorted(records, key=lambda r: r["started"])],
             "median": statistics.median(r["overhead_seconds"] for r in records),
             "before the first step": statistics.median(r["start_seconds"] for r in records),
             "after the evaluation": statistics.median(r["end_seconds"] for r in records),

@@ -32,7 +32,7 @@ def dashboard(temp_dir: Path = Path(TEMPORARY), out: Path = Path("raypref-dashbo
     session = temp_dir / "session_latest" / "metrics" / "grafana"
     data = out.absolute() / "prometheus-data"
     print("Ray's dashboard shows the sweep on its Jobs page (log, metadata) and Actors page (a board for each trial).")
-    print("Live curves, all trials overlaid, need Prometheus, and Grafana for the dashboard's Metrics page. Start:\n")
+    print("Live curves, all trials overlaid, need Prometheus and Grafana. Start:\n")
     print(f"  {_found('prometheus')} --config.file={prometheus} --storage.tsdb.path={data}")
     if session.is_dir():
         from raypref.sweeps.grafana import place

@@ -169,6 +169,7 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
     try:
         _wait_for(address, head, folder / "head.log")
         print(f"Ray head started; dashboard at {address} while the job runs", flush=True)
+        print(f"live curves: raypref dashboard --temp-dir {folder}", flush=True)
         yield address
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -103,7 +103,6 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
     if around.rank == 0:
         receive_checkpoint(store, scratch)
     _barrier(around)
-    began = time.time()
 
     def watch(values: dict[str, Any]) -> None:
         around.beat()
@@ -134,7 +133,7 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
             for name in ("metrics", "validation"):
                 if (scratch / f"{name}.jsonl").is_file():
                     shutil.copy(scratch / f"{name}.jsonl", folder)
-            manifest_facts |= facts | {"peak_memory_gb": peak_memory_gb(), "workers": around.world, "began": began}
+            manifest_facts |= facts | {"peak_memory_gb": peak_memory_gb(), "workers": around.world}
 
 
 def evaluate_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:

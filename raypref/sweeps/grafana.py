@@ -1,4 +1,4 @@
-"""The Grafana dashboard of the trials, in the folder where Ray keeps its own, so that the Metrics view has it."""
+"""The Grafana dashboard of the trials, in the folder of Ray's own: a Grafana that is started for Ray has it."""
 
 from __future__ import annotations
 

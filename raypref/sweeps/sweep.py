@@ -80,7 +80,7 @@ def run_sweep(
         settings = settings[: options.limit]
         sweep = sweep.model_copy(update={"trials": min(sweep.trials, options.limit)})
     if options.add_trials:
-        sweep = sweep.model_copy(update={"trials": len(settings) + options.add_trials})
+        sweep = sweep.model_copy(update={"trials": _more_trials(folder, len(settings), options.add_trials)})
     planned = trials(sweep, base, settings)
     if options.dry_run:
         _print_dry_run(console, sweep, planned, store, origins, folder)
@@ -89,6 +89,15 @@ def run_sweep(
     with disk_faults(store.root):
         _carry_out(sweep, base, planned, store, folder, options, console)
     return folder
+
+
+def _more_trials(folder: Path, tried: int, more: int) -> int:
+    """`more` on top of those tried; where this very command was interrupted, what it was to come to then."""
+    last = _earlier_commands(folder)[-1:]
+    interrupted = any(record["status"] == "running" for record in read_records(folder))
+    if last and last[0]["command"] == _command() and (tried < last[0].get("trials", 0) or interrupted):
+        return int(last[0]["trials"])
+    return tried + more
 
 
 def _carry_out(
@@ -156,8 +165,8 @@ def _run(
     concurrent = 1
 
     def prepare(trial: Trial) -> None:
-        write_order(trial, store, folder, sweep, threads_per_worker(base, concurrent))
         _run_shared([trial], store, say, only_missing=True)
+        write_order(trial, store, folder, sweep, threads_per_worker(base, concurrent))
 
     study = Study(sweep, folder, options.storage)
     listeners = Listeners()
@@ -237,20 +246,31 @@ def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, An
         "dataset": base.data.source.kind,
         "config": dump(base),
         "sft": str(shared.evaluate_sft.address) if isinstance(shared, AlignedChain) and one_method else None,
-        "command": masked(shlex.join(["python", *sys.argv])),
+        "command": _command(),
+        "trials": sweep.trials if sweep.search != "grid" else None,
         "provenance": provenance(),
     }
 
 
 def _commands(folder: Path, account: dict[str, Any]) -> list[dict[str, Any]]:
     """The commands that made a sweep what it is, each with its time and git state: extending it adds one."""
-    try:
-        before = json.loads((folder / "sweep.json").read_text())["commands"]
-    except (OSError, ValueError, KeyError, TypeError):  # the first, or an account that can't be read
-        before = []
     this = {"command": account["command"], **{name: account["provenance"][name] for name in ("time", "git")}}
+    this |= {"trials": account["trials"]} if account["trials"] else {}
     same = ("command", "git")
-    return [old for old in before if any(old.get(name) != this[name] for name in same)] + [this]
+    return [old for old in _earlier_commands(folder) if any(old.get(name) != this[name] for name in same)] + [this]
+
+
+def _earlier_commands(folder: Path) -> list[dict[str, Any]]:
+    """The commands that made a sweep what it is, the last one at the end."""
+    try:
+        found: list[dict[str, Any]] = json.loads((folder / "sweep.json").read_text())["commands"]
+    except (OSError, ValueError, KeyError, TypeError):  # there is none yet, or an account that can't be read
+        return []
+    return found
+
+
+def _command() -> str:
+    return masked(shlex.join(["python", *sys.argv]))
 
 
 def _print_dry_run(

@@ -84,17 +84,18 @@ def _trained(facts: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def overhead(record: dict[str, Any], facts: dict[str, Any], started: float, ended: float) -> dict[str, Any]:
+def overhead(record: dict[str, Any], facts: dict[str, Any], asked: float, ended: float) -> dict[str, Any]:
     """Seconds of a trial outside the training loop and the evaluation: in all, before the first step, after the last.
 
-    Before: Ray's group of workers, imports, the model and the first batch. After: the end of the group, reports. What
-    is left lies between the stages: the aligned model is written and loaded. A resumed trial has no such parts.
+    Before, since the driver asked for it: the trial's process, Ray's group of workers, imports, the model, the first
+    batch. After: the end of the group, reports. What is left lies between the stages, where the aligned model is
+    written; to load it again counts as evaluation. An interrupted trial has its lost work among it, and no parts.
     """
     trained, evaluate = _trained(facts), facts["evaluate"]
     inside = trained.get("train_seconds", 0.0) + evaluate["evaluate_seconds"]
     outside = {"overhead_seconds": round(record["seconds"] - inside, 2)}
-    if trained.get("began", 0) > started:
-        outside["start_seconds"] = round(trained["began"] - started, 2)
+    if trained.get("began", 0) > asked and not trained.get("resumed_at"):
+        outside["start_seconds"] = round(trained["began"] - asked, 2)
         outside["end_seconds"] = round(ended - evaluate["finished"], 2)
     return outside
 

@@ -75,6 +75,7 @@ def write_order(trial: Trial, store: Store, folder: Path, sweep: SweepConfig, th
     order = {
         "config": dump(trial.chain.config),
         "record": new_record(trial),
+        "asked": time.time(),
         "threads": threads,
         "tags": tags_of(trial, sweep.name),
     }
@@ -92,7 +93,6 @@ def _trial(point: dict[str, Any], folder: str, root: str) -> None:
     order = _order_path(store.root / folder, point["trial"])
     store.receive(order)
     given = json.loads(order.read_text())
-    started = time.time()
     record = given["record"] | {"status": "running", "started": now()}
 
     def note(content: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ def _trial(point: dict[str, Any], folder: str, root: str) -> None:
         note(failed(record, error))
         return
     ended = time.time()
-    record |= done_fields(facts) | {"seconds": round(ended - started, 2), "ended": now()}
-    note(record | overhead(record, facts, started, ended))
+    record |= done_fields(facts) | {"seconds": round(ended - given["asked"], 2), "ended": now()}
+    note(record | overhead(record, facts, given["asked"], ended))
     validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
     tune.report({METRIC: validation.get("exact_hr@1", validation.get("generated_hr@1"))})

@@ -89,7 +89,8 @@ def train(
         saved: called on the first worker after each checkpoint.
 
     Returns:
-        facts for the manifest: steps, seconds, the steps it was resumed at, the kept step, its validation metrics.
+        facts for the manifest: steps, seconds, when it began, the steps it was resumed at, the kept step and its
+        validation metrics.
     """
     steps_per_epoch = examples // config.global_batch
     total = planned_steps(config, examples)
@@ -101,6 +102,7 @@ def train(
     while progress.step < total:
         step = progress.step
         epoch, table = next(batches)
+        progress.begin()
         engine.train(True)
         own = worker_share(table, engine.rank, engine.world)
         collator.progress = step / total
@@ -129,8 +131,8 @@ def train(
                 saved()
     if config.keep == "last" or not validate_at:
         progress.keep(validated)
-    seconds = round(progress.seconds, 2)
-    return {"steps": total, "train_seconds": seconds, "resumed_at": progress.resumed_at, **progress.kept}
+    times = {"train_seconds": round(progress.seconds, 2), "began": progress.began or time.time()}
+    return {"steps": total, **times, "resumed_at": progress.resumed_at, **progress.kept}
 
 
 def compute_gradients(

@@ -40,7 +40,9 @@ class Progress:
         self.resumed_at: list[int] = []
         """Steps at which attempts after the first took up the work."""
         self._before = 0.0
-        self._began = time.perf_counter()
+        self.began: float | None = None
+        """When this attempt had its first batch, in seconds since the epoch."""
+        self._clock = 0.0
         folder.mkdir(parents=True, exist_ok=True)
         self._owner = uuid.uuid4().hex
         if engine.rank == 0:
@@ -53,10 +55,15 @@ class Progress:
                 (folder / f"{name}.jsonl").unlink(missing_ok=True)
         _barrier()  # nobody trains on before rank 0 has tidied up
 
+    def begin(self) -> None:
+        """Training begins, for the first time in this attempt: its data have come."""
+        if self.began is None:
+            self.began, self._clock = time.time(), time.perf_counter()
+
     @property
     def seconds(self) -> float:
         """Spent in training up to now, in all attempts; what was lost between a checkpoint and a death is left out."""
-        return self._before + time.perf_counter() - self._began
+        return self._before if self.began is None else self._before + time.perf_counter() - self._clock
 
     def kept_folder(self) -> Path:
         """The weights to publish."""

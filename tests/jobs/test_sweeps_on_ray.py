@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,6 +109,7 @@ def test_submitted_jobs_run_on_a_head_of_their_own(tmp_path):
             process.terminate()  # so that it ends the head that it started; it has ended by itself if all is well
     assert process.returncode == 0, said[-3000:]
     assert "Ray head started; dashboard at http://127.0.0.1:" in said
+    assert re.search(r"^live curves: raypref dashboard --temp-dir /\S+/raypref-\w+$", said, re.MULTILINE)
     swept = {path.name.split("-")[0] for path in (tmp_path / "root" / "sweeps").iterdir()}
     assert swept == {"sweep_lambda", "sweep_beta"}
     assert {record["status"] for record in records(tmp_path).values()} == {"done"}
