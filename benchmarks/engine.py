@@ -2,8 +2,10 @@
 
     python benchmarks/engine.py                                # two cores, about eight minutes; a table on the screen
     python benchmarks/engine.py --write docs/performance       # and engine-small.json, .md and .svg there
-    python benchmarks/engine.py --shape 1b --lora 8            # on a GPU: bfloat16; no ray, deepspeed or trl
-    python benchmarks/engine.py --shape 8b --lora 8 --only ours --negatives 19 --checkpointing
+    python benchmarks/engine.py --shape 1b --lora 8 --micro 4 --copies 16 --peak-tflops 989       # on an H200: bfloat16
+    python benchmarks/engine.py --shape 8b --lora 8 --only ours --negatives 19 --micro 2 --checkpointing
+
+On a GPU it needs no ray, deepspeed or trl.
 
 Published: K+1 copies of each prompt, logits over the vocabulary for every token, a reference model run beside the
 policy (the concatenated forward pass of the S-DPO and DPO trainers). TRL: `DPOTrainer.training_step` at K = 1, its own
@@ -13,6 +15,10 @@ training loop calls them, collation included, the reference's log-probs from a c
 Each variant lives in a process of its own, so that none meets what another leaves in caches and in the allocator; the
 processes take turns, a step each, after a warm-up; the median is given. Memory: the peak of the process, above what it
 held before it made the model.
+
+Tokens a second: tokens pushed through a model, policy's and reference's, over the seconds of a step. Share of peak
+(MFU): the operations that a way needs at least, over what the machine's peak would make in that time. What is counted,
+and what the limits by FLOPs and by bytes are, says `engine_limits.py`.
 """
 
 from __future__ import annotations
@@ -32,6 +38,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from engine_limits import Shape, find_machine, step_bytes, step_flops
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -50,26 +57,10 @@ WARM_UP = 2
 ANSWER = "raypref-benchmark "
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A Llama from its config, and a batch for it."""
-
-    hidden: int
-    layers: int
-    heads: int
-    key_value_heads: int
-    intermediate: int
-    vocabulary: int
-    batch: int
-    prompt: int
-    title: int
-    """Tokens of a title, end token included."""
-
-
 SHAPES = {
     "small": Shape(256, 4, 8, 4, 896, 8_000, batch=4, prompt=384, title=8),
     "1b": Shape(2048, 16, 32, 8, 8192, 128_256, batch=16, prompt=512, title=12),  # 1.2 B parameters
-    "8b": Shape(4096, 32, 32, 8, 14_336, 128_256, batch=8, prompt=512, title=12),
+    "8b": Shape(4096, 32, 32, 8, 14_336, 128_256, batch=8, prompt=512, title=12, tied=False),
     "tiny": Shape(32, 2, 2, 1, 64, 100, batch=2, prompt=24, title=4),  # for the test of this script
 }
 
@@ -86,11 +77,20 @@ class Case:
     """Examples that go through the model at once; none: the batch."""
     batch: int | None = None
     """Examples of a step; none: the shape's."""
+    copies: int | None = None
+    """Sequences (a prompt with one title) that the published way takes through the model at once, an example's at
+    least; none: those of `micro` examples."""
 
     @property
     def sizes(self) -> Shape:
         shape = SHAPES[self.shape]
         return replace(shape, batch=self.batch or shape.batch)
+
+    def micro_of(self, way: str, negatives: int) -> int:
+        """Examples of a micro-batch, ours or the published way's."""
+        if way == "published" and self.copies:
+            return max(1, self.copies // (negatives + 1))
+        return self.micro or self.sizes.batch
 
 
 def make_model(case: Case) -> Any:
@@ -100,7 +100,7 @@ def make_model(case: Case) -> Any:
     config = LlamaConfig(
         vocab_size=s.vocabulary, hidden_size=s.hidden, num_hidden_layers=s.layers, num_attention_heads=s.heads,
         num_key_value_heads=s.key_value_heads, intermediate_size=s.intermediate, max_position_embeddings=4096,
-        pad_token_id=PAD, eos_token_id=END, bos_token_id=2, tie_word_embeddings=case.shape != "8b",
+        pad_token_id=PAD, eos_token_id=END, bos_token_id=2, tie_word_embeddings=s.tied,
     )  # fmt: skip
     dtype = torch.bfloat16 if on_gpu and case.lora else torch.float32
     with torch.device("cuda" if on_gpu else "cpu"):
@@ -160,7 +160,7 @@ class Published:
         self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=RATE)
         self.ids = sequences(case.sizes, negatives).to(self.model.device)
         self.prompt = case.sizes.prompt
-        self.micro = case.micro or case.sizes.batch
+        self.micro = case.micro_of("published", negatives)
         self.tokens = self.ids.numel() * 2  # policy and reference
 
     def logps(self, model: Any, ids: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class Ours:
     """The engine, by the functions that the training loop calls."""
 
     def __init__(self, case: Case, negatives: int) -> None:
-        micro = case.micro or case.sizes.batch
+        micro = case.micro_of("ours", negatives)
         settings = {"name": "sdpo", "beta": 1.0}
         self.config = AlignConfig(
             objective=settings,  # type: ignore[arg-type]
@@ -359,49 +359,42 @@ def held() -> tuple[float, float]:
     return tuple(int(lines[key].split()[0]) * 1024 / 1e6 for key in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
 
 
-def step_flops(shape: Shape, negatives: int, lora: bool) -> dict[str, float]:
-    """Floating-point operations of a step, the least that each way needs, attention over allowed pairs included.
-
-    2 for each weight and token forward, as much again for the gradient of inputs and, where weights are trained, of
-    weights. Ours: the last layer's queries, output and feed-forward at places alone, but all of its keys and values.
-    """
-    s, titles, inputs = shape, negatives + 1, shape.title - 1
-    head_width = s.hidden // s.heads
-    keys = 2 * s.hidden * s.key_value_heads * head_width
-    rest = 2 * s.hidden * s.hidden + 3 * s.hidden * s.intermediate
-    passes = 4 if lora else 6
-    document, places = s.prompt + titles * inputs, 1 + titles * inputs
-
-    def attention(pairs: float) -> float:
-        return 2 * pairs * s.hidden  # multiply-adds: scores and values
-
-    prompt_pairs = s.prompt * (s.prompt + 1) / 2
-    title_pairs = titles * (inputs * s.prompt + inputs * (inputs + 1) / 2)
-    body = (s.layers - 1) * (document * (keys + rest) + attention(prompt_pairs + title_pairs))
-    last = document * keys + places * rest + attention(s.prompt + title_pairs)
-    ours = s.batch * passes * (body + last + places * s.hidden * s.vocabulary)
-    length = s.prompt + s.title
-    copy = s.layers * (length * (keys + rest) + attention(length * (length + 1) / 2)) + length * s.hidden * s.vocabulary
-    return {"ours": ours, "published": s.batch * titles * (passes + 2) * copy}
-
-
-def run(case: Case, names: list[str], negatives: list[int], repeats: int, threads: int) -> dict[str, Any]:
+def run(
+    case: Case, names: list[str], negatives: list[int], repeats: int, threads: int, peak_tflops: float | None
+) -> dict[str, Any]:
+    on_gpu = torch.cuda.is_available()
+    torch.set_num_threads(threads)
+    machine = find_machine(torch.device("cuda" if on_gpu else "cpu"), peak_tflops)
+    if on_gpu:
+        torch.cuda.empty_cache()  # what the measurement took is the children's
     rows = []
     for k in negatives:
         wanted = [name for name in names if name != "trl" or (k == 1 and not case.lora)]
         found = side_by_side(case, k, wanted, repeats, threads)
+        parts = {way: -(-case.sizes.batch // case.micro_of(way, k)) for way in ("ours", "published")}
         flops = step_flops(case.sizes, k, case.lora is not None)
+        moved = step_bytes(case.sizes, k, case.lora, on_gpu, parts, case.checkpointing)
         for name in wanted:
+            way = "published" if name == "trl" else name  # at K = 1 the same passes over the same tokens
+            seconds = found[name]["seconds"]
             row = {"negatives": k, "variant": name, **found[name]}
-            if name in flops:
-                row["flops"] = flops[name]
-                row["tflops_per_second"] = round(flops[name] / row["seconds"] / 1e12, 4)
+            row["tokens_per_second"] = round(row["tokens"] / seconds, 1)
+            row["flops"], row["bytes"] = flops[way], moved[way]
+            row["tflops_per_second"] = round(flops[way] / seconds / 1e12, 4)
+            row["share_of_peak"] = round(flops[way] / seconds / machine.flops_per_second, 4)
+            row["seconds_by_flops"] = round(flops[way] / machine.flops_per_second, 6)
+            row["seconds_by_bytes"] = round(moved[way] / machine.bytes_per_second, 6)
             rows.append(row)
-            print(f"K={k:<3} {name:<10} {row['seconds'] * 1e3:9.1f} ms  {row['peak_mb']:8.0f} MB", flush=True)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{threads} CPU threads"
+            print(
+                f"K={k:<3} {name:<10} limit by FLOPs {row['seconds_by_flops'] * 1e3:.1f} ms, by bytes"
+                f" {row['seconds_by_bytes'] * 1e3:.1f} ms; it is at {seconds * 1e3:.1f} ms, {row['peak_mb']:.0f} MB",
+                flush=True,
+            )
+    device = torch.cuda.get_device_name() if on_gpu else f"{threads} CPU threads"
     return {
         "case": asdict(case), "sizes": asdict(case.sizes), "device": device, "machine": platform.machine(),
-        "torch": torch.__version__, "repeats": repeats, "rows": rows, "summary": summary(rows),
+        "limits": asdict(machine), "torch": torch.__version__, "repeats": repeats, "rows": rows,
+        "summary": summary(rows),
     }  # fmt: skip
 
 
@@ -431,16 +424,19 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def markdown(report: dict[str, Any]) -> str:
     """The table of the page."""
-    lines = [
-        "| K | variant | ms a step | tokens pushed | peak MB | times ours | memory, times ours |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    titles = (
+        "K", "variant", "ms a step", "tokens pushed", "tokens a second", "share of peak", "limit by FLOPs, ms",
+        "limit by bytes, ms", "peak MB", "times ours", "memory, times ours",
+    )  # fmt: skip
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     over = report["summary"]["over_ours"]
     for row in report["rows"]:
         ratio = over.get(f"{row['variant']} K={row['negatives']}", {"time": 1.0, "memory": 1.0})
         cells = [
             f"{row['negatives']}", row["variant"], f"{row['seconds'] * 1e3:.0f}", f"{row['tokens']:,}",
-            f"{row['peak_mb']:.0f}", f"{ratio['time']:.1f}", f"{ratio['memory']:.1f}",
+            f"{row['tokens_per_second']:,.0f}", f"{row['share_of_peak']:.1%}", f"{row['seconds_by_flops'] * 1e3:.1f}",
+            f"{row['seconds_by_bytes'] * 1e3:.1f}", f"{row['peak_mb']:.0f}",
+            f"{ratio['time']:.1f}", f"{ratio['memory']:.1f}",
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -475,6 +471,14 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations in the backward pass")
     parser.add_argument("--attention", default="auto", help="of ours: auto, documents, flex or dense")
     parser.add_argument("--micro", type=int, help="examples that go through the model at once; none: the batch")
+    parser.add_argument(
+        "--copies", type=int, help="sequences that the published way takes at once; none: those of --micro examples"
+    )
+    parser.add_argument(
+        "--peak-tflops", type=float, metavar="FLOAT",
+        help="the machine's peak in TFLOP/s, for the share of peak: 989 for an H200, 312 for an A100 (dense bfloat16);"
+        " none: the best matrix product that torch makes on it before the run",
+    )  # fmt: skip
     parser.add_argument("--batch", type=int, help="examples of a step in place of the shape's")
     parser.add_argument("--negatives", type=int, nargs="+", default=list(NEGATIVES))
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
@@ -488,8 +492,11 @@ def main() -> None:
         serve(Case(**fields), negatives, name, threads)
         return
     names = [n for n in options.only if n != "trl" or not torch.cuda.is_available()]
-    case = Case(options.shape, options.lora, options.checkpointing, options.attention, options.micro, options.batch)
-    report = run(case, names, options.negatives, options.repeats, options.threads)
+    case = Case(
+        options.shape, options.lora, options.checkpointing, options.attention, options.micro, options.batch,
+        options.copies,
+    )  # fmt: skip
+    report = run(case, names, options.negatives, options.repeats, options.threads, options.peak_tflops)
     print("\n" + markdown(report) + "\n" + json.dumps(report["summary"], indent=1))
     if options.write:
         options.write.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,8 @@ class TitleBatch:
     """(B, C) scored tokens of each title, end token included."""
     spans: tuple[Span, ...]
     """Where each document lies, by number."""
+    host_place: np.ndarray
+    """`place` on the host, so that cutting by it neither waits for a device nor depends on a tensor's content."""
 
     def to(self, device: torch.device) -> TitleBatch:
         moved = {
@@ -74,7 +76,7 @@ class TitleBatch:
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
-        return TitleBatch(**moved, spans=self.spans)
+        return TitleBatch(**moved, spans=self.spans, host_place=self.host_place)
 
     @property
     def tokens(self) -> int:
@@ -137,5 +139,5 @@ def title_batch(
     by_token = (torch.from_numpy(a.reshape(rows, length)) for a in (input_ids, positions, segments, documents))
     by_place = (torch.tensor(a, dtype=torch.long) for a in (places, place, label, title, lengths))
     tables: list[Tensor] = [*by_token, *by_place]
-    names = (field.name for field in fields(TitleBatch) if field.name != "spans")
-    return TitleBatch(**dict(zip(names, tables)), spans=tuple(spans))
+    names = (field.name for field in fields(TitleBatch) if field.name not in ("spans", "host_place"))
+    return TitleBatch(**dict(zip(names, tables)), spans=tuple(spans), host_place=np.array(place))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -134,7 +135,8 @@ class TitleScorer(nn.Module):
             return chunk(hidden, batch.place, batch.label)
         parts, order = [], []
         for first in range(0, len(hidden), size):
-            (chosen,) = torch.nonzero((batch.place >= first) & (batch.place < first + size), as_tuple=True)
+            here = np.flatnonzero((batch.host_place >= first) & (batch.host_place < first + size))
+            chosen = torch.from_numpy(here).to(hidden.device)
             order.append(chosen)
             given = (hidden[first : first + size], batch.place[chosen] - first, batch.label[chosen])
             parts.append(checkpoint(chunk, *given, use_reentrant=False))

@@ -147,7 +147,8 @@ def _of_script(script: Path, arguments: tuple[str, ...]) -> str | None:
     if "parse_args" not in text and "parse(" not in text:
         return f"{script.name} takes no arguments" if arguments else None
     parser = mock.patch.object(argparse.ArgumentParser, "parse_args", _then_stop(argparse.ArgumentParser.parse_args))
-    with parser, mock.patch.object(options, "parse", _then_stop(options.parse)), _no_files():
+    beside = mock.patch.object(sys, "path", [str(script.parent), *sys.path])  # as python does for a script
+    with parser, beside, mock.patch.object(options, "parse", _then_stop(options.parse)), _no_files():
         return _said(lambda: runpy.run_path(str(script), run_name="__main__"), (str(script), *arguments))
 
 

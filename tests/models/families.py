@@ -92,5 +92,5 @@ def naive(model: Any, prompts: list[list[int]], titles: list[list[list[int]]]) -
 def gradients(model: Any, logps: Tensor) -> dict[str, Tensor]:
     """Of a sum with weights that differ for each title."""
     model.zero_grad()
-    (logps * torch.linspace(-1, 2, logps.numel()).view_as(logps)).sum().backward()
+    (logps * torch.linspace(-1, 2, logps.numel(), device=logps.device).view_as(logps)).sum().backward()
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad and p.grad is not None}

@@ -13,6 +13,7 @@ import pytest
 
 from raypref.config.model import ModelConfig, PretrainedModel, ScratchModel
 from raypref.config.training import ResourceConfig
+from raypref.models import scoring
 from raypref.models.memory import Peak, predict
 
 VOCABULARY = 8000
@@ -121,3 +122,12 @@ def test_what_makes_a_step_smaller_is_predicted_so() -> None:
     peaks = [predict(model, 0, TORCH, PROMPTS, TITLE, TITLES) for model in (shipped, lighter)]
     assert peaks[1].activations < 0.6 * peaks[0].activations
     assert peaks[1].weights == peaks[0].weights
+
+
+def test_logits_in_chunks_are_predicted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a vocabulary of 128,000, where 523 places make a chunk."""
+    whole = predicted(MODEL, TORCH, PROMPTS, TITLE, 20)
+    monkeypatch.setattr(scoring, "CHUNK", 100 * VOCABULARY)
+    parts = predicted(MODEL, TORCH, PROMPTS, TITLE, 20)
+    assert parts.activations < whole.activations
+    assert parts.weights == whole.weights
