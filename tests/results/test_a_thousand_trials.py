@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from planted_sweeps import LAMBDA, evaluation, rows, sweep, trained
 
 from raypref.commands.collect import collect as collect_command
@@ -53,6 +54,7 @@ def traceback(number: int) -> str:
     return "Traceback (most recent call last):\n" + code.join(frames) + code + end
 
 
+@pytest.mark.slow
 def test_collecting_a_thousand_trials_takes_under_20_seconds_and_a_report_under_5_mb(tmp_path, capsys):
     folder = thousand(tmp_path)
     started = time.process_time()  # of all threads: what else the machine does does not count
