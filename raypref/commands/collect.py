@@ -11,10 +11,10 @@ from rich.console import Console
 
 from raypref.errors import UserError
 from raypref.place import Place
+from raypref.results.collect import RESULTS, load
 from raypref.results.collect import collect as collected
-from raypref.results.collect import load
 from raypref.results.conclusion import draw, tell
-from raypref.results.together import write_together
+from raypref.results.together import SERIES, draw_together, write_together
 
 
 def collect(folders: tyro.conf.Positional[tuple[str, ...]], root: str | None = None, out: Path | None = None) -> int:
@@ -49,13 +49,22 @@ def plot(
     out: Path | None = None,
     formats: tuple[Literal["png", "svg", "pdf"], ...] = ("png", "svg", "pdf"),
 ) -> int:
-    """Draw a sweep's figures from results.parquet, users.parquet and training.parquet alone, which any collect leaves.
+    """Draw figures again from the tables that a collect leaves, and from nothing else.
+
+    A sweep's from its results.parquet, users.parquet and training.parquet; those that several sweeps share, in the
+    folder where they were collected together, from its all-curves.parquet.
 
     Args:
         folder: Where these files lie.
         out: Where to draw; default: there.
         formats: Kinds of files.
     """
-    for path in draw(load(folder), out or folder, formats):
+    out, together = out or folder, (folder / SERIES).is_file()
+    drawn = draw_together(folder, out, formats) if together else []
+    if not together or (folder / RESULTS).is_file():
+        drawn += draw(load(folder), out, formats)
+    for path in drawn:
         print(path)
+    if not drawn:
+        print(f"there is nothing to draw in {folder}: no finished trials, or no key that several sweeps share")
     return 0

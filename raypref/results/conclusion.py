@@ -42,8 +42,9 @@ def tell(collection: Collection, out: Path, console: Console) -> bool:
             (out / name).write_text(text)
         draw(collection, out)
         _print_table(collection, console)
-        console.print(f"\n{answer(collection)}", highlight=False, markup=False)
-        write_json(out / "answer.json", {"answer": answer(collection)})
+        said = answer(collection)
+        console.print(f"\n{said}", highlight=False, markup=False)
+        write_json(out / "answer.json", {"answer": said})
     for _, trial in unfinished.iterrows():
         console.print(f"{trial['label']}: {trial['status']}: {reason(trial['error'])}", highlight=False, markup=False)
     if len(unfinished):

@@ -18,6 +18,7 @@ from raypref.results.labels import COSTS, math_symbol, metric_label, rows_of, sa
 from raypref.results.pictures import BLUE, GREY, TEXT, figure_svg, save_figure
 from raypref.results.settings import settings, summary
 from raypref.results.statistics import seed_interval
+from raypref.results.tables import headline_metric
 from raypref.store import digest
 
 METRICS = ("generated_hr@1", "valid_ratio")
@@ -83,6 +84,17 @@ def cost_table(collection: Collection, parameter: str) -> pd.DataFrame:
             users = {"low_users": np.nan, "high_users": np.nan, "default": setting.default}
             rows.append(described | bounds | users | {"over": over, "seeds": len(points)})
     return pd.DataFrame(_ranked(rows), columns=COLUMNS)
+
+
+def quality_and_cost(collection: Collection, parameter: str, split: str = "test") -> pd.DataFrame:
+    """HR@1 and beside it what it costs over one key: the rows of `curve_table` for HR@1, then those of `cost_table`.
+
+    One figure then shows what a higher K buys and at what price, as NAPO's figures 1a and 3c do. Empty where no trial's
+    cost is known; without HR@1 where no trial was evaluated.
+    """
+    cost = rows_of(cost_table(collection, parameter))
+    quality = rows_of(curve_table(collection, parameter, [headline_metric(collection, split)], split)) if cost else []
+    return pd.DataFrame(_ranked([*quality, *cost]), columns=COLUMNS)
 
 
 def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -177,10 +189,9 @@ def _panel(ax: Axes, table: pd.DataFrame) -> None:
     over = "/".join(sorted(set(points["over"]) - {""}))
     errors = np.nan_to_num(np.stack([mean - low, high - mean]))
     aside = 0.018 * (float(np.ptp(x)) or 1.0) if numbers else 0.3  # beside the error bar, which would hide them
-    for i, (at, raw) in enumerate(zip(x, points["points"])):
-        place = turned([at + aside] * len(raw), raw)
-        label = "each seed" if i == 0 else None
-        ax.plot(*place, "o", ms=3.5, mfc="none", mec=GREY, mew=0.9, ls="none", label=label, zorder=2)
+    each = [(at + aside, score) for at, raw in zip(x, points["points"]) for score in raw]
+    place = turned(*np.array(each, dtype=float).reshape(-1, 2).T)  # in one go: drawn apart, a thousand marks are slow
+    ax.plot(*place, "o", ms=3.5, mfc="none", mec=GREY, mew=0.9, ls="none", label="each seed", zorder=2)
     label = f"mean, 95 % over {over}" if over else "mean"
     ax.errorbar(
         *turned(x, mean), color=BLUE, ls="-" if numbers else "none", marker="o", ms=5, capsize=3, lw=1.6, label=label,

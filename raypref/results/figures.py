@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from raypref.results.collect import Collection
-from raypref.results.curves import alt_text, cost_table, curve_figure, curve_table, numeric
+from raypref.results.curves import alt_text, curve_figure, curve_table, numeric, quality_and_cost
 from raypref.results.joint import (
     FEWEST,
     importance_alt,
@@ -22,7 +22,7 @@ from raypref.results.joint import (
     parallel_figure,
     pareto_figure,
 )
-from raypref.results.labels import symbol
+from raypref.results.labels import COSTS, symbol
 from raypref.results.pictures import figure_svg, save_figure
 from raypref.store import digest
 
@@ -79,9 +79,9 @@ def drawings(collection: Collection) -> list[Drawing]:
         if curve.loc[~curve["sft"].astype(bool), "value"].nunique() > 1:
             heading = f"Curve over {letter}" if numeric(curve) else f"Scores by {letter}"
             made.append(Drawing(f"curve-{short}", heading, curve, curve_figure, alt_text, divided=True))
-        cost = cost_table(collection, key)
-        if cost["value"].nunique() > 1:
-            heading = f"Cost over {letter}" if numeric(cost) else f"Cost by {letter}"
+        cost = quality_and_cost(collection, key, split_shown(collection))
+        if cost.loc[cost["metric"].isin(COSTS), "value"].nunique() > 1:
+            heading = f"HR@1 and cost over {letter}" if numeric(cost) else f"HR@1 and cost by {letter}"
             made.append(Drawing(f"cost-{short}", heading, cost, curve_figure, alt_text, divided=True))
     return made + _joint(collection)
 

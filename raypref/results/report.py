@@ -187,7 +187,7 @@ def _trial_metrics(collection: Collection) -> list[str]:
 
 
 def _trials(collection: Collection, split: str) -> list[dict[str, Any]]:
-    """A row a trial; numbers are shown rounded and sorted by in full."""
+    """A row a trial; a cell is its text and, where that is rounded, the whole number, which the page sorts by."""
     metrics, keys = _trial_metrics(collection), collection.parameters
     scores = collection.metrics[collection.metrics["split"] == split]
     wide = scores.pivot(index="trial", columns="metric", values="value").reindex(columns=metrics)
@@ -196,14 +196,13 @@ def _trials(collection: Collection, split: str) -> list[dict[str, Any]]:
         values = wide.loc[trial["trial"]].tolist() if trial["trial"] in wide.index else [None] * len(metrics)
         seed = "" if pd.isna(trial["seed"]) else int(trial["seed"])
         row = [trial["label"], *(trial[key] for key in keys), seed, trial["status"]]
-        shown = [*map(_shown, row), *(f"{v:.3f}" if v == v and v is not None else "" for v in values)]
-        shown += [_rounded(trial["seconds"], 1), _rounded(trial["peak_memory_gb"], 2)]
+        numbers = [*((value, 3) for value in values), (trial["seconds"], 1), (trial["peak_memory_gb"], 2)]
         error = (trial["error"] or "").strip().splitlines()
         rows.append(
             {
                 "trial": trial["trial"],
                 "status": trial["status"],
-                "cells": shown,
+                "cells": [*((_shown(v), _full(v, _shown(v))) for v in row), *(_rounded(*n) for n in numbers)],
                 "error": error[-1][:160] if error else "",
             }
         )
@@ -214,8 +213,15 @@ def _shown(value: Any) -> str:
     return "" if value is None or value != value else value_text(value)
 
 
-def _rounded(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if value == value else ""
+def _rounded(value: float | None, digits: int) -> tuple[str, str]:
+    """As it is shown, and in full."""
+    shown = "" if value is None or value != value else f"{value:.{digits}f}"
+    return shown, _full(value, shown)
+
+
+def _full(value: Any, shown: str) -> str:
+    """A number in full where what is shown of it is rounded, else nothing."""
+    return repr(value) if shown and isinstance(value, float) and float(shown) != value else ""
 
 
 def _failures(collection: Collection) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from raypref.objectives import OBJECTIVES
 from raypref.stages.chain import located
 
 DEFAULT_ROOT = "~/raypref-results"
+WITH_RAY = {"--mirror": "mirror of the trials", "--storage": "Optuna study"}
 Options = TypeVar("Options", bound="RunOptions")
 
 
@@ -71,7 +72,7 @@ class SweepOptions(RunOptions):
     ray: bool = True
     """Run on Ray; --no-ray: in this process, a trial after the other (grids only)."""
     mirror: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
-    """Write finished trials there too; each needs its package (pip install 'raypref[tensorboard]' ...)."""
+    """Write trials there too as they finish; each needs its package (pip install 'raypref[tensorboard]' ...)."""
 
 
 def parse(
@@ -117,10 +118,23 @@ def parse(
         )
     except ValidationError as error:
         raise UserError(plain_faults(error), where="command line", mend="see --help for all options") from None
+    if isinstance(parsed, SweepOptions):
+        _check_without_ray(parsed)
     before = dict(leaves(content))
     changed = {k for k, v in leaves(dump(parsed.run)) if before.get(k) != v and k != "align.objective.code"}
     origins |= dict.fromkeys(changed, "command line")
     return parsed, located(parsed.run), origins
+
+
+def _check_without_ray(options: SweepOptions) -> None:
+    """Refuse what only trials on Ray do, so that nobody waits for what will not come."""
+    given = {"--mirror": bool(options.mirror), "--storage": options.storage is not None}
+    useless = [name for name, asked in given.items() if asked]
+    if useless and not options.ray:
+        raise UserError(
+            f"without Ray there is no {' and no '.join(WITH_RAY[name] for name in useless)}",
+            where=f"--no-ray, {', '.join(useless)}", mend=f"leave out --no-ray, or {' and '.join(useless)}",
+        )  # fmt: skip
 
 
 def _prescan(options: type[Options], arguments: list[str]) -> tuple[Any, list[str]]:

@@ -13,16 +13,20 @@ from raypref.results.report import write_report
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
 
+SECONDS = (40.0, 31.04, 9.96, 31.01, 30.98, 31.02)  # of the trials in their order; four of them are shown as 31.0
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """Of a sweep with a failed trial."""
+    """Of a sweep with a failed trial, and with trials that took about as long."""
     root = tmp_path_factory.mktemp("browser")
     folder = sweep(
         root, {LAMBDA: [0, 1, 2]}, {LAMBDA: 2}, lambda p, seed: 0.2 + p[LAMBDA] / 8, seeds=2, users=60, logs=True
     )
-    path = sorted((folder / "trials").glob("*.json"))[0]
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "failed", "error": "boom"}))
+    paths = sorted((folder / "trials").glob("*.json"))
+    for path, seconds in zip(paths, SECONDS, strict=True):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds}))
+    paths[0].write_text(json.dumps(json.loads(paths[0].read_text()) | {"status": "failed", "error": "boom"}))
     write_report(collect(folder), folder)
     return folder / "report.html"
 
@@ -35,6 +39,11 @@ def browser():
 
 @pytest.fixture(scope="module")
 def page(report, browser):
+    return opened(browser, report)
+
+
+def opened(browser, report):
+    """The report in a page that notes what it says and asks for."""
     found = browser.new_page(viewport={"width": 1200, "height": 900})
     found.said, found.asked = [], []
     found.on("console", lambda message: found.said.append(message.text))
@@ -50,9 +59,25 @@ def column(page, number):
     )
 
 
-def test_nothing_is_said_on_the_console_and_nothing_is_asked_of_the_network(page, report):
+def assert_silent(page, report):
+    """Nothing on the console, nothing asked of the network, up to now."""
+    page.evaluate("() => new Promise(requestAnimationFrame)")  # what a click set off has been done
     assert page.said == []
     assert {url for url in page.asked if not url.startswith("data:")} == {report.as_uri()}
+
+
+def test_a_page_that_was_just_opened_is_silent(page, report):
+    assert_silent(page, report)
+
+
+def test_what_a_page_says_and_asks_is_noticed(browser, report):
+    """Else silence would mean nothing."""
+    opened_page = opened(browser, report)
+    opened_page.evaluate("console.error('oops'); setTimeout(() => { throw new Error('late') })")
+    with pytest.raises(AssertionError, match="oops"):
+        assert_silent(opened_page, report)
+    opened_page.wait_for_timeout(50)
+    assert any("late" in said for said in opened_page.said)
 
 
 def test_the_answer_is_on_the_first_screen(page):
@@ -61,7 +86,7 @@ def test_the_answer_is_on_the_first_screen(page):
     assert "λ=" in page.locator("#answer").inner_text()
 
 
-def test_sorting(page):
+def test_sorting(page, report):
     head = page.locator("#trials-table th button", has_text="λ").first
     head.click()
     values = [float(value) for value in column(page, 1) if value]
@@ -70,9 +95,20 @@ def test_sorting(page):
     values = [float(value) for value in column(page, 1) if value]
     assert values == sorted(values, reverse=True)
     assert page.locator("#trials-table th[aria-sort='descending']").count() == 1
+    assert_silent(page, report)
 
 
-def test_filtering_hides_rows_and_their_curves(page):
+def test_numbers_are_sorted_by_their_full_value(page, report):
+    names = page.locator("#trials-table th").all_inner_texts()
+    page.locator("#trials-table th button").nth(names.index("s")).click()
+    assert column(page, names.index("s")) == ["10.0", "31.0", "31.0", "31.0", "31.0", "40.0", ""]
+    ranked = sorted(range(6), key=lambda trial: SECONDS[trial])
+    labels = [f"recpo lambda={trial // 2} seed={trial % 2}" for trial in ranked]
+    assert column(page, 0) == [*labels, "SFT"]
+    assert_silent(page, report)
+
+
+def test_filtering_hides_rows_and_their_curves(page, report):
     before = page.locator("#trials-table tbody tr:not([hidden])").count()
     page.fill("#filter", "lambda=1")
     assert all("lambda=1" in name for name in column(page, 0))
@@ -84,6 +120,7 @@ def test_filtering_hides_rows_and_their_curves(page):
     assert column(page, 0) == ["recpo lambda=0 seed=0"]
     page.select_option("#state", "")
     assert page.locator("#trials-table tbody tr:not([hidden])").count() == before
+    assert_silent(page, report)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -94,6 +131,8 @@ def test_axe_finds_no_serious_fault(browser, report, scheme, width):
         pytest.skip("axe-core is not installed (pip install -e '.[browser]')")
     opened_page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True)
     opened_page.goto(report.as_uri())
+    opened_page.evaluate("() => document.querySelectorAll('details').forEach(details => { details.open = true })")
+    assert opened_page.locator("details[open]").count() == opened_page.locator("details").count() > 3
     opened_page.evaluate(source)
     found = opened_page.evaluate("() => axe.run()")
     faults = [

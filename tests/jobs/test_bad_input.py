@@ -113,6 +113,25 @@ def test_sweep_over_a_key_that_the_objective_lacks(capsys: pytest.CaptureFixture
     assert "'lambda' has no effect: margin is 'none'" in said(capsys, tmp_path, "--objective", "simpo")
 
 
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["--mirror", "tensorboard"], "no mirror of the trials"),
+        (["--storage", "sqlite:///study.db"], "no Optuna study"),
+        (["--storage", "sqlite:///study.db", "--mirror", "mlflow"], "no mirror of the trials and no Optuna study"),
+    ],
+)
+def test_what_only_ray_does_is_refused_without_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, options: list[str], what: str
+) -> None:
+    text = said(capsys, tmp_path, "--no-ray", *options)
+    named = [option for option in options if option.startswith("--")]
+    assert f"without Ray there is {what}" in text
+    assert all(text.count(name) == 2 for name in named)  # where it was given, and what can be left out
+    assert "leave out --no-ray, or " in text
+    assert not (tmp_path / "root").exists()
+
+
 def test_no_disk_space(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))

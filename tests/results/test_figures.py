@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,14 @@ from raypref.results.curves import cost_table
 from raypref.results.figures import drawings
 from raypref.results.joint import importance_table, joint_table, undominated
 from raypref.results.report import report_html
-from raypref.results.together import all_trials, series_figure, series_table, write_together
+from raypref.results.together import (
+    all_trials,
+    drawings_of,
+    series_figure,
+    series_names,
+    series_table,
+    write_together,
+)
 from raypref.results.training_curves import training_table
 
 K = "align.negatives"
@@ -79,6 +88,45 @@ def test_cost_is_of_the_trials(tmp_path):
     assert table.loc[table["default"], "value"].tolist() == [3]
 
 
+def test_one_figure_shows_quality_and_cost_together(tmp_path):
+    """What a higher K buys and what it costs, as NAPO's figures 1a and 3c: HR@1, seconds and GB side by side."""
+    rate = {1: 0.2, 3: 0.4, 7: 0.6}
+    folder = sweep(tmp_path, {K: list(rate)}, {K: 3}, lambda p, seed: rate[p[K]], seeds=2, users=200)
+    for path in (folder / "trials").glob("*.json"):
+        content = json.loads(path.read_text())
+        spent = {"train_seconds": 10.0 * content["params"][K], "peak_memory_gb": 1.0 + content["params"][K] / 10}
+        path.write_text(json.dumps(content | spent))
+    found = collect(folder)
+    (drawing,) = (drawing for drawing in drawings(found) if drawing.name == "cost-negatives")
+    table = drawing.table
+    assert table["metric"].unique().tolist() == ["generated_hr@1", "train_seconds", "peak_memory_gb"]
+    mine = table[~table["sft"].astype(bool)].pivot(index="value", columns="metric", values="mean")
+    test = found.metrics[(found.metrics["metric"] == "generated_hr@1") & (found.metrics["split"] == "test")]
+    assert mine["generated_hr@1"].to_dict() == pytest.approx(test.groupby(K)["value"].mean().to_dict())
+    assert mine["train_seconds"].to_dict() == {1: 10, 3: 30, 7: 70}
+    assert mine["peak_memory_gb"].to_dict() == pytest.approx({1: 1.1, 3: 1.3, 7: 1.7})
+    assert table.loc[table["sft"].astype(bool), "metric"].tolist() == ["generated_hr@1"]  # the model they started from
+    figure = drawing.make(table, "")
+    assert [ax.get_ylabel() for ax in figure.axes] == ["HR@1", "training time (s)", "peak memory (GB)"]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["$K$"] * 3
+    assert "HR@1 against K: " in drawing.describe(table)
+
+
+def test_words_stand_in_one_order_beside_their_cost(tmp_path):
+    name, rate = "align.objective.name", {"dpo": 0.2, "recpo": 0.6}
+    folder = sweep(tmp_path, {name: list(rate)}, {}, lambda p, seed: rate[p[name]], seeds=1, users=100)
+    (drawing,) = (drawing for drawing in drawings(collect(folder)) if drawing.name == "cost-name")
+    words = drawing.table[~drawing.table["sft"].astype(bool)].groupby("metric", sort=False)["value"].agg(list)
+    assert words["generated_hr@1"] == words["train_seconds"] == words["peak_memory_gb"] == ["recpo", "dpo"]
+
+
+def test_no_figure_of_cost_where_nobody_measured_it(tmp_path):
+    folder = sweep(tmp_path, {K: [1, 3]}, {K: 3}, lambda p, seed: 0.3, seeds=1, users=20)
+    for path in (folder / "trials").glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"train_seconds": None, "peak_memory_gb": None}))
+    assert [drawing.name for drawing in drawings(collect(folder))] == ["curve-negatives"]
+
+
 def test_plot_draws_every_figure_from_the_collected_tables_alone(joint, tmp_path):
     found = collect(joint)
     write(found, tmp_path / "tables")
@@ -98,11 +146,16 @@ def test_the_report_says_every_figure_in_words(joint):
     assert "Share of importance" in text
 
 
-def other(root, name, method, rate):
+def other(root, name, method, rate, **account):
     folder = sweep(root, {LAMBDA: [0, 1, 2]}, {LAMBDA: 2}, lambda p, seed: rate, seeds=2, users=30)
-    account = json.loads((folder / "sweep.json").read_text()) | {"name": name, "method": method}
-    (folder / "sweep.json").write_text(json.dumps(account))
+    told(folder, name=name, method=method, **account)
     return folder
+
+
+def told(folder, **account):
+    """Change a sweep's account."""
+    path = folder / "sweep.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | account))
 
 
 def test_several_sweeps_make_one_table_and_shared_curves(tmp_path):
@@ -133,6 +186,79 @@ def test_methods_of_several_sweeps_stand_below_each_other(tmp_path):
     assert {tick.get_text() for tick in figure.axes[0].get_yticklabels()} == {"dpo", "recpo"}
     assert figure.axes[0].get_xlabel() == "HR@1"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
+
+
+def test_plot_draws_what_several_sweeps_share_from_their_folder_alone(tmp_path, capsys):
+    """Both keys: one with numbers, one with words."""
+    method = "align.objective.name"
+    folders = [other(tmp_path / m, f"s-{m}", m, rate) for m, rate in (("recpo", 0.2), ("dpo", 0.6))]
+    for number, dataset in enumerate(("one", "two")):
+        folder = sweep(tmp_path / dataset, {method: ["dpo", "recpo"]}, {}, lambda p, s: 0.3, 1, 20, number)
+        told(folder, name=dataset, dataset=dataset, method=None)
+        folders.append(folder)
+    for number, folder in enumerate(folders):  # all four are called alike, and a folder of their own each is needed
+        folders[number] = folder.rename(folder.with_name(f"sweep-{number}"))
+    out = tmp_path / "out"
+    assert collect_command(tuple(map(str, folders)), out=out) == 0
+    made = {path.name for path in out.glob("all-*") if path.suffix != ".parquet"}
+    assert made == {f"all-{key}.{kind}" for key in ("lambda", "name") for kind in ("png", "svg", "pdf", "csv")}
+    expected = series_table([collect(folder) for folder in folders], method)
+    first = {path.name: path.read_bytes() for path in out.glob("all-*.[sc][vs][gv]")}
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in ("all.parquet", "all-curves.parquet"):
+        (out / name).rename(alone / name)
+    for folder in [*folders, out]:
+        shutil.rmtree(folder)
+    capsys.readouterr()
+    assert plot(alone, formats=("svg",)) == 0
+    assert {Path(line).name for line in capsys.readouterr().out.split()} == set(first)
+    assert {name: (alone / name).read_bytes() for name in first} == first
+    words = next(drawing.table for drawing in drawings_of(alone) if drawing.name == "all-name")
+    pd.testing.assert_frame_equal(words, expected)
+
+
+def test_sweeps_that_share_no_key_leave_nothing_to_draw(tmp_path, capsys):
+    folders = [sweep(tmp_path / k, {k: [0, 1]}, {}, lambda p, s: 0.3, 1, 20) for k in ("align.a", "align.b")]
+    assert write_together([collect(folder) for folder in folders], tmp_path / "all")
+    capsys.readouterr()
+    assert plot(tmp_path / "all") == 0
+    assert "nothing to draw" in capsys.readouterr().out
+
+
+def test_plot_refuses_a_folder_that_holds_neither(tmp_path):
+    with pytest.raises(UserError, match="no collected results"):
+        plot(tmp_path)
+    (tmp_path / "all-curves.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="curves can't be read"):
+        plot(tmp_path)
+
+
+def test_series_are_named_by_what_tells_their_sweeps_apart(tmp_path):
+    """By the preset, the sweep's name, another key of the config, or a number; each is a line of its own."""
+    tiny, smoke = {"name": "tiny", "align": {"lr": 1e-4}}, {"name": "smoke", "align": {"lr": 1e-4}}
+    slow = {"name": "tiny", "align": {"lr": 1e-5}}
+
+    def named(**sweeps):
+        folders = [
+            other(tmp_path / f"{case}-{number}", method=method, rate=0.1 + number / 10, config=config, **account)
+            for case in sweeps
+            for number, (method, config, account) in enumerate(sweeps[case])
+        ]
+        return [collect(folder) for folder in folders]
+
+    found = named(a=[("recpo", tiny, {"name": "s"}), ("recpo", smoke, {"name": "s"}), ("dpo", tiny, {"name": "s"})])
+    assert series_names(found) == ["recpo on generated, tiny", "recpo on generated, smoke", "dpo on generated"]
+    table = series_table(found, LAMBDA).query("metric == 'exact_hr@1'")
+    assert table.groupby("series").size().tolist() == [3, 3, 3]
+    lines = [line for line in series_figure(table).axes[0].get_lines() if len(line.get_xdata()) == 3]
+    assert {tuple(line.get_xdata()) for line in lines} == {(0, 1, 2)}  # no zigzag
+    assert all_trials(found).groupby("series")["trial"].nunique().tolist() == [7, 7, 7]
+    found = named(b=[("recpo", tiny, {"name": "sweep_lambda"}), ("recpo", tiny, {"name": "mine"})])
+    assert series_names(found) == ["recpo on generated, sweep_lambda", "recpo on generated, mine"]
+    found = named(c=[("recpo", tiny, {"name": "s"}), ("recpo", slow, {"name": "s"})])
+    assert series_names(found) == ["recpo on generated, lr=0.0001", "recpo on generated, lr=1e-05"]
+    assert series_names([found[0], found[0]]) == ["recpo on generated, 1", "recpo on generated, 2"]
 
 
 def test_results_in_an_object_store_are_read_through_pyarrow(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from simulated import BETA, LAMBDA, Simulated, config, points
 from tiny_chain import TINY, changed
@@ -131,6 +133,26 @@ def test_a_lost_storage_is_filled_again_from_the_records(tmp_path):
     assert elsewhere.run() == []
     (study,) = optuna.get_all_study_names(url)
     assert len(optuna.load_study(study_name=study, storage=url).trials) == 5
+
+
+def test_the_journal_is_a_study_that_optuna_alone_reads(tmp_path):
+    """As optuna-dashboard opens it: nothing but the file and Optuna's own classes."""
+    space = {LAMBDA: {"low": 0.0, "high": 4.0}, BETA: (0.1, 1.0)}
+    session = Simulated(tmp_path, config(search="tpe", space=space, trials=6, seeds=2), peak)
+    ran = session.run()
+    storage = JournalStorage(JournalFileBackend(str(session.folder / "optuna.journal")))
+    (study,) = optuna.get_all_study_summaries(storage)
+    assert study.n_trials == 6
+    found = optuna.load_study(study_name=study.study_name, storage=storage)
+    assert found.direction.name == "MAXIMIZE"
+    assert found.metric_names == ["exact_hr@1"]
+    assert {trial.state for trial in found.trials} == {TrialState.COMPLETE}
+    scored: dict[tuple[float, float], list[float]] = {}
+    for trial in ran:
+        scored.setdefault((trial.params[LAMBDA], trial.params[BETA]), []).append(peak(trial))
+    told = {(trial.params[LAMBDA], trial.params[BETA]): trial.value for trial in found.trials}
+    assert told == {setting: pytest.approx(sum(each) / 2) for setting, each in scored.items()}
+    assert found.best_value == max(told.values())
 
 
 def test_the_mean_over_seeds_is_what_the_study_is_told(tmp_path):

@@ -17,6 +17,11 @@
     return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, undefined, { numeric: true }) : x - y;
   }
 
+  function key(cell) {
+    // What a rounded number was before.
+    return cell.dataset.full || cell.textContent;
+  }
+
   heads.forEach((head, column) => {
     const button = head.querySelector("button");
     if (!button) return;
@@ -24,7 +29,7 @@
       const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
       heads.forEach((other) => other.hasAttribute("aria-sort") && other.setAttribute("aria-sort", "none"));
       head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
-      const keyed = rows.map((row, place) => ({ row, place, key: row.cells[column].textContent }));
+      const keyed = rows.map((row, place) => ({ row, place, key: key(row.cells[column]) }));
       keyed.sort((a, b) => {
         const found = compare(a.key, b.key);
         if (found === null) return (a.key === "") - (b.key === "") || a.place - b.place;
