@@ -66,8 +66,20 @@ def scheduler(sweep: SweepConfig, base: RunConfig) -> TrialScheduler:
         raise UserError("a pruner needs two validations of each trial or more", where="align.validations", mend=mend)
     common: dict[str, Any] = {"time_attr": SHARE, "metric": METRIC, "mode": "max", "grace_period": 1 / validations}
     if sweep.pruner == "median":
-        return MedianStoppingRule(**common, min_samples_required=3)
+        return MedianRule(**common, min_samples_required=3)
     return ASHAScheduler(**common, max_t=1, reduction_factor=2, stop_last_trials=False)
+
+
+class MedianRule(MedianStoppingRule):
+    """Ray's own rule, for trials whose last report has no share, and that must not be paused as their process ends."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """The trial's earlier reports are kept to compare others with; one without a share Ray could not place."""
+        if SHARE in result:
+            super().on_trial_complete(tune_controller, trial, result)
+
+    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
+        return str(TrialScheduler.CONTINUE)
 
 
 def write_order(trial: Trial, store: Store, folder: Path, sweep: SweepConfig, threads: int) -> None:

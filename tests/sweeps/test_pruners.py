@@ -37,11 +37,6 @@ class Controller:
         return list(self.live)
 
 
-def faulty(fault: str, **more: Any) -> Any:
-    """The median rule, where Ray's own does not yet fit our reports."""
-    return pytest.param("median", marks=pytest.mark.xfail(strict=True, reason=fault, **more))
-
-
 class Asked:
     """A pruner of a search, as `run_trials` hands it to Tune."""
 
@@ -93,10 +88,8 @@ def test_nothing_is_stopped_before_there_is_something_to_compare_with(asked: Ask
     assert [asked.told(asked.added("first"), 0.01, share) for share in AT] == [CONTINUE] * 3
 
 
-@pytest.mark.parametrize("pruner", ["asha", faulty("Ray's rule asks each report for its share", raises=KeyError)])
-def test_trials_that_ended_count_too(pruner: str) -> None:
+def test_trials_that_ended_count_too(asked: Asked) -> None:
     """Their last report, which Tune hands over at the end, has no share."""
-    asked = Asked(pruner)
     for number, score in enumerate(GOOD):
         trial = asked.added(f"good{number}")
         assert [asked.told(trial, score, share) for share in AT] == [CONTINUE] * 3
@@ -105,9 +98,7 @@ def test_trials_that_ended_count_too(pruner: str) -> None:
     assert asked.told(asked.added("best"), 0.6, AT[0]) == CONTINUE
 
 
-@pytest.mark.parametrize("pruner", ["asha", faulty("Ray's rule pauses a trial while too few others have validated")])
-def test_no_trial_is_paused_while_another_waits_for_its_process(pruner: str) -> None:
-    asked = Asked(pruner)
+def test_no_trial_is_paused_while_another_waits_for_its_process(asked: Asked) -> None:
     first, second = asked.added("first"), TuneTrial("second", status="PENDING")
     report = {METRIC: 0.3, SHARE: AT[0]}
     assert asked.rule.on_trial_result(Controller((first, second)), first, report) == CONTINUE
