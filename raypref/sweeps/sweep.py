@@ -255,7 +255,7 @@ def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, An
 def _commands(folder: Path, account: dict[str, Any]) -> list[dict[str, Any]]:
     """The commands that made a sweep what it is, each with its time and git state: extending it adds one."""
     this = {"command": account["command"], **{name: account["provenance"][name] for name in ("time", "git")}}
-    this |= {"trials": account["trials"]} if account["trials"] else {}
+    this |= {"trials": account["trials"]} if account.get("trials") else {}
     same = ("command", "git")
     return [old for old in _earlier_commands(folder) if any(old.get(name) != this[name] for name in same)] + [this]
 

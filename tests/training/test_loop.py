@@ -39,7 +39,7 @@ OBJECTIVES = {
     "beta-dpo": align("beta-dpo"),
     "alpha-dpo": align("alpha-dpo"),
 }
-OF_THE_ATTEMPT = ("train_seconds", "resumed_at", "state")
+OF_THE_ATTEMPT = ("train_seconds", "began", "resumed_at", "state")
 BY_ONE = with_(RESOURCES, micro_batch=1)
 
 
