@@ -35,10 +35,17 @@ WORKER, TRIAL = "ray::RayTrainWorker", "ray::ImplicitFunc"  # how Ray names a tr
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Nothing of a cluster that may run here, a HOME of its own for Ray's token."""
+    """Nothing of a cluster that may run here, a HOME of its own for Ray's token; `python` of a job is this one."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYPREF_"))}
     niceness = {k: v for k, v in os.environ.items() if k == "RAY_worker_niceness"}
-    own = {"HOME": str(home), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    own = {
+        "PATH": path,
+        "HOME": str(home),
+        "PYTHONPATH": str(CHECKOUT),
+        "OMP_NUM_THREADS": "1",
+        "RAY_AUTH_MODE": "token",
+    }
     return kept | niceness | own
 
 
