@@ -84,7 +84,7 @@ def predicted(model: ModelConfig, resources: ResourceConfig, *lengths: Any) -> P
 def test_the_prediction_is_within_15_percent(lora: dict[str, Any] | None) -> None:
     model = ScratchModel.model_validate(MODEL.model_dump() | {"lora": lora})
     peak = predicted(model, TORCH, PROMPTS, TITLE, TITLES)
-    # The larger of two: of a process that waits long for its turn the kernel may take pages back, which lowers its peak.
+    # The larger of two: the kernel may take pages back from a process that waits long for its turn, and lower its peak.
     most = max(measured(model, TORCH, PROMPTS, TITLE, TITLES) for _ in range(2))
     assert peak.total == pytest.approx(most, rel=0.15)
 
