@@ -1,9 +1,11 @@
 """What trials and nodes cost beside training: overhead a trial, memory of the head, the object store, how they grow.
 
-    python benchmarks/scale.py --write docs/scaling.md       # hours on two cores: 1, 2, 4 nodes, up to 500 trials
+    python benchmarks/scale.py --write docs/scaling.md --json docs/performance/scale.json     # hours on two cores
     python benchmarks/scale.py --nodes 1 2 --trials 1 10 --write docs/scaling.md
 
 Nodes are those of `ray.cluster_utils`: raylets of this machine with logical CPUs, each as a machine of its own to Ray.
+With `--json` each row is kept as soon as it is measured, and a later run measures only those that lack.
+
 Trials are as short as they can be (one training step, a few evaluated users), so that what is left is overhead. Every
 pair of nodes and trials is a process and a cluster of its own; the stages before the trials are made once, beforehand.
 
@@ -198,6 +200,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=[1, 10, 100, 500])
     parser.add_argument("--cpus", type=int, default=2, help="logical CPUs of a node: trials that it runs at once")
     parser.add_argument("--write", type=Path, metavar="FILE", help="the page whose marked part is written anew")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="rows: those in it are kept and not measured again")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -205,7 +208,8 @@ def main() -> None:
         print(json.dumps(one(given.nodes[0], given.trials[0], given.cpus, given.root)))
         return
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAYPREF_")} | {"PYTHONPATH": str(ROOT)}
-    runs = []
+    runs = json.loads(given.json.read_text()) if given.json and given.json.exists() else []
+    kept = {(run["nodes"], run["trials"], run["at_once"]) for run in runs}
     with tempfile.TemporaryDirectory() as temporary:
         environment |= {"HOME": temporary, "RAY_AUTH_MODE": "token"}
         token = [sys.executable, "-m", "ray.scripts.scripts", "get-auth-token", "--generate"]
@@ -215,6 +219,8 @@ def main() -> None:
         subprocess.run(job, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for nodes in given.nodes:
             for trials in given.trials:
+                if (nodes, trials, nodes * given.cpus) in kept:
+                    continue
                 root = Path(temporary) / f"{nodes}-{trials}"
                 keep_shared(shared, root)
                 counts = ["--nodes", str(nodes), "--trials", str(trials), "--cpus", str(given.cpus)]
@@ -224,6 +230,8 @@ def main() -> None:
                     raise SystemExit(done.stdout[-2000:] + done.stderr[-3000:])
                 runs.append(json.loads(done.stdout.splitlines()[-1]))
                 print(json.dumps(runs[-1]), flush=True)
+                if given.json:
+                    given.json.write_text(json.dumps(runs, indent=1) + "\n")
     lines = [*table(runs), "", *arithmetic(runs)]
     print("\n".join(lines))
     if given.write:

@@ -73,7 +73,7 @@ class Nodes:
             "RAY_raylet_start_wait_time_s": "240",
         }
         subprocess.run([*RAY, "get-auth-token", "--generate"], env=self.environment, check=True, capture_output=True)
-        head = ("--head", f"--port={self.port}", f"--temp-dir={self.folder}", "--num-cpus=0")
+        head = ("--head", f"--port={self.port}", "--num-cpus=0")
         web = ("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}")
         self.head = self._start(*head, *web)
         self.environment["RAY_ADDRESS"] = f"127.0.0.1:{self.port}"
@@ -81,10 +81,12 @@ class Nodes:
 
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
         common = ("--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000")
+        # A folder of its own for each, as on machines of their own: a node unpacks a job's files over those that it finds.
+        folder = f"--temp-dir={tempfile.mkdtemp(prefix='n', dir=self.folder)}"
         ports = (f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0", "--max-worker-port=0")
         log = (self.home / f"node-{time.monotonic_ns()}.log").open("w")
         node = subprocess.Popen(
-            [*RAY, "start", *options, *common, *ports],
+            [*RAY, "start", *options, *common, folder, *ports],
             env=self.environment,
             stdout=log,
             stderr=subprocess.STDOUT,
