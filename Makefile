@@ -17,9 +17,9 @@ sweeps: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-# Faults and exact resume, on three Ray nodes of this machine: minutes. Two files at a time, as they wait for processes.
+# Faults and exact resume, on three Ray nodes of this machine: minutes. Three files at a time, as they wait for processes.
 cluster: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest -m cluster -n 2 --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -m cluster -n 3 --dist loadfile $(ARGS)
 
 # Sweeps through Ray that are killed, extended, pruned and searched, and one that Prometheus scrapes: minutes.
 scenarios: $(VENV)/installed-test

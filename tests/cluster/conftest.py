@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from nodes import ALL, CHECKOUT, SWEEP, environment
+from nodes import ALL, CHECKOUT, SWEEP, environment, shared_only
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +19,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(arguments, env=environment(home), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return home / "root"
+
+
+@pytest.fixture
+def root(whole: Path, tmp_path: Path) -> Path:
+    """Its stages before the trials, where a disturbed sweep begins."""
+    return shared_only(whole, tmp_path / "root")

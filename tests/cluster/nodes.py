@@ -81,7 +81,7 @@ class Nodes:
 
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
         common = ("--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000")
-        # A folder of its own for each, as on machines of their own: a node unpacks a job's files over those that it finds.
+        # A folder for each, as on machines of their own: a node unpacks a job's files over those that it finds.
         folder = f"--temp-dir={tempfile.mkdtemp(prefix='n', dir=self.folder)}"
         ports = (f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0", "--max-worker-port=0")
         log = (self.home / f"node-{time.monotonic_ns()}.log").open("w")
@@ -198,3 +198,11 @@ def ended(job: subprocess.Popen[str]) -> str:
     said, _ = job.communicate(timeout=2 * PATIENCE)
     assert job.returncode == 0, said[-4000:]
     return said
+
+
+def assert_undisturbed(root: Path, whole: Path, trials: int) -> None:
+    """The evaluations are those of the undisturbed run, row for row."""
+    found, expected = rows(root), rows(whole)
+    assert len(found) == trials + 1  # and SFT's
+    assert all(found[address].equals(expected[address]) for address in found)
+    assert {record["status"] for record in records(root)} == {"done"}

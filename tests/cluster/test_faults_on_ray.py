@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,16 +23,15 @@ from nodes import (
     TRIAL,
     WORKER,
     Nodes,
+    assert_undisturbed,
     below,
     checkpoints,
     ended,
-    environment,
     facts,
     kill_group,
     raylet,
     records,
     rows,
-    shared_only,
     table,
     wait,
 )
@@ -55,19 +53,6 @@ def nodes(three: Nodes) -> Nodes:
     """The cluster, with as many nodes as at the start."""
     three.fill_up()
     return three
-
-
-@pytest.fixture
-def root(whole: Path, tmp_path: Path) -> Path:
-    return shared_only(whole, tmp_path / "root")
-
-
-def assert_undisturbed(root: Path, whole: Path, trials: int) -> None:
-    """The evaluations are those of the undisturbed run, row for row."""
-    found, expected = rows(root), rows(whole)
-    assert len(found) == trials + 1  # and SFT's
-    assert all(found[address].equals(expected[address]) for address in found)
-    assert {record["status"] for record in records(root)} == {"done"}
 
 
 def resumed(root: Path) -> list[int]:
@@ -156,26 +141,3 @@ def test_a_submitted_job_is_stopped_and_another_goes_on(nodes: Nodes, root: Path
     ended(nodes.sweep(root, *ONE))
     assert_undisturbed(root, whole, 1)
     assert resumed(root)
-
-
-def test_the_head_dies_and_the_job_is_submitted_again(tmp_path: Path, root: Path, whole: Path) -> None:
-    submit = [sys.executable, "-m", "raypref.cli", "submit", "jobs/sweep_lambda.py", "--root", str(root)]
-    submit += [*SWEEP, *ALL, "--resources.concurrent-trials", "1"]
-    options = {"env": environment(tmp_path), "cwd": CHECKOUT, "stderr": subprocess.STDOUT, "text": True}
-    with (tmp_path / "first.log").open("w") as log:
-        first = subprocess.Popen(submit, stdout=log, start_new_session=True, **options)  # type: ignore[call-overload]
-        done = lambda: sum(record["status"] == "done" for record in records(root))  # noqa: E731
-        wait("a trial and a checkpoint", lambda: (done() and checkpoints(root)) or first.poll() is not None)
-        heads = [p for p in below(first, "") if "ray.scripts.scripts start --head" in " ".join(p.cmdline())]
-        for process in (*heads[0].children(recursive=True), heads[0]):
-            process.kill()
-        first.wait(120)
-    before = {path: path.stat().st_mtime_ns for path in root.glob("align/*/_SUCCESS")}
-    assert 1 <= len(before) < 3, (tmp_path / "first.log").read_text()[-3000:]
-    again = subprocess.run(submit, stdout=subprocess.PIPE, timeout=800, check=False, **options)  # type: ignore[call-overload]
-    assert again.returncode == 0, again.stdout[-4000:]
-    after = {path: path.stat().st_mtime_ns for path in root.glob("align/*/_SUCCESS")}
-    assert before.items() <= after.items()
-    assert_undisturbed(root, whole, 3)
-    assert table(root) == table(whole)
-    assert any(found["resumed_at"] for found in facts(root).values())
