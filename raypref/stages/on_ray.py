@@ -8,9 +8,9 @@ work: a process of their own would import for longer than it works.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 import ray.data
@@ -29,11 +29,25 @@ from raypref.training.allocator import give_back_freed_memory
 FEW_SHARDS = 8  # of at most 2,048 examples
 
 
-class OnRay:
-    """Runs stages of a chain on the Ray cluster this process is connected to."""
+class Keeper(Protocol):
+    """Runs trained stages and keeps their group of workers for the next ones."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def fit(self, run: Chain, stages: list[Stage], store: Store, name: str) -> None:
+        """As `train_group.fit`."""
+
+    def release(self) -> None:
+        """End the group that is kept, if there is one: others need its resources."""
+
+
+class OnRay:
+    """Runs stages of a chain on the Ray cluster this process is connected to.
+
+    Args:
+        keeper: where this is the only node, without a GPU, trained stages run in groups that it keeps.
+    """
+
+    def __init__(self, store: Store, keeper: Keeper | None = None) -> None:
+        self.store, self.keeper = store, keeper
 
     def __call__(self, run: Chain, stage: Stage) -> None:
         """Run one shared stage unless its output is there."""
@@ -76,6 +90,7 @@ class OnRay:
                 gpus=0,
                 threads=run.config.resources.threads,
                 send=afar.SendShard(self.store, stage.address),
+                make_room=self._make_room,
             )
             afar.forget(self.store, part)
 
@@ -103,6 +118,7 @@ class OnRay:
                 gpus=0,
                 threads=threads,
                 send=afar.SendShard(self.store, stage.address),
+                make_room=self._make_room,
             )
             afar.forget(self.store, part)
 
@@ -118,10 +134,12 @@ class OnRay:
                 gpus=resources.gpus_per_worker,
                 threads=resources.threads,
                 send=afar.SendShard(self.store, stage.address),
+                make_room=self._make_room,
             )
 
     def together(self, pairs: Iterable[tuple[Chain, Stage]]) -> Iterator[Stage]:
         """Run tries of baselines, of which none needs another, side by side; each is given back when it is done."""
+        self._make_room()
         yield from run_tasks(list(pairs), self.store)
 
     def _task(self, run: Chain, stage: Stage) -> None:
@@ -136,7 +154,15 @@ class OnRay:
         ready = {stage.address, *(s.address for s in run if self.store.done(s.address))}
         asked = [s for s in run.shared if s.kind == "evaluate" and s.inputs.get("model") is stage]
         asked = [s for s in asked if ready.issuperset(needed.address for needed in s.inputs.values())]
-        fit(run, [stage, *asked], self.store, str(stage.address).replace("/", "-"))
+        name = str(stage.address).replace("/", "-")
+        if self.keeper and self.store.bucket is None and _suffices_here(run.config.resources.gpus_per_worker):
+            self.keeper.fit(run, [stage, *asked], self.store, name)
+        else:
+            fit(run, [stage, *asked], self.store, name)
+
+    def _make_room(self) -> None:
+        if self.keeper is not None:
+            self.keeper.release()
 
 
 def map_shards(
@@ -148,17 +174,19 @@ def map_shards(
     first: int | None = None,
     threads: int | None = None,
     send: afar.SendShard | None = None,
+    make_room: Callable[[], None] = lambda: None,
 ) -> int:
     """Call `worker(*arguments)(split, shard)` for every shard of `splits`, by Ray Data in an actor pool; the sum.
 
     The worker writes its shard itself, so nothing but counts passes through Ray's object store. Few shards on one node
     without a GPU are this process's own work, with so many `threads`, else one for each core. `first`: only so many.
-    `send`: called with each shard that is written.
+    `send`: called with each shard that is written. `make_room`: called before anything is asked of the cluster.
     """
     todo = [(split, i) for split in splits for i in range(ExampleTable([table], split).shards)][:first]
     if len(todo) <= FEW_SHARDS and _suffices_here(gpus):
         here = remote.ShardActor(worker, arguments, threads or cores(), send)
         return sum(here.count(split, shard) for split, shard in todo)
+    make_room()
     actors = max(1, min(len(todo), int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else cores()))
     dataset = ray.data.from_items([{"split": s, "shard": i} for s, i in todo], override_num_blocks=len(todo))
     # Ray warns of actors that may restart, and on one node there is nothing to move to.

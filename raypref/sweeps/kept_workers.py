@@ -130,6 +130,18 @@ def keep(kept: Kept) -> None:
     idle.start()
 
 
+def give() -> Kept | None:
+    """The group that this process keeps, from now on somebody else's."""
+    with _lock:
+        return _kept.pop() if _kept else None
+
+
+def release() -> None:
+    """End the group that this process keeps, if there is one."""
+    if kept := give():
+        kept.end()
+
+
 def _end_unless_taken(kept: Kept) -> None:
     with _lock:
         if kept not in _kept:
@@ -140,10 +152,9 @@ def _end_unless_taken(kept: Kept) -> None:
 
 def take(wanted: tuple[Any, ...]) -> Kept | None:
     """The kept group, if it is what is wanted, alive and not about to go; any other is ended first."""
-    with _lock:
-        if not _kept:
-            return None
-        kept = _kept.pop()
+    kept = give()
+    if kept is None:
+        return None
     try:
         if kept.wanted == wanted and not _leaving(kept):
             ray.get([worker.actor.get_metadata.remote() for worker in kept.workers], timeout=ANSWER_S)

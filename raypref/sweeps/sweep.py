@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -47,6 +47,9 @@ from raypref.sweeps.trial_records import (
     read_records,
     record_path,
 )
+
+if TYPE_CHECKING:  # which imports Ray
+    from raypref.stages.on_ray import Keeper
 
 
 def sweep_folder(sweep: SweepConfig, base: RunConfig, store: Store) -> Path:
@@ -154,6 +157,7 @@ def _run(
 ) -> None:
     from raypref.sweeps import runtime  # isort: skip  # must precede any other import of ray
     from raypref.stages.side_by_side import concurrency, threads_per_worker
+    from raypref.sweeps.hands import DriversHands
     from raypref.sweeps.mirrors import Mirror
     from raypref.sweeps.queue import TrialQueue
     from raypref.sweeps.study import Study
@@ -163,10 +167,14 @@ def _run(
     mirrors = [Mirror(kind, folder, store) for kind in options.mirror]
     say: Callable[[str], None] = lambda line: console.print(line, highlight=False, soft_wrap=True)  # noqa: E731
     concurrent = 1
+    hands, kept = DriversHands(), None  # workers of the last shared stage, for the first trial
 
     def prepare(trial: Trial) -> None:
-        _run_shared([trial], store, say, only_missing=True)
-        write_order(trial, store, folder, sweep, threads_per_worker(base, concurrent))
+        nonlocal kept
+        _run_shared([trial], store, hands, say, only_missing=True)
+        hands.release()  # the trials need the CPUs
+        write_order(trial, store, folder, sweep, threads_per_worker(base, concurrent), kept)
+        kept = None
 
     study = Study(sweep, folder, options.storage)
     listeners = Listeners()
@@ -177,7 +185,8 @@ def _run(
         begin_importing("raypref.stages.bodies")
         runtime.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
         concurrent = max(1, min(concurrency(base), queue.left))
-    _run_shared(needed, store, say)
+    _run_shared(needed, store, hands, say)
+    kept = hands.give()
     if not queue.left:
         say(f"trials    all {queue.done_before} done before")
         return
@@ -187,7 +196,7 @@ def _run(
     finished = FinishedTrials(sweep)
     with LiveTable(console, queue.left) as live:
         listeners.all = [live, finished, *mirrors]
-        run_trials(queue, f"{folder.name}-{int(time.time())}", concurrent, options.verbose)
+        run_trials(queue, f"{folder.name}-{int(time.time())}", concurrent, options.verbose, kept)
 
 
 def begin_importing(module: str) -> None:
@@ -210,13 +219,15 @@ class Listeners:
             listener.ended(trial, record)
 
 
-def _run_shared(planned: list[Trial], store: Store, say: Callable[[str], None], only_missing: bool = False) -> None:
+def _run_shared(
+    planned: list[Trial], store: Store, keeper: Keeper, say: Callable[[str], None], only_missing: bool = False
+) -> None:
     """The stages before alignment, by address: one serves all trials, unless the sweep varies something before it."""
     from raypref.stages.on_ray import OnRay
 
     needed = {str(stage.address): (trial.chain, stage) for trial in planned for stage in trial.chain.shared}
     pairs = [pair for pair in needed.values() if not only_missing or not store.done(pair[1].address)]
-    run_all(pairs, store, OnRay(store), say)
+    run_all(pairs, store, OnRay(store, keeper), say)
 
 
 def _metadata(base: RunConfig) -> dict[str, str]:

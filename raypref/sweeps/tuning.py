@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from raypref.stages.chain import chain
 from raypref.stages.train_group import fit, ray_storage
 from raypref.store import Store, write_json
 from raypref.sweeps.board import open_board, tags_of
+from raypref.sweeps.kept_workers import KEEP_S, Kept, keep
 from raypref.sweeps.space import SweepConfig, Trial
 from raypref.sweeps.trial_records import done_fields, failed, new_record, now, overhead, record_path
 from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
@@ -25,11 +27,19 @@ from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
 if TYPE_CHECKING:  # optuna is for the driver alone, this module for every trial's process
     from raypref.sweeps.queue import TrialQueue
 
+TAKES = "takes_kept_workers"  # of an order
 
-def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool) -> None:
-    """Run a queue's trials, `concurrent` at a time; each leaves a record, and a failed one stops no other."""
+
+def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool, kept: Kept | None = None) -> None:
+    """Run a queue's trials, `concurrent` at a time; each leaves a record, and a failed one stops no other.
+
+    Args:
+        kept: a group of workers for the trial whose order says so.
+    """
     store = queue.store
-    function = tune.with_parameters(_trial, folder=str(queue.folder.relative_to(store.root)), root=store.location)
+    function = tune.with_parameters(
+        _trial, folder=str(queue.folder.relative_to(store.root)), root=store.location, kept=kept
+    )
     tuner = tune.Tuner(
         tune.with_resources(function, {"CPU": 0, "memory": 1 << 20}),
         tune_config=tune.TuneConfig(
@@ -82,29 +92,49 @@ class MedianRule(MedianStoppingRule):
         return str(TrialScheduler.CONTINUE)
 
 
-def write_order(trial: Trial, store: Store, folder: Path, sweep: SweepConfig, threads: int) -> None:
-    """What a trial's process needs to know, beside the records."""
+def write_order(
+    trial: Trial, store: Store, folder: Path, sweep: SweepConfig, threads: int, kept: Kept | None = None
+) -> None:
+    """What a trial's process needs to know, beside the records.
+
+    Args:
+        kept: a group of workers that is this trial's if it takes it soon.
+    """
+    path = _order_path(folder, trial.id)
     order = {
         "config": dump(trial.chain.config),
         "record": new_record(trial),
         "asked": time.time(),
         "threads": threads,
         "tags": tags_of(trial, sweep.name),
+        TAKES: kept is not None,
     }
-    write_json(_order_path(folder, trial.id), order)
-    store.send(_order_path(folder, trial.id))
+    write_json(path, order)
+    store.send(path)
+    if kept is not None:
+        late = threading.Timer(KEEP_S, _end_unless_taken, [kept, path])
+        late.daemon = True
+        late.start()
+
+
+def _end_unless_taken(kept: Kept, order: Path) -> None:
+    if json.loads(order.read_text())[TAKES]:
+        kept.end()
 
 
 def _order_path(folder: Path, trial: str) -> Path:
     return folder / "orders" / f"{trial}.json"
 
 
-def _trial(point: dict[str, Any], folder: str, root: str) -> None:
+def _trial(point: dict[str, Any], folder: str, root: str, kept: Kept | None) -> None:
     """Train and evaluate one setting in one Ray Train group; runs in a Tune process of its own."""
     store = Store(root)
     order = _order_path(store.root / folder, point["trial"])
     store.receive(order)
     given = json.loads(order.read_text())
+    if kept is not None and given[TAKES]:
+        write_json(order, given | {TAKES: False})  # should this process die, the next one has no claim
+        keep(kept)
     record = given["record"] | {"status": "running", "started": now()}
 
     def note(content: dict[str, Any]) -> None:

@@ -26,9 +26,12 @@ from ray.util.state import list_actors, list_placement_groups
 
 from raypref.stages.elastic import ElasticConfig
 from raypref.sweeps import kept_workers
+from raypref.sweeps.hands import Hands
+from raypref.sweeps.kept_workers import Kept
 from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
 
 STOPPED, FIRST, SECOND, AFTER_DEATH, WAITS, OF_TWO, ELASTIC, LEAVES_WEIGHTS, LAST = range(9)
+BEFORE = LAST + 1  # in an actor, whose workers the first trial gets
 REPORTS = 3
 PATIENT = kept_workers.KEEP_S
 
@@ -54,8 +57,19 @@ def note(folder: str, kind: str, number: int) -> None:
         pids.write(f"{os.getpid()}\n")
 
 
-def trial(point: dict[str, Any], folder: str) -> None:
+class Before(Hands):
+    """Trains before the trials."""
+
+    def train(self, folder: str) -> Kept | None:
+        os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
+        fit({"trial": BEFORE}, folder, [])
+        return self.give()
+
+
+def trial(point: dict[str, Any], folder: str, kept: Kept) -> None:
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
+    if point["trial"] == STOPPED:
+        kept_workers.keep(kept)
     note(folder, "trial", point["trial"])
     if point["trial"] == AFTER_DEATH:
         os.kill(int(Path(folder, f"worker-{SECOND}").read_text()), signal.SIGKILL)
@@ -63,15 +77,19 @@ def trial(point: dict[str, Any], folder: str) -> None:
         everything = ray.cluster_resources()["CPU"]
         ray.get(ray.remote(num_cpus=everything, scheduling_strategy="DEFAULT")(lambda: None).remote())
     kept_workers.KEEP_S = 5.0 if point["trial"] == AFTER_DEATH else PATIENT
+    fit(point, folder, [ReportToTune()])
+    tune.report({"number": REPORTS})
+
+
+def fit(point: dict[str, Any], folder: str, callbacks: list[Any]) -> None:
     TrialTrainer(
         work,
         train_loop_config={**point, "folder": folder},
         scaling_config=scaling_of(point["trial"]),
         run_config=ray.train.RunConfig(
-            name=f"trial-{point['trial']}", storage_path=f"{folder}/train", callbacks=[ReportToTune()]
+            name=f"trial-{point['trial']}", storage_path=f"{folder}/train", callbacks=callbacks
         ),
     ).fit()
-    tune.report({"number": REPORTS})
 
 
 def scaling_of(trial: int) -> Any:
@@ -105,12 +123,15 @@ def open_ports() -> list[str]:
 
 def run(folder: Path) -> dict[str, Any]:
     connect()
+    hands: Any = ray.remote(num_cpus=0)(Before).remote()
+    kept = ray.get(hands.train.remote(str(folder)))
     results = tune.Tuner(
-        tune.with_resources(tune.with_parameters(trial, folder=str(folder)), {"CPU": 0, "memory": 1 << 20}),
+        tune.with_resources(tune.with_parameters(trial, folder=str(folder), kept=kept), {"CPU": 0, "memory": 1 << 20}),
         param_space={"trial": tune.grid_search(list(range(LAST + 1)))},
         tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(storage_path=str(folder / "tune"), stop=stops, verbose=0),
     ).fit()
+    ray.kill(hands)
     deadline = time.monotonic() + 60
     while left_over() and time.monotonic() < deadline:
         time.sleep(0.5)

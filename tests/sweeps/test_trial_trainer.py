@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stopped_trials import AFTER_DEATH, ELASTIC, FIRST, LAST, LEAVES_WEIGHTS, OF_TWO, SECOND, STOPPED, WAITS
+from stopped_trials import AFTER_DEATH, BEFORE, ELASTIC, FIRST, LAST, LEAVES_WEIGHTS, OF_TWO, SECOND, STOPPED, WAITS
 
 CHECKOUT = Path(__file__).parent.parent.parent
 PATIENCE = int(os.environ.get("RAYPREF_PATIENCE", "500"))  # seconds for what takes two minutes on an idle machine
@@ -40,6 +40,7 @@ def test_workers_are_kept_where_they_can_be_and_nothing_is_left(tmp_path: Path) 
     )
     assert all(len(started) == 1 for started in (*trials, *workers))  # nothing was started twice
     assert len({*map(tuple, trials)}) == 1  # one process for all trials
+    assert workers[STOPPED] == [(tmp_path / f"worker-{BEFORE}").read_text().strip()]  # of what ran before the trials
     assert workers[FIRST] != workers[STOPPED]
     assert workers[SECOND] == workers[FIRST]
     assert workers[AFTER_DEATH] != workers[SECOND]
