@@ -91,6 +91,7 @@ def slope(samples: list[list[float]], column: int) -> float:
 
 def one(nodes: int, trials: int, cpus: int, root: Path) -> dict[str, Any]:
     """A sweep of short trials on a cluster of its own, in this process."""
+    import ray
     from ray.cluster_utils import Cluster
 
     from raypref.commands.submit import free_port
@@ -118,6 +119,8 @@ def one(nodes: int, trials: int, cpus: int, root: Path) -> dict[str, Any]:
     wall, after = time.perf_counter() - started, driver.cpu_times()
     sampler.ended.set()
     sampler.join()
+    ray.shutdown()  # before the cluster: a driver whose cluster goes first ends with an error
+    cluster.shutdown()
     records = [json.loads(path.read_text()) for path in root.glob("sweeps/*/trials/*.json")]
     done = [record for record in records if record["status"] == "done"]
     if code or len(done) != trials:
