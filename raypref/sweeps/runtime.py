@@ -64,6 +64,7 @@ def connect(verbose: bool = False, metadata: dict[str, str] | None = None) -> No
         os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
         os.environ.setdefault(*FEWER_WARNINGS)
         ray.init(
+            address="local",  # not one that `ray start` left traces of here
             num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
             include_dashboard=True,
             dashboard_host="127.0.0.1",
