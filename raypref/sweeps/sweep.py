@@ -157,9 +157,9 @@ def _run(
 ) -> None:
     from raypref.sweeps import runtime  # isort: skip  # must precede any other import of ray
     from raypref.stages.side_by_side import concurrency, threads_per_worker
-    from raypref.sweeps.hands import DriversHands
     from raypref.sweeps.mirrors import Mirror
     from raypref.sweeps.queue import TrialQueue
+    from raypref.sweeps.shared_stages import SharedStages
     from raypref.sweeps.study import Study
     from raypref.sweeps.tuning import run_trials, scheduler, write_order
 
@@ -167,12 +167,12 @@ def _run(
     mirrors = [Mirror(kind, folder, store) for kind in options.mirror]
     say: Callable[[str], None] = lambda line: console.print(line, highlight=False, soft_wrap=True)  # noqa: E731
     concurrent = 1
-    hands, kept = DriversHands(), None  # workers of the last shared stage, for the first trial
+    before, kept = SharedStages(), None  # workers of the last shared stage, for the first trial
 
     def prepare(trial: Trial) -> None:
         nonlocal kept
-        _run_shared([trial], store, hands, say, only_missing=True)
-        hands.release()  # the trials need the CPUs
+        _run_shared([trial], store, before, say, only_missing=True)
+        before.release()  # the trials need the CPUs
         write_order(trial, store, folder, sweep, threads_per_worker(base, concurrent), kept)
         kept = None
 
@@ -185,8 +185,8 @@ def _run(
         begin_importing("raypref.stages.bodies")
         runtime.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
         concurrent = max(1, min(concurrency(base), queue.left))
-    _run_shared(needed, store, hands, say)
-    kept = hands.give()
+    _run_shared(needed, store, before, say)
+    kept = before.give()
     if not queue.left:
         say(f"trials    all {queue.done_before} done before")
         return

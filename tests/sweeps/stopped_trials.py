@@ -26,8 +26,8 @@ from ray.util.state import list_actors, list_placement_groups
 
 from raypref.stages.elastic import ElasticConfig
 from raypref.sweeps import kept_workers
-from raypref.sweeps.hands import Hands
 from raypref.sweeps.kept_workers import Kept
+from raypref.sweeps.shared_stages import StageRunner
 from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
 
 STOPPED, FIRST, SECOND, AFTER_DEATH, WAITS, OF_TWO, ELASTIC, LEAVES_WEIGHTS, LAST = range(9)
@@ -57,7 +57,7 @@ def note(folder: str, kind: str, number: int) -> None:
         pids.write(f"{os.getpid()}\n")
 
 
-class Before(Hands):
+class Before(StageRunner):
     """Trains before the trials."""
 
     def train(self, folder: str) -> Kept | None:
@@ -123,15 +123,15 @@ def open_ports() -> list[str]:
 
 def run(folder: Path) -> dict[str, Any]:
     connect()
-    hands: Any = ray.remote(num_cpus=0)(Before).remote()
-    kept = ray.get(hands.train.remote(str(folder)))
+    before: Any = ray.remote(num_cpus=0)(Before).remote()
+    kept = ray.get(before.train.remote(str(folder)))
     results = tune.Tuner(
         tune.with_resources(tune.with_parameters(trial, folder=str(folder), kept=kept), {"CPU": 0, "memory": 1 << 20}),
         param_space={"trial": tune.grid_search(list(range(LAST + 1)))},
         tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(storage_path=str(folder / "tune"), stop=stops, verbose=0),
     ).fit()
-    ray.kill(hands)
+    ray.kill(before)
     deadline = time.monotonic() + 60
     while left_over() and time.monotonic() < deadline:
         time.sleep(0.5)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from raypref.errors import UserError
 from raypref.stages.chain import Chain, Stage
@@ -19,7 +19,7 @@ from raypref.sweeps.kept_workers import Kept
 from raypref.sweeps.trial_trainer import TrialTrainer
 
 
-class Hands:
+class StageRunner:
     """The actor."""
 
     def fit(self, run: Chain, stages: list[Stage], root: str, name: str) -> None:
@@ -32,7 +32,7 @@ class Hands:
         kept_workers.release()
 
 
-class DriversHands:
+class SharedStages:
     """The driver's side of it; the actor is started when there is something to train, and ends with this."""
 
     def __init__(self) -> None:
@@ -45,19 +45,31 @@ class DriversHands:
             the stage's own exception where it is a UserError, else Ray's.
         """
         if self._actor is None:
-            self._actor = ray.remote(num_cpus=0)(Hands).remote()
+            self._actor = ray.remote(num_cpus=0)(StageRunner).remote()
         try:
             ray.get(self._actor.fit.remote(run, stages, store.location, name))
         except RayTaskError as error:
             cause: Any = error.cause
             raise cause if isinstance(cause, UserError) else error from None
+        except RayActorError:
+            self._actor = None
+            raise
 
     def give(self) -> Kept | None:
         """The group that is kept, for a trial; it lives as long as this."""
-        found: Kept | None = ray.get(self._actor.give.remote()) if self._actor else None
+        found: Kept | None = self._asked("give")
         return found
 
     def release(self) -> None:
         """End the group that is kept, if there is one: others need its resources."""
-        if self._actor:
-            ray.get(self._actor.release.remote())
+        self._asked("release")
+
+    def _asked(self, what: str) -> Any:
+        """What the actor answers; nothing where there is none, or none any more: its workers ended with it."""
+        if self._actor is None:
+            return None
+        try:
+            return ray.get(getattr(self._actor, what).remote())
+        except RayActorError:
+            self._actor = None
+            return None
