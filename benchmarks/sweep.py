@@ -3,12 +3,14 @@
     python benchmarks/sweep.py                         # about half an hour on two cores
     python benchmarks/sweep.py --independent 2         # two independent runs measured, the mean counted for the others
     python benchmarks/sweep.py --write docs/performance/sweep.json
+    python benchmarks/sweep.py --no-ray --independent 0    # the sweep in one process, a trial after the other
     python benchmarks/sweep.py --values 0 2 --independent 1 -- --data.source.users 60 ...   # any other setting
 
-The sweep is `jobs/sweep_lambda.py`, a process of its own, on Ray, in an empty folder; its wall time counts from the
-start of the process to the drawn report. Its parts are what its stages say that they took: SFT's training, the
-reference, and training and evaluation of each trial divided by how many ran at once. An independent run is `raypref run
---no-ray` in an empty folder of its own, with all the machine's cores: the cheapest form in which nothing is shared.
+The sweep is `jobs/sweep_lambda.py`, a process of its own, in an empty folder, on Ray unless told otherwise; its wall
+time counts from the start of the process to the drawn report. Its parts are what its stages say that they took: SFT's
+training, the reference, and training and evaluation of each trial divided by how many ran at once. An independent run
+is `raypref run --no-ray` in an empty folder of its own, with all the machine's cores: the cheapest form in which
+nothing is shared.
 """
 
 from __future__ import annotations
@@ -87,14 +89,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--values", nargs="+", default=list(VALUES))
     parser.add_argument("--independent", type=int, help="independent runs that are measured; none: one for each value")
+    parser.add_argument("--no-ray", action="store_true", help="the sweep in one process, without Ray")
     parser.add_argument("--write", type=Path, metavar="FILE")
     parser.add_argument("extra", nargs="*", help="after `--`: options of sweep and runs alike")
     options = parser.parse_args()
     measured = len(options.values) if options.independent is None else options.independent
     with tempfile.TemporaryDirectory() as temporary:
-        found: dict[str, Any] = {"values": options.values, "cores": os.cpu_count(), "machine": platform.machine()}
+        machine = {"cores": os.cpu_count(), "machine": platform.machine()}
+        found: dict[str, Any] = {"values": options.values, "ray": not options.no_ray, **machine}
         (Path(temporary) / "sweep").mkdir()
-        found["sweep"] = sweep(Path(temporary) / "sweep", options.values, options.extra)
+        where, own = Path(temporary) / "sweep", ["--no-ray"] if options.no_ray else []
+        found["sweep"] = sweep(where, options.values, [*own, *options.extra])
         print(json.dumps(found["sweep"], indent=1), flush=True)
         alone = []
         for value in options.values[:measured]:

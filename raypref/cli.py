@@ -16,6 +16,7 @@ USAGE = """usage: raypref COMMAND [options]
 
   submit JOB [options]   run a job (or several) on Ray: the cluster of RAY_ADDRESS, or this machine
   run [options]          one run: prepare, fine-tune, align, evaluate
+  adapt [options]        a small model learns a data set's titles and histories, for --model.path
   recommend [options]    what a run's model recommends to a user
   rescore [options]      an outside system's scores join a benchmark's table
   collect FOLDER ...     gather the results of one sweep or several again: tables, curves, answer
@@ -63,6 +64,12 @@ def _run(arguments: list[str]) -> int:
     from raypref.commands.run import run
 
     return run(arguments)
+
+
+def _adapt(arguments: list[str]) -> int:
+    from raypref.commands.adapt import adapt
+
+    return adapt(arguments)
 
 
 def _recommend(arguments: list[str]) -> int:
@@ -124,6 +131,7 @@ def _data(arguments: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "submit": _submit,
     "run": _run,
+    "adapt": _adapt,
     "recommend": _recommend,
     "rescore": _rescore,
     "collect": _collect,

@@ -118,8 +118,16 @@ class ExampleBuilder:
 
         Each user's up to its horizon, without cold users and items.
         """
-        keep = np.arange(len(self._train.user)) < self._train_horizon
+        keep = self._trains()
         return self._train.user[keep], self._train.item[keep]
+
+    def training_ratings(self) -> np.ndarray:
+        """Rating of each of `training_interactions`, NaN where there is none."""
+        return self._train.rating[self._trains()]
+
+    def _trains(self) -> np.ndarray:
+        trains: np.ndarray = np.arange(len(self._train.user)) < self._train_horizon
+        return trains
 
     def _withheld(self, code: np.ndarray, share: float, stream: int) -> np.ndarray:
         """(rows,) true where the row's user (or item) is withheld from training."""
@@ -221,6 +229,10 @@ class PublishedExamples:
         """User and item of each interaction of those who have training examples, sorted by user and time."""
         trains = np.isin(self.user, self._examples["train"]["user"].to_numpy())
         return self.user[trains], self.item[trains]
+
+    def training_ratings(self) -> np.ndarray:
+        """Rating of each of `training_interactions`: NaN, as published examples have none."""
+        return np.full(len(self.training_interactions()[0]), np.nan)
 
     def _with_candidates(self, table: pa.Table) -> pa.Table:
         lists = table["candidates"].combine_chunks()

@@ -49,6 +49,7 @@ LEAST = (
     "predict their least favored choice from these candidates:",
 )
 ANSWER = "Answer:\n"
+RATING = " | Rating: "
 
 
 class PromptRenderer:
@@ -87,11 +88,15 @@ class PromptRenderer:
             drop: how many of the oldest history lines to leave out.
             least: ask for the least fitting item.
         """
-        before, task = self.templates[template % len(self.templates)]
+        task = self.templates[template % len(self.templates)][1]
         task = self.least[template % len(self.templates)] if least else task
-        lines, rated = history_lines(self.config, history, ratings)
-        before = before.format(rated=rated)
+        before, *lines = self.history(template, history, ratings)
         return "\n".join([before, *lines[drop:], task, *candidates, ANSWER])
+
+    def history(self, template: int, history: Sequence[str], ratings: Sequence[float]) -> list[str]:
+        """The prompt's first lines: what the history is, and its items, oldest first."""
+        lines, rated = history_lines(self.config, history, ratings)
+        return [self.templates[template % len(self.templates)][0].format(rated=rated), *lines]
 
 
 def history_lines(config: PromptConfig, history: Sequence[str], ratings: Sequence[float]) -> tuple[list[str], str]:
@@ -100,5 +105,5 @@ def history_lines(config: PromptConfig, history: Sequence[str], ratings: Sequenc
     if config.items == "filtered":
         shown = [(title, rating) for title, rating in shown if not rating < LIKED]
     rated = [config.ratings and rating == rating for _, rating in shown]
-    lines = [f"{title} | Rating: {rating:g}" if told else title for told, (title, rating) in zip(rated, shown)]
+    lines = [f"{title}{RATING}{rating:g}" if told else title for told, (title, rating) in zip(rated, shown)]
     return lines, " and rating" if any(rated) else ""

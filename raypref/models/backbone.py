@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,15 +36,22 @@ MAX_POSITIONS = 4096
 logging.disable_progress_bar()  # a bar for each model that is loaded, between a command's own lines
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerBase:
-    """A byte-level BPE tokenizer (Llama-3's kind) of at most `vocabulary` tokens, fitted on `texts`."""
+def train_tokenizer(
+    texts: Iterable[str], vocabulary: int, apart: Sequence[str] = ("\n",), join: bool = False
+) -> PreTrainedTokenizerBase:
+    """A byte-level BPE tokenizer (Llama-3's kind) of at most `vocabulary` tokens, fitted on `texts`.
+
+    Args:
+        apart: strings that share no token with what stands beside them.
+        join: a token may span several words.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             # A newline is a token of its own, so that a title's tokens are the same in the prompt and as the answer.
-            pre_tokenizers.Split("\n", behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            *(pre_tokenizers.Split(text, behavior="isolated") for text in apart),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not join),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()

@@ -6,8 +6,7 @@ a candidate, copied exactly. Which candidate is left mostly to chance (`KNOWN_TA
 fine-tuning to learn.
 
     python -m raypref.models.pretraining --out raypref/base
-
-Copying comes first, on random sequences: a model that can't copy yet gets no signal from the prompts.
+What it is taught, and in what order, is said in `lessons.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from raypref.config.data import CandidateConfig, DataConfig, GeneratedSource, PromptConfig
@@ -35,11 +33,10 @@ from raypref.data.prompts import DOMAINS, PromptRenderer
 from raypref.data.sources.generated import generate
 from raypref.data.sources.lexicon import GENRES, MOODS
 from raypref.models import backbone
+from raypref.models.lessons import Question, asked, check, copies, loss_of
 
-IGNORED = -100
 KNOWN_TARGETS = 0.3  # share of examples whose answer is the user's own next item; the rest is a random candidate
 COPY_STEPS = 1800  # first steps, on random sequences written twice, ever longer: what copying heads are made of
-COPY_BATCH = 64
 COPIES_LATER = 0.05  # share of later batches that are such copies
 PROMPT_WEIGHT = 0.2  # weight of a prompt token's loss against a title token's
 MODEL = ScratchModel(hidden_size=128, layers=4, heads=4, key_value_heads=2, intermediate_size=384, vocabulary=1536)
@@ -62,15 +59,6 @@ class Pretraining:
     """Share of the steps on prompts over which the number of candidates grows from 2 to 20."""
     threads: int = 2
     log_every: int = 100
-
-
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """A prompt and the title that answers it."""
-
-    prompt: str
-    answer: str
-    candidates: list[str]
 
 
 def questions(rng: np.random.Generator, candidates: int, known: float) -> Iterator[Question]:
@@ -113,31 +101,6 @@ def tokenizer_for_generated(rng: np.random.Generator) -> PreTrainedTokenizerBase
     return backbone.train_tokenizer(texts, MODEL.vocabulary)
 
 
-def encoded(batch: list[Question], tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens (B, L), labels (B, L) and loss weights (B, L) of questions with their answers."""
-    prompts = tokenizer([q.prompt for q in batch])["input_ids"]
-    answers = tokenizer([q.answer for q in batch])["input_ids"]
-    rows = [[*p, *a, tokenizer.eos_token_id] for p, a in zip(prompts, answers)]
-    length = max(map(len, rows))
-    ids = torch.full((len(rows), length), tokenizer.pad_token_id)
-    labels = torch.full_like(ids, IGNORED)
-    weights = torch.zeros(ids.shape)
-    for i, (row, prompt) in enumerate(zip(rows, prompts)):
-        ids[i, : len(row)] = labels[i, : len(row)] = torch.tensor(row)
-        weights[i, : len(prompt)], weights[i, len(prompt) : len(row)] = PROMPT_WEIGHT, 1.0
-    return ids, labels, weights
-
-
-def copies(rng: np.random.Generator, longest: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Random sequences of up to `longest` tokens, written twice; only the second time can be predicted and counts."""
-    length = int(rng.integers(4, longest))
-    once = torch.from_numpy(rng.integers(3, vocabulary, (COPY_BATCH, length)))
-    ids = torch.cat([once, once], dim=1)
-    weights = torch.zeros(ids.shape)
-    weights[:, length + 1 :] = 1.0
-    return ids, ids, weights
-
-
 def train(config: Pretraining) -> None:
     """Train, save the model as float32 safetensors with its tokenizer, and an account of how."""
     torch.set_num_threads(config.threads)
@@ -153,14 +116,10 @@ def train(config: Pretraining) -> None:
         if wanted != size:
             feed, size = stream(rng, wanted), wanted
         if step < COPY_STEPS or rng.random() < COPIES_LATER:
-            ids, labels, weights = copies(rng, min(40, 6 + step // 40), len(tokenizer))
+            lesson = copies(rng, min(40, 6 + step // 40), len(tokenizer))
         else:
-            ids, labels, weights = encoded(list(itertools.islice(feed, config.batch)), tokenizer)
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        losses = torch.nn.functional.cross_entropy(
-            logits.transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none"
-        )
-        loss = (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
+            lesson = asked(list(itertools.islice(feed, config.batch)), tokenizer, PROMPT_WEIGHT)
+        loss = loss_of(model, lesson)
         for group in optimizer.param_groups:
             warm = min(1.0, (step + 1) / 200)
             group["lr"] = (
@@ -172,35 +131,16 @@ def train(config: Pretraining) -> None:
         optimizer.zero_grad(set_to_none=True)
         if (step + 1) % config.log_every == 0:
             row = {"step": step + 1, "candidates": size, "loss": round(loss.item(), 4)}
-            row |= check(model, tokenizer, size) | {"seconds": round(time.perf_counter() - started)}
+            row |= check(model, tokenizer, unseen(size)) | {"seconds": round(time.perf_counter() - started)}
             log.append(row)
             print(json.dumps(row), flush=True)
         if (step + 1) % 1000 == 0 or step + 1 == config.stop:
-            save(model, tokenizer, config, log, check(model, tokenizer, 20, 512))
+            save(model, tokenizer, config, log, check(model, tokenizer, unseen(20, 512)))
 
 
-@torch.no_grad()
-def check(model: Any, tokenizer: PreTrainedTokenizerBase, candidates: int, examples: int = 96) -> dict[str, float]:
-    """On catalogs of other seeds, greedily: share of answers that are a candidate, and that are the next item."""
-    rng = np.random.default_rng(987_654_321)
-    model.eval()
-    valid = right = 0
-    asked = list(itertools.islice(stream(rng, candidates, known=1.0), examples))
-    for first in range(0, examples, 64):
-        part = asked[first : first + 64]
-        inputs = tokenizer([q.prompt for q in part], return_tensors="pt", padding=True, padding_side="left")
-        output = model.generate(
-            **inputs,
-            max_new_tokens=8,
-            do_sample=False,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        valid += sum(s.strip() in q.candidates for s, q in zip(said, part))
-        right += sum(s.strip() == q.answer for s, q in zip(said, part))
-    model.train()
-    return {"valid_ratio": valid / examples, "hr@1": right / examples}
+def unseen(candidates: int, examples: int = 96) -> list[Question]:
+    """Questions over catalogs of other seeds, answered by the next item."""
+    return list(itertools.islice(stream(np.random.default_rng(987_654_321), candidates, known=1.0), examples))
 
 
 def save(

@@ -13,6 +13,7 @@ addresses from there on and nowhere else.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,10 +26,13 @@ from raypref.config.loading import dump
 from raypref.config.model import PretrainedModel
 from raypref.data.fingerprint import fingerprint
 from raypref.data.sources.files import find
-from raypref.models.folders import SHIPPED, check_model, local_folder
+from raypref.errors import UserError
+from raypref.models.folders import ADAPTED_TO, SHIPPED, check_model, local_folder
 from raypref.store import Address, Store, digest
 from raypref.training.tasks import needs_expert, needs_reference, task_of
 
+TRAINING_DATA = ("k_core", "split", "target", "held_out_targets", "cold_users", "cold_items", "min_history", "seed")
+"""The part of a data set's config that decides which interactions are trained on."""
 # Raise a stage's number when a change to its code changes what it writes: old outputs are then left alone.
 VERSIONS = {
     "prepare": 2,
@@ -306,12 +310,41 @@ def _source_identity(config: RunConfig) -> dict[str, Any]:
 def _model_identity(config: RunConfig) -> dict[str, Any]:
     """The model's config; a local folder counts by its content, a hub name by name and revision."""
     check_model(config.model)
+    check_training_data(config)
     model = dump(config.model)
     folder = local_folder(config.model) if isinstance(config.model, PretrainedModel) else None
     if folder is None:
         return model
     del model["path"]
     return {**model, "content": model_content(folder)}
+
+
+def training_data(config: RunConfig) -> dict[str, Any]:
+    """What decides which interactions a run trains on."""
+    data = dump(config)["data"]
+    return {"source": _source_identity(config), **{key: data[key] for key in TRAINING_DATA}}
+
+
+def check_training_data(config: RunConfig) -> None:
+    """Refuse a model that was adapted to other training data: what a run tests on may have been among them.
+
+    Raises:
+        UserError: it was.
+    """
+    if not isinstance(config.model, PretrainedModel):
+        return
+    folder = local_folder(config.model)
+    if folder is None or not (folder / ADAPTED_TO).is_file():
+        return
+    shown, own = json.loads((folder / ADAPTED_TO).read_text()), training_data(config)
+    other = [key for key in own if shown.get(key) != own[key]]
+    if other:
+        raise UserError(
+            f"the model was adapted to other training data (differing in {', '.join(other)}), which may hold what this "
+            "run is tested on",
+            where=f"model.path = {config.model.path}",
+            mend=f"adapt a model to these data (raypref adapt), or delete its {ADAPTED_TO} if you know better",
+        )
 
 
 def model_content(folder: Path) -> str:

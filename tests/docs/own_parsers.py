@@ -31,7 +31,7 @@ JOBS = ("job", "benchmark", "replicate")
 """Of `raypref.sweeps`: modules that call `run_sweep` once options, config and sweep are known."""
 COMMANDS = {"collect": ("collect", "plot"), "dashboard": ("dashboard",), "export": ("export",), "spot": ("watch_spot",)}
 """Of `raypref.commands`: the functions that work once their options are read."""
-CONFIGURED = ("run", "recommend", "rescore")
+CONFIGURED = ("run", "adapt", "recommend", "rescore")
 """Of `raypref.commands`: commands that work once `parse` has given them a config."""
 
 NAMED = {*cli.COMMANDS, *(f"data {name}" for name in data.COMMANDS)}

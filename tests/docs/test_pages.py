@@ -14,7 +14,7 @@ import pytest
 from own_parsers import fault
 from page_commands import CHECKOUT, PAGES, SHELL, Shown, commands, files_written
 
-from raypref.commands import recommend, rescore
+from raypref.commands import adapt, recommend, rescore
 from raypref.sweeps import benchmark, job, replicate
 
 RUNNER = runpy.run_path(str(CHECKOUT / "docs" / "scripts" / "run_page.py"))
@@ -41,6 +41,7 @@ HELPS = [
     f"sweep {job.EXAMPLES.format(name='sweep_lambda', more='')}",
     f"benchmark {benchmark.EXAMPLES}",
     f"study {replicate.DESCRIPTION.format(studies='', datasets='')}",
+    f"adapt {adapt.DESCRIPTION}",
     f"recommend {recommend.DESCRIPTION}",
     f"rescore {rescore.DESCRIPTION}",
 ]

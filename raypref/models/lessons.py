@@ -1,0 +1,100 @@
+"""What a small model is taught before it is fine-tuned: to copy, and to answer a prompt with one of its candidates.
+
+Copying comes first, on random sequences: a model that can't copy yet gets no signal from the prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+COPY_BATCH = 64
+SPECIAL = 3  # tokens before the first one of text: begin, end, pad
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and the title that answers it."""
+
+    prompt: str
+    answer: str
+    candidates: list[str]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A batch of texts, padded on the right."""
+
+    ids: Tensor
+    """(B, L) tokens."""
+    weights: Tensor
+    """(B, L) how much each token's loss counts, given the tokens before it; 0 for the first and for padding."""
+
+
+def padded(rows: Sequence[Sequence[int]], weights: Sequence[Sequence[float]], pad: int) -> Lesson:
+    """Rows of tokens and their weights as one batch."""
+    length = max(map(len, rows))
+    ids = torch.full((len(rows), length), pad)
+    laid = torch.zeros(ids.shape)
+    for i, (row, own) in enumerate(zip(rows, weights)):
+        ids[i, : len(row)] = torch.tensor(row)
+        laid[i, : len(row)] = torch.tensor(own)
+    return Lesson(ids, laid)
+
+
+def copies(rng: np.random.Generator, longest: int, vocabulary: int) -> Lesson:
+    """Random sequences of up to `longest` tokens, written twice; only the second time can be predicted and counts."""
+    length = int(rng.integers(4, longest))
+    once = torch.from_numpy(rng.integers(SPECIAL, vocabulary, (COPY_BATCH, length)))
+    ids = torch.cat([once, once], dim=1)
+    weights = torch.zeros(ids.shape)
+    weights[:, length + 1 :] = 1.0
+    return Lesson(ids, weights)
+
+
+def asked(batch: Sequence[Question], tokenizer: PreTrainedTokenizerBase, prompt_weight: float) -> Lesson:
+    """Questions with their answers; a prompt's token counts `prompt_weight`, a title's and the end's 1."""
+    prompts = tokenizer([q.prompt for q in batch])["input_ids"]
+    answers = tokenizer([q.answer for q in batch])["input_ids"]
+    rows = [[*p, *a, tokenizer.eos_token_id] for p, a in zip(prompts, answers)]
+    weights = [[prompt_weight] * len(p) + [1.0] * (len(row) - len(p)) for p, row in zip(prompts, rows)]
+    return padded(rows, weights, tokenizer.pad_token_id)
+
+
+def loss_of(model: Any, lesson: Lesson) -> Tensor:
+    """Weighted mean of the tokens' losses, in nats; logits are made only where one counts."""
+    weights = lesson.weights[:, 1:]
+    counts = weights > 0
+    states = model.base_model(input_ids=lesson.ids, use_cache=False).last_hidden_state[:, :-1]
+    logits = model.get_output_embeddings()(states[counts]).float()
+    losses = torch.nn.functional.cross_entropy(logits, lesson.ids[:, 1:][counts], reduction="none")
+    return (losses * weights[counts]).sum() / weights.sum()
+
+
+@torch.no_grad()
+def check(model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Question]) -> dict[str, float]:
+    """Greedily: the share of answers that are a candidate, and that are the right one."""
+    model.eval()
+    valid = right = 0
+    longest = max(len(ids) for ids in tokenizer([c for q in questions for c in q.candidates])["input_ids"])
+    for first in range(0, len(questions), 64):
+        part = questions[first : first + 64]
+        inputs = tokenizer([q.prompt for q in part], return_tensors="pt", padding=True, padding_side="left")
+        output = model.generate(
+            **inputs,
+            max_new_tokens=longest + 1,
+            do_sample=False,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        valid += sum(s.strip() in q.candidates for s, q in zip(said, part))
+        right += sum(s.strip() == q.answer for s, q in zip(said, part))
+    model.train()
+    return {"valid_ratio": valid / len(questions), "hr@1": right / len(questions)}
