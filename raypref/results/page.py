@@ -1,7 +1,8 @@
-"""A study's part of docs/results.md, written anew between its markers, with the rows behind it as Parquet beside it."""
+"""A study's or sweep's part of docs/results.md, written anew between its markers, the rows behind it beside it."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import sys
@@ -14,14 +15,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
+from pandas.api.types import is_numeric_dtype
 
 from raypref.errors import UserError
+from raypref.results.answer import answer
 from raypref.results.benchmark import Cells
 from raypref.results.benchmark_files import markdown
 from raypref.results.collect import Collection
 from raypref.results.contrasts import HEADLINE, MISSING
+from raypref.results.figures import drawings
 from raypref.results.labels import metric_label, rows_of
 from raypref.results.pictures import BLUE, GREY, save_figure
+from raypref.results.rendering import markdown as sweep_table
 from raypref.results.settings import base_split
 
 NONE_YET = "No study has been run yet.\n"
@@ -32,13 +37,54 @@ PLACES = ("--root", "--write", "--data.source.path", "--storage")
 def write_section(
     page: Path, section: str, question: str, collection: Collection, claims: pd.DataFrame, tables: Sequence[Cells]
 ) -> list[Path]:
-    """Write a section of a page, `results/SECTION.parquet`, `-claims.csv` and `.svg` beside it; what was written.
-
-    A page has `<!-- SECTION -->` before and after each section; a new one goes to its end.
+    """Write a study's section of a page, and beside it `results/SECTION.parquet`, `-claims.csv` and `.svg`.
 
     Raises:
         UserError: there is no such page, or one marker lacks its other half.
     """
+    stem = _stem(page, section)
+    rows, listed = stem.with_suffix(".parquet"), stem.with_name(f"{stem.name}-claims.csv")
+    pq.write_table(slim_rows(collection), rows, compression="zstd")
+    claims.to_csv(listed, index=False)
+    figures = save_figure(lambda: claims_figure(claims), stem, ("svg",)) if _drawn(claims) else []
+    parts = [question, _account(collection)]
+    parts += [f"![The papers' gains and ours](results/{figure.name})" for figure in figures]
+    parts += [markdown(table).replace("## ", "### ", 1).rstrip() for table in tables]
+    parts.append(f"Rows: [results/{rows.name}](results/{rows.name}); claims: [{listed.name}](results/{listed.name}).")
+    _lay(page, section, parts)
+    return [page, rows, listed, *figures]
+
+
+def write_sweep_section(page: Path, section: str, collection: Collection) -> list[Path]:
+    """Write a sweep's section of a page: its answer, its figures, its table; the rows as Parquet and the figures, with
+    what they show as CSV, beside it.
+
+    Raises:
+        UserError: as `write_section`.
+    """
+    stem = _stem(page, section)
+    rows = stem.with_suffix(".parquet")
+    pq.write_table(slim_rows(collection), rows, compression="zstd")
+    parts, written = [str(collection.sweep["question"]), _account(collection), answer(collection)], [page, rows]
+    for drawing in drawings(collection):
+        named = dataclasses.replace(drawing, name=f"{stem.name}-{drawing.name}")
+        written += named.save(stem.parent, "", ("svg",))
+        parts.append(f"![{drawing.describe(drawing.table)}](results/{named.name}.svg)")
+    parts += [sweep_table(collection).rstrip(), f"Rows: [results/{rows.name}](results/{rows.name})."]
+    _lay(page, section, parts)
+    return written
+
+
+def _stem(page: Path, section: str) -> Path:
+    """Where what belongs to a section lies, without its ending; the page and its markers are looked at."""
+    _read(page, section)
+    stem = page.parent / "results" / re.sub(r"[^a-z0-9]+", "-", section.lower()).strip("-")
+    stem.parent.mkdir(exist_ok=True)
+    return stem
+
+
+def _read(page: Path, section: str) -> tuple[str, str]:
+    """A page's text and a section's marker, which stands before and after it, or nowhere yet."""
     try:
         text = page.read_text(encoding="utf-8")
     except OSError as error:
@@ -46,38 +92,34 @@ def write_section(
     mark = f"<!-- {section} -->"
     if text.count(mark) not in (0, 2):
         raise UserError(f"{mark} must stand before and after the section", where=str(page), mend="mend the markers")
-    stem = page.parent / "results" / re.sub(r"[^a-z0-9]+", "-", section.lower()).strip("-")
-    stem.parent.mkdir(exist_ok=True)
-    rows, listed = stem.with_suffix(".parquet"), stem.with_name(f"{stem.name}-claims.csv")
-    pq.write_table(slim_rows(collection), rows, compression="zstd")
-    claims.to_csv(listed, index=False)
-    figures = save_figure(lambda: claims_figure(claims), stem, ("svg",)) if _drawn(claims) else []
-    parts = [f"## {section[0].upper()}{section[1:]}", question, _account(collection)]
-    parts += [f"![The papers' gains and ours](results/{figure.name})" for figure in figures]
-    parts += [markdown(table).replace("## ", "### ", 1).rstrip() for table in tables]
-    parts.append(f"Rows: [results/{rows.name}](results/{rows.name}); claims: [{listed.name}](results/{listed.name}).")
-    written = f"{mark}\n" + "\n\n".join(parts) + f"\n{mark}"
+    return text, mark
+
+
+def _lay(page: Path, section: str, parts: Sequence[str]) -> None:
+    """A section in its place, a new one at the page's end."""
+    text, mark = _read(page, section)
+    written = f"{mark}\n" + "\n\n".join([f"## {section[0].upper()}{section[1:]}", *parts]) + f"\n{mark}"
     if mark in text:
         text = re.sub(f"{re.escape(mark)}.*{re.escape(mark)}", lambda _: written, text, flags=re.DOTALL)
     else:
         text = f"{text.replace(NONE_YET, '').rstrip()}\n\n{written}\n"
     page.write_text(text, encoding="utf-8")
-    return [page, rows, listed, *figures]
 
 
 def slim_rows(collection: Collection) -> pa.Table:
-    """A row a trial and reported example: method, seed, split, example, user and the value of each metric (float32).
+    """A row a trial and reported example: what is swept, seed, split, example, user and each metric's value (float32).
 
     The validation split is left out where there is a test split. Without metadata: that of a sweep names local folders.
     """
     reported = {base_split(collection), *(s for s in collection.metrics["split"].unique() if s != "validation")}
     metrics = [name for name in collection.users.column_names if name in set(collection.metrics["metric"])]
     frame = collection.users.select(["trial", "split", "example", "user", *metrics]).to_pandas()
-    described = collection.done[["trial", "method", "seed"]].astype({"seed": "int16"})
+    swept = list(collection.parameters)
+    described = collection.done[["trial", *swept, "seed"]].astype({"seed": "int16"})
     frame = described.merge(frame[frame["split"].isin(reported)].astype({"trial": "object"}), on="trial")
-    frame = frame.drop(columns="trial").sort_values(["method", "seed", "split", "example"], kind="stable")
-    for name in ("method", "split"):
-        frame[name] = frame[name].astype("category")
+    frame = frame.drop(columns="trial").sort_values([*swept, "seed", "split", "example"], kind="stable")
+    named = [name for name in (*swept, "split") if not is_numeric_dtype(frame[name])]
+    frame = frame.astype(dict.fromkeys(named, "category"))
     return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
 from pydantic import ValidationError
 from rich.console import Console
 
+from raypref.config import RunConfig
 from raypref.config.loading import plain_faults
 from raypref.errors import UserError
 from raypref.store import Store
@@ -27,6 +29,15 @@ Examples:
 """
 
 
+@dataclasses.dataclass
+class JobOptions(SweepOptions):
+    """Options of a job that asks one question."""
+
+    write: Path | None = None
+    """A page (docs/results.md) whose part for this question and data set is written anew, between its markers, with the
+    rows as Parquet and the figures beside it."""
+
+
 def main(sweep_file: Path, arguments: list[str] | None = None) -> None:
     """Run a sweep from the command line; exits with 0, 2 (a mistake that can be mended) or 3 (trials failed)."""
     sys.exit(run(sweep_file, sys.argv[1:] if arguments is None else arguments))
@@ -38,10 +49,15 @@ def run(sweep_file: Path, arguments: list[str]) -> int:
     try:
         sweep = load_sweep(sweep_file, SweepConfig)
         description = sweep.question + EXAMPLES.format(name=sweep.name, more=_examples(sweep))
-        options, config, origins = parse(SweepOptions, arguments, description, sweep.objective)
+        options, config, origins = parse(JobOptions, arguments, description, sweep.objective)
         sweep = _with_options(sweep.space_of(config.align.objective.name), options)
         folder = run_sweep(sweep, config, options, origins, console)
-        return EXIT_TRIALS_FAILED if folder is not None and not _conclude(folder, Store(options.root), console) else 0
+        if folder is None:
+            return 0
+        well = _conclude(folder, Store(options.root), console)
+        if options.write is not None:
+            _write(options.write, sweep, config, folder, Store(options.root))
+        return 0 if well else EXIT_TRIALS_FAILED
     except UserError as error:
         print_error(error)
         return EXIT_USER_ERROR
@@ -80,6 +96,16 @@ def _examples(sweep: SweepConfig) -> str:
     command = f"\n  python jobs/{sweep.name}.py"
     by_method = "".join(f"{command} --method {method}" for method in sweep.by_objective)
     return by_method + (f"{command} --add-trials 10" if sweep.search != "grid" else "")
+
+
+def _write(page: Path, sweep: SweepConfig, config: RunConfig, folder: Path, store: Store) -> None:
+    """The sweep's section of a page."""
+    from raypref.results.collect import collect
+    from raypref.results.page import write_sweep_section
+
+    method = config.align.objective.name
+    asked_of = "" if sweep.objective in (None, method) else f" ({method})"
+    write_sweep_section(page, f"{sweep.name} on {config.data.source.kind}{asked_of}", collect(folder, store.location))
 
 
 def _conclude(folder: Path, store: Store, console: Console) -> bool:

@@ -120,6 +120,9 @@ def parse(
         raise UserError(plain_faults(error), where="command line", mend="see --help for all options") from None
     if isinstance(parsed, SweepOptions):
         _check_without_ray(parsed)
+    page = getattr(parsed, "write", None)  # of options that have it
+    if page is not None and not page.is_file():
+        raise UserError("there is no such page", where=f"--write {page}", mend="name a Markdown file that is there")
     before = dict(leaves(content))
     changed = {k for k, v in leaves(dump(parsed.run)) if before.get(k) != v and k != "align.objective.code"}
     origins |= dict.fromkeys(changed, "command line")
