@@ -76,12 +76,17 @@ def sweep(root: Path, values: list[str], extra: list[str]) -> dict[str, Any]:
         "shared_stages": {kind: round(seconds, 1) for kind, seconds in stages.items()},
         "trials_seconds": round(trials, 1),
         "trials_at_once": concurrent,
-        "overhead_seconds": {
-            "of each": [r["overhead_seconds"] for r in sorted(records, key=lambda r: r["started"])],
-            "median": statistics.median(r["overhead_seconds"] for r in records),
-            "before the first step": statistics.median(r["start_seconds"] for r in records),
-            "after the evaluation": statistics.median(r["end_seconds"] for r in records),
-        },
+        **({"overhead_seconds": overhead(records)} if all("overhead_seconds" in r for r in records) else {}),
+    }
+
+
+def overhead(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """What trials on Ray spent outside training and evaluation; without Ray there is nothing to start."""
+    return {
+        "of each": [r["overhead_seconds"] for r in sorted(records, key=lambda r: r["started"])],
+        "median": statistics.median(r["overhead_seconds"] for r in records),
+        "before the first step": statistics.median(r["start_seconds"] for r in records),
+        "after the evaluation": statistics.median(r["end_seconds"] for r in records),
     }
 
 
@@ -97,9 +102,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         machine = {"cores": os.cpu_count(), "machine": platform.machine()}
         found: dict[str, Any] = {"values": options.values, "ray": not options.no_ray, **machine}
-        (Path(temporary) / "sweep").mkdir()
-        where, own = Path(temporary) / "sweep", ["--no-ray"] if options.no_ray else []
-        found["sweep"] = sweep(where, options.values, [*own, *options.extra])
+        where = Path(temporary) / "sweep"
+        where.mkdir()
+        found["sweep"] = sweep(where, options.values, [*(["--no-ray"] if options.no_ray else []), *options.extra])
         print(json.dumps(found["sweep"], indent=1), flush=True)
         alone = []
         for value in options.values[:measured]:

@@ -18,7 +18,7 @@ from raypref.config.loading import load
 from raypref.data import download as catalog
 from raypref.data.audit import LEAKS, audit, leak_warning
 from raypref.data.download import CATALOG
-from raypref.data.examples import Examples, examples_of
+from raypref.data.examples import Examples, asks_for_liked, examples_of
 from raypref.data.export import export_recbole, export_sdpo, export_trl
 from raypref.data.prompts import PromptRenderer
 from raypref.data.schema import Log, PublishedLog
@@ -213,8 +213,7 @@ def _read(source: SourceConfig) -> Log:
 
 
 def _renderer(log: Log, config: DataConfig, prompt: PromptConfig) -> PromptRenderer:
-    liked = config.target == "recpo" and not isinstance(log, PublishedLog)
-    return PromptRenderer(prompt, log.domain, liked_targets=liked)
+    return PromptRenderer(prompt, log.domain, asks_for_liked(log, config))
 
 
 def _prompts(log: Log, examples: Examples, config: DataConfig, prompt: PromptConfig, most: int = 3) -> list[str]:

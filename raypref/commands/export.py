@@ -14,6 +14,8 @@ from rich.console import Console
 
 from raypref.config.model import PretrainedModel
 from raypref.errors import UserError
+from raypref.models.folders import TRAINED_ON
+from raypref.stages.identity import training_part
 from raypref.store import MANIFEST
 
 CARD = jinja2.Environment(autoescape=False, trim_blocks=True, keep_trailing_newline=True).from_string(
@@ -126,6 +128,8 @@ def export(options: Export, console: Console) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         _write_model(stage, inputs["tokenize"], model, base, adapter and options.merge, partial)
+        seen = training_part(_manifest(inputs["prepare"])["config"])
+        (partial / TRAINED_ON).write_text(json.dumps(seen, indent=1) + "\n")
         card = CARD.render(**_facts(stage, manifest, inputs, base, adapter and not options.merge))
         (partial / "README.md").write_text(card)
         if options.to.exists():
@@ -174,7 +178,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _shipped(model: dict[str, Any]) -> str | None:
     """`raypref-tiny` if the run's local base was the model that this package ships."""
     from raypref.models.folders import SHIPPED, SHIPPED_FOLDER
-    from raypref.stages.chain import model_content
+    from raypref.stages.identity import model_content
 
     return SHIPPED if model.get("content") == model_content(SHIPPED_FOLDER) else None
 

@@ -207,8 +207,7 @@ class PublishedExamples:
             raise UserError("the published data hold no training examples", where=log.name, mend="add the train file")
         self.unseen = NeverInteracted(self.user, self.item)
         self._examples = {name: self._with_candidates(table) for name, table in log.examples.items()}
-        trains = np.isin(self.user, train["user"].to_numpy())
-        self.train_counts = np.bincount(self.item[trains], minlength=log.items.num_rows)
+        self.train_counts = np.bincount(self.item[self._trains()], minlength=log.items.num_rows)
         self._order = np.random.default_rng(config.seed).permutation(train.num_rows)
 
     def rows(self, name: str) -> int:
@@ -227,12 +226,16 @@ class PublishedExamples:
 
     def training_interactions(self) -> tuple[np.ndarray, np.ndarray]:
         """User and item of each interaction of those who have training examples, sorted by user and time."""
-        trains = np.isin(self.user, self._examples["train"]["user"].to_numpy())
+        trains = self._trains()
         return self.user[trains], self.item[trains]
 
     def training_ratings(self) -> np.ndarray:
-        """Rating of each of `training_interactions`: NaN, as published examples have none."""
-        return np.full(len(self.training_interactions()[0]), np.nan)
+        """Rating of each of `training_interactions`, NaN where there is none."""
+        return ratings(self.interactions)[self._trains()]
+
+    def _trains(self) -> np.ndarray:
+        trains: np.ndarray = np.isin(self.user, self._examples["train"]["user"].to_numpy())
+        return trains
 
     def _with_candidates(self, table: pa.Table) -> pa.Table:
         lists = table["candidates"].combine_chunks()
@@ -254,6 +257,11 @@ class PublishedExamples:
 
 
 Examples = ExampleBuilder | PublishedExamples
+
+
+def asks_for_liked(log: Log, config: CutConfig) -> bool:
+    """Whether prompts ask for an item rated 4 or 5, not just for the next one."""
+    return config.target == "recpo" and not isinstance(log, PublishedLog)
 
 
 def examples_of(log: Log, config: CutConfig) -> Examples:

@@ -8,8 +8,8 @@ from raypref.config.model import ModelConfig, PretrainedModel, ScratchModel
 from raypref.errors import UserError
 
 SHIPPED = "raypref-tiny"
-ADAPTED_TO = "adapted_to.json"
-"""In a model's folder: the training data that `raypref adapt` showed it."""
+TRAINED_ON = "trained_on.json"
+"""In the folder of a model that `raypref adapt` or `raypref export` wrote: the training data that it has seen."""
 SHIPPED_FOLDER = Path(__file__).parent.parent / "base"
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from raypref.models.scoring import vocabulary_logits
+
 COPY_BATCH = 64
 SPECIAL = 3  # tokens before the first one of text: begin, end, pad
 
@@ -34,7 +36,10 @@ class Lesson:
     ids: Tensor
     """(B, L) tokens."""
     weights: Tensor
-    """(B, L) how much each token's loss counts, given the tokens before it; 0 for the first and for padding."""
+    """(B, L) how much each token's loss counts, given the tokens before it; 0 for padding. The first has no loss."""
+
+    def to(self, device: torch.device) -> Lesson:
+        return Lesson(self.ids.to(device), self.weights.to(device))
 
 
 def padded(rows: Sequence[Sequence[int]], weights: Sequence[Sequence[float]], pad: int) -> Lesson:
@@ -49,7 +54,7 @@ def padded(rows: Sequence[Sequence[int]], weights: Sequence[Sequence[float]], pa
 
 
 def copies(rng: np.random.Generator, longest: int, vocabulary: int) -> Lesson:
-    """Random sequences of up to `longest` tokens, written twice; only the second time can be predicted and counts."""
+    """Random sequences of less than `longest` tokens, written twice; the second time counts, as it can be predicted."""
     length = int(rng.integers(4, longest))
     once = torch.from_numpy(rng.integers(SPECIAL, vocabulary, (COPY_BATCH, length)))
     ids = torch.cat([once, once], dim=1)
@@ -72,7 +77,7 @@ def loss_of(model: Any, lesson: Lesson) -> Tensor:
     weights = lesson.weights[:, 1:]
     counts = weights > 0
     states = model.base_model(input_ids=lesson.ids, use_cache=False).last_hidden_state[:, :-1]
-    logits = model.get_output_embeddings()(states[counts]).float()
+    logits = vocabulary_logits(model, states[counts])
     losses = torch.nn.functional.cross_entropy(logits, lesson.ids[:, 1:][counts], reduction="none")
     return (losses * weights[counts]).sum() / weights.sum()
 
@@ -86,6 +91,7 @@ def check(model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Qu
     for first in range(0, len(questions), 64):
         part = questions[first : first + 64]
         inputs = tokenizer([q.prompt for q in part], return_tensors="pt", padding=True, padding_side="left")
+        inputs = inputs.to(model.device)
         output = model.generate(
             **inputs,
             max_new_tokens=longest + 1,

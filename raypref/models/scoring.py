@@ -34,6 +34,15 @@ SDPA (or eager attention) under a 4-D mask, the reference of the other two. auto
 does not take SDPA."""
 
 
+def vocabulary_logits(model: Any, states: Tensor) -> Tensor:
+    """(N, V) logits of (N, width) last hidden states, at least float32."""
+    logits = widen(model.get_output_embeddings()(states))
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    if cap is not None:  # Gemma's, which its own forward applies past the head
+        logits = cap * torch.tanh(logits / cap)
+    return logits
+
+
 def check_scorable(model: Any) -> None:
     """Refuse a model whose log-probs this module would get wrong."""
     config = model.config.get_text_config()
@@ -121,13 +130,9 @@ class TitleScorer(nn.Module):
         The normalizer is computed once a place, not once a title. Logits are held in chunks of places; where there is
         more than one, they are computed again in the backward pass instead of kept.
         """
-        head = model.get_output_embeddings()
-        cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
         def chunk(states: Tensor, place: Tensor, label: Tensor) -> Tensor:
-            logits = widen(head(states))
-            if cap is not None:  # Gemma's, which its own forward applies past the head
-                logits = cap * torch.tanh(logits / cap)
+            logits = vocabulary_logits(model, states)
             return logits[place, label] - torch.logsumexp(logits, dim=-1)[place]
 
         size = max(1, CHUNK // model.config.get_text_config().vocab_size)

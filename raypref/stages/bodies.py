@@ -20,9 +20,9 @@ from raypref.config.model import ScratchModel
 from raypref.config.recommender import BaselineConfig
 from raypref.data.behavioural_tokens import HybridTokenizer, add_mark
 from raypref.data.columns import ExampleTable, write_shard
-from raypref.data.examples import examples_of
+from raypref.data.examples import asks_for_liked, examples_of
 from raypref.data.prompts import PromptRenderer
-from raypref.data.schema import Log, PublishedLog
+from raypref.data.schema import Log
 from raypref.data.sources import SOURCES
 from raypref.data.splitting import LEAST, PROBES, SPLITS
 from raypref.data.tokens import ExampleTokenizer
@@ -61,7 +61,7 @@ def write_examples(log: Log, config: CutConfig, folder: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "source": log.name,
         "domain": log.domain,
-        "liked_targets": config.target == "recpo" and not isinstance(log, PublishedLog),
+        "liked_targets": asks_for_liked(log, config),
         "users": len(np.unique(examples.user)),
         "items": len(examples.unseen.items),
         "interactions": len(examples.user),

@@ -13,7 +13,6 @@ addresses from there on and nowhere else.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,15 +23,12 @@ from raypref.config import RunConfig
 from raypref.config.data import DataConfig
 from raypref.config.loading import dump
 from raypref.config.model import PretrainedModel
-from raypref.data.fingerprint import fingerprint
 from raypref.data.sources.files import find
-from raypref.errors import UserError
-from raypref.models.folders import ADAPTED_TO, SHIPPED, check_model, local_folder
+from raypref.models.folders import SHIPPED, local_folder
+from raypref.stages.identity import model_identity, source_identity
 from raypref.store import Address, Store, digest
 from raypref.training.tasks import needs_expert, needs_reference, task_of
 
-TRAINING_DATA = ("k_core", "split", "target", "held_out_targets", "cold_users", "cold_items", "min_history", "seed")
-"""The part of a data set's config that decides which interactions are trained on."""
 # Raise a stage's number when a change to its code changes what it writes: old outputs are then left alone.
 VERSIONS = {
     "prepare": 2,
@@ -130,7 +126,7 @@ def chain(config: RunConfig) -> Chain:
         content = {"splits": evaluation["splits"], "max_examples": evaluation["max_examples"]}
         content |= {"chat": asked, "prompt": whole["prompt"]}
         return Chain(config, (prepare,), (Stage("evaluate", name, content, {"prepare": prepare}),))
-    model = _model_identity(config)
+    model = model_identity(config)
     if config.system == "tallrec":
         return _tallrec_chain(config, whole, model, prepare)
     if config.system == "llara":
@@ -149,7 +145,7 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
     task_of(config.align)  # a custom objective may be missing or broken
     name, whole = config.name, dump(config)
     prepare = prepare_stage(config)
-    model = _model_identity(config)
+    model = model_identity(config)
     tokenize = _tokenize(config, whole, model, prepare)
     data = {"prepare": prepare, "tokenize": tokenize}
     sft = Stage("sft", name, {"model": model, "training": whole["sft"]}, data)
@@ -186,7 +182,7 @@ def _baseline_chain(
     """The stages of a baseline. Several penalties are tried once, with seed 0; each seed then takes the best."""
     name, inputs = config.name, {"prepare": prepare}
     if recommender["recommender"] == "morec":
-        encoder = _model_identity(config.model_copy(update={"model": config.model.model_copy(update={"lora": None})}))
+        encoder = model_identity(config.model_copy(update={"model": config.model.model_copy(update={"lora": None})}))
         inputs["features"] = Stage("features", name, {"model": encoder}, {"prepare": prepare})
     shared = list(inputs.values())
     penalties = recommender.get("l2", ())
@@ -233,7 +229,7 @@ def _of_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
 
 def prepare_stage(config: RunConfig) -> Stage:
     """The stage that reads the source and cuts the examples."""
-    content = {**dump(config)["data"], "source": _source_identity(config)}
+    content = {**dump(config)["data"], "source": source_identity(config)}
     if config.data.target == "next":
         content["adherence"] = "liked"  # once it took disliked targets too; with `recpo` targets there are none
     return Stage("prepare", config.name, content)
@@ -295,58 +291,3 @@ def _located(data: DataConfig) -> DataConfig:
         found = find(path, source.kind, getattr(source, "files", ()))
         source = source.model_copy(update={"path": found.absolute()})
     return data.model_copy(update={"source": source})
-
-
-def _source_identity(config: RunConfig) -> dict[str, Any]:
-    """The source's config with its path replaced by a hash of what lies there."""
-    source = dump(config.data.source)
-    if "path" not in source:
-        return source
-    found = find(Path(source["path"]), source["kind"], getattr(config.data.source, "files", ()))
-    del source["path"]
-    return {**source, "content": fingerprint(found)}
-
-
-def _model_identity(config: RunConfig) -> dict[str, Any]:
-    """The model's config; a local folder counts by its content, a hub name by name and revision."""
-    check_model(config.model)
-    check_training_data(config)
-    model = dump(config.model)
-    folder = local_folder(config.model) if isinstance(config.model, PretrainedModel) else None
-    if folder is None:
-        return model
-    del model["path"]
-    return {**model, "content": model_content(folder)}
-
-
-def training_data(config: RunConfig) -> dict[str, Any]:
-    """What decides which interactions a run trains on."""
-    data = dump(config)["data"]
-    return {"source": _source_identity(config), **{key: data[key] for key in TRAINING_DATA}}
-
-
-def check_training_data(config: RunConfig) -> None:
-    """Refuse a model that was adapted to other training data: what a run tests on may have been among them.
-
-    Raises:
-        UserError: it was.
-    """
-    if not isinstance(config.model, PretrainedModel):
-        return
-    folder = local_folder(config.model)
-    if folder is None or not (folder / ADAPTED_TO).is_file():
-        return
-    shown, own = json.loads((folder / ADAPTED_TO).read_text()), training_data(config)
-    other = [key for key in own if shown.get(key) != own[key]]
-    if other:
-        raise UserError(
-            f"the model was adapted to other training data (differing in {', '.join(other)}), which may hold what this "
-            "run is tested on",
-            where=f"model.path = {config.model.path}",
-            mend=f"adapt a model to these data (raypref adapt), or delete its {ADAPTED_TO} if you know better",
-        )
-
-
-def model_content(folder: Path) -> str:
-    """What stands for a local model in addresses."""
-    return fingerprint(folder, "*.json") + fingerprint(folder, "*.safetensors")

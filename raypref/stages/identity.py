@@ -1,0 +1,80 @@
+"""What stands for data and models in addresses: their content, never where they lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from raypref.config import RunConfig
+from raypref.config.data import CutConfig
+from raypref.config.loading import dump
+from raypref.config.model import PretrainedModel
+from raypref.data.fingerprint import fingerprint
+from raypref.data.sources.files import find
+from raypref.errors import UserError
+from raypref.models.folders import TRAINED_ON, check_model, local_folder
+
+NOT_WHAT_IS_TRAINED_ON = {"held_out_targets", "max_history", "max_train_examples_per_user", "candidates"}
+"""Of a cut's config what does not decide which interactions training examples are cut from."""
+
+
+def source_identity(config: RunConfig) -> dict[str, Any]:
+    """The source's config with its path replaced by a hash of what lies there."""
+    source = dump(config.data.source)
+    if "path" not in source:
+        return source
+    found = find(Path(source["path"]), source["kind"], getattr(config.data.source, "files", ()))
+    del source["path"]
+    return {**source, "content": fingerprint(found)}
+
+
+def model_identity(config: RunConfig) -> dict[str, Any]:
+    """The model's config; a local folder counts by its content, a hub name by name and revision."""
+    check_model(config.model)
+    check_trained_on(config)
+    model = dump(config.model)
+    folder = local_folder(config.model) if isinstance(config.model, PretrainedModel) else None
+    if folder is None:
+        return model
+    del model["path"]
+    return {**model, "content": model_content(folder)}
+
+
+def training_data(config: RunConfig) -> dict[str, Any]:
+    """What decides which interactions a run trains on."""
+    return training_part({**dump(config)["data"], "source": source_identity(config)})
+
+
+def training_part(prepared: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, of what a prepare stage is computed from."""
+    keys = [key for key in CutConfig.model_fields if key not in NOT_WHAT_IS_TRAINED_ON]
+    return {key: prepared[key] for key in ("source", *keys)}
+
+
+def check_trained_on(config: RunConfig) -> None:
+    """Refuse a local model that raypref trained on other data: what this run tests on may have been among them.
+
+    Raises:
+        UserError: it was trained on such.
+    """
+    if not isinstance(config.model, PretrainedModel):
+        return
+    folder = local_folder(config.model)
+    if folder is None or not (folder / TRAINED_ON).is_file():
+        return
+    seen, own = json.loads((folder / TRAINED_ON).read_text()), training_data(config)
+    other = [key for key in own if seen.get(key) != own[key]]
+    if other:
+        raise UserError(
+            f"the model was trained on other data (differing in {', '.join(other)}), which may hold what this run is "
+            "tested on",
+            where=f"model.path = {config.model.path}",
+            mend=f"adapt a model to these data (raypref adapt), or delete its {TRAINED_ON} if you know better",
+        )
+
+
+def model_content(folder: Path) -> str:
+    """What stands for a local model in addresses."""
+    return fingerprint(folder, "*.json") + fingerprint(folder, "*.safetensors")
