@@ -19,9 +19,10 @@ from raypref.commands.export import Export, export
 from raypref.commands.recommend import answer, of_user
 from raypref.config.loading import override
 from raypref.errors import UserError
-from raypref.models.folders import SHIPPED_FOLDER
+from raypref.models.folders import SHIPPED_FOLDER, TRAINED_ON
 from raypref.stages import bodies
-from raypref.stages.chain import Chain
+from raypref.stages.chain import Chain, chain
+from raypref.stages.identity import training_data
 from raypref.store import Store
 
 PROMPT = "Crimson Harbor | Rating: 5\nAnswer:\n"
@@ -68,6 +69,15 @@ def test_plain_transformers_load_it(whole: tuple[Store, Chain], tmp_path: Path) 
     torch.testing.assert_close(logits(model, tokenizer), own_logits(*whole), atol=1e-5, rtol=1e-5)
     assert GenerationConfig.from_pretrained(folder).eos_token_id == tokenizer.eos_token_id
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_run_of_other_data_refuses_an_exported_model(whole: tuple[Store, Chain], tmp_path: Path) -> None:
+    folder = written(*whole, tmp_path / "model")
+    assert json.loads((folder / TRAINED_ON).read_text()) == training_data(whole[1].config)
+    again = override(whole[1].config, {"model": {"kind": "pretrained", "path": str(folder), "lora": None}}, "test")
+    assert chain(again).config == again
+    with pytest.raises(UserError, match=r"trained on other data \(differing in k_core\)"):
+        chain(override(again, {"data.k_core": again.data.k_core + 1}, "test"))
 
 
 def test_an_adapter_is_written_alone_or_merged(adapted: tuple[Store, Chain], tmp_path: Path) -> None:
