@@ -145,6 +145,7 @@ def _trial(point: dict[str, Any], folder: str, root: str, kept: Kept | None) -> 
     note(record)
     try:
         run = chain(RunConfig.model_validate(given["config"]))
+        done_before = all(store.done(stage.address) for stage in run.own)
         with open_board(record["label"], given["tags"]):
             facts = fit(
                 run,
@@ -161,6 +162,6 @@ def _trial(point: dict[str, Any], folder: str, root: str, kept: Kept | None) -> 
         return
     ended = time.time()
     record |= done_fields(facts) | {"seconds": round(ended - given["asked"], 2), "ended": now()}
-    note(record | overhead(record, facts, given["asked"], ended))
+    note(record if done_before else record | overhead(record, facts, given["asked"], ended))
     validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
     tune.report({METRIC: validation.get("exact_hr@1", validation.get("generated_hr@1"))})

@@ -51,6 +51,16 @@ def test_it_runs_end_to_end(done: tuple[Store, Chain]) -> None:
     assert not list(store.root.rglob(".tmp-*"))
 
 
+def test_stages_that_others_have_run_need_no_workers(done: tuple[Store, Chain]) -> None:
+    """A benchmark's SFT model has been trained and asked before its own trial begins: its aligned methods need it."""
+    from raypref.stages.train_group import fit
+
+    store, plan = done
+    facts = fit(plan, [plan.sft, plan.evaluate_sft], store, name="sft")  # without Ray: it would start it
+    assert facts == {kind: store.manifest(stage.address)["facts"] for kind, stage in
+                     (("sft", plan.sft), ("evaluate", plan.evaluate_sft))}  # fmt: skip
+
+
 def test_the_reference_is_the_sft_model(done: tuple[Store, Chain]) -> None:
     """Before the first step policy and reference are one model: sdpo's loss is log(1 + K)."""
     store, _ = done
