@@ -51,7 +51,7 @@ def write_section(
     parts += [f"![The papers' gains and ours](results/{figure.name})" for figure in figures]
     parts += [markdown(table).replace("## ", "### ", 1).rstrip() for table in tables]
     parts.append(f"Rows: [results/{rows.name}](results/{rows.name}); claims: [{listed.name}](results/{listed.name}).")
-    _lay(page, section, parts)
+    _lay(page, section, [f"## {section[0].upper()}{section[1:]}", *parts])
     return [page, rows, listed, *figures]
 
 
@@ -66,12 +66,14 @@ def write_sweep_section(page: Path, section: str, collection: Collection) -> lis
     rows = stem.with_suffix(".parquet")
     pq.write_table(slim_rows(collection), rows, compression="zstd")
     parts, written = [str(collection.sweep["question"]), _account(collection), answer(collection)], [page, rows]
-    for drawing in drawings(collection):
+    asks_cost = bool(collection.sweep.get("cost"))
+    for drawing in (d for d in drawings(collection) if asks_cost or not d.name.startswith("cost-")):
         named = dataclasses.replace(drawing, name=f"{stem.name}-{drawing.name}")
         written += named.save(stem.parent, "", ("svg",))
         parts.append(f"![{drawing.describe(drawing.table)}](results/{named.name}.svg)")
     parts += [sweep_table(collection).rstrip(), f"Rows: [results/{rows.name}](results/{rows.name})."]
-    _lay(page, section, parts)
+    heading = re.sub(r"^(\S+)", r"`\1`", section)
+    _lay(page, section, [f"## {heading}", *parts])
     return written
 
 
@@ -98,7 +100,7 @@ def _read(page: Path, section: str) -> tuple[str, str]:
 def _lay(page: Path, section: str, parts: Sequence[str]) -> None:
     """A section in its place, a new one at the page's end."""
     text, mark = _read(page, section)
-    written = f"{mark}\n" + "\n\n".join([f"## {section[0].upper()}{section[1:]}", *parts]) + f"\n{mark}"
+    written = f"{mark}\n" + "\n\n".join(parts) + f"\n{mark}"
     if mark in text:
         text = re.sub(f"{re.escape(mark)}.*{re.escape(mark)}", lambda _: written, text, flags=re.DOTALL)
     else:

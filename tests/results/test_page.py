@@ -26,6 +26,7 @@ def test_a_sweep_s_section_is_written_anew_and_alone(tmp_path: Path) -> None:
         assert text.count("<!-- sweep_lambda on x -->") == 2
         assert text.startswith("# Results\n\nBefore.\n\nAfter.\n")
         assert answer(collection) in text
+        assert "\n## `sweep_lambda` on x\n" in text
     assert all(path.is_file() for path in written)
     for path in written[1:]:
         assert path.parent == tmp_path / "results"
