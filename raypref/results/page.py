@@ -174,8 +174,9 @@ def _account(collection: Collection) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in made.get("versions", {}).items() if k in ("torch", "transformers"))
     spent = collection.done[["train_seconds", "evaluate_seconds"]].sum().sum() / 3600
     git = str(made.get("git"))[:12]
+    needs = "time" if collection.sweep.get("dataset") == "generated" else "data"  # what a page's tests leave out
     return (
-        f"    {command()}\n\n"
+        f"    {command()}   # needs: {needs}\n\n"
         f"{len(collection.done)} trials, {spent:.1f} hours of training and evaluation added up (shared stages not "
         f"counted), {made.get('machine', 'machine not known')}, Python {made.get('python')}, {versions}, commit {git}."
     )
