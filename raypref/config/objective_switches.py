@@ -53,6 +53,16 @@ class Objective(Frozen):
         """Columns of the example table that the loss reads, beside log-probs and token counts."""
         return ()
 
+    @property
+    def stops_gradient(self) -> bool:
+        """Whether something follows the policy's log-probs without being differentiated."""
+        return False
+
+    @property
+    def draws(self) -> bool:
+        """Whether the loss draws at random, seeded from its state."""
+        return False
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_with_reason(cls, values: Any) -> Any:
@@ -153,6 +163,10 @@ class Sharing(Objective):
     @property
     def columns(self) -> tuple[str, ...]:
         return super().columns + (("sequence_embedding",) if self.share_negatives else ())
+
+    @property
+    def stops_gradient(self) -> bool:
+        return super().stops_gradient or (self.share_negatives and not self.shared_gradient)
 
     @model_validator(mode="after")
     def _sharing_makes_sense(self) -> Self:

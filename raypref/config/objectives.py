@@ -232,6 +232,10 @@ class AlphaDpo(Beta):
     def scope(self) -> Scope:
         return "batch"
 
+    @property
+    def stops_gradient(self) -> bool:
+        return True
+
 
 class BetaDpo(Beta, Margin):
     """beta-DPO: DPO whose beta follows the batch's mean reward gap, outliers left out (Wu et al. 2024)."""
@@ -255,6 +259,14 @@ class BetaDpo(Beta, Margin):
     @property
     def scope(self) -> Scope:
         return "batch"
+
+    @property
+    def stops_gradient(self) -> bool:
+        return True
+
+    @property
+    def draws(self) -> bool:
+        return self.filter_share > 0
 
 
 class Custom(Objective):

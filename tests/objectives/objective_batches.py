@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from raypref.objectives import OBJECTIVES, ObjectiveOutput, PreferenceBatch
+from raypref.testing.batches import gradients, random_batch, rows, with_logps
+
+__all__ = ["VARIANTS", "apply", "gradients", "make", "random_batch", "rows", "with_logps"]
 
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"name": name} for name in OBJECTIVES},
@@ -41,55 +42,3 @@ def apply(batch: PreferenceBatch, state: dict[str, Tensor] | None = None, /, **v
     """The objective `values["name"]` with these parameters, on a batch."""
     function, params = make(**values)
     return function(batch, params, {} if state is None else state)
-
-
-def random_batch(b: int = 6, k: int = 3, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> PreferenceBatch:
-    """All columns filled; some ratings and latencies are NaN, as random negatives have."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:
-        return (torch.randn(shape, generator=draw, dtype=torch.float64) * scale + shift).to(dtype)
-
-    def integers(low: int, high: int, *shape: int) -> Tensor:
-        return torch.randint(low, high, shape, generator=draw)
-
-    rating_neg, latency_neg = integers(1, 6, b, k).to(dtype), integers(1, 12, b, k).to(dtype)
-    random_negative = torch.rand((b, k), generator=draw) < 0.4
-    scores = normal(b, 9)
-    return PreferenceBatch(
-        policy_logps_pos=normal(b, scale=2, shift=-8).requires_grad_(),
-        policy_logps_neg=normal(b, k, scale=2, shift=-9).requires_grad_(),
-        ref_logps_pos=normal(b, scale=2, shift=-8),
-        ref_logps_neg=normal(b, k, scale=2, shift=-8),
-        tokens_pos=integers(1, 9, b),
-        tokens_neg=integers(1, 9, b, k),
-        columns={
-            "rating_pos": integers(4, 6, b).to(dtype),
-            "rating_neg": rating_neg.masked_fill(random_negative, torch.nan),
-            "latency_pos": integers(1, 3, b).to(dtype),
-            "latency_neg": latency_neg.masked_fill(random_negative, torch.nan),
-            "expert_score_pos": normal(b),
-            "expert_score_neg": scores[:, :k].clone(),
-            "expert_score_all_neg": scores,
-            "expert_confidence_neg": normal(b, k).sigmoid(),
-            "sequence_embedding": normal(b, 5),
-        },
-    )
-
-
-def with_logps(batch: PreferenceBatch, pos: Tensor, neg: Tensor) -> PreferenceBatch:
-    return replace(batch, policy_logps_pos=pos, policy_logps_neg=neg)
-
-
-def rows(batch: PreferenceBatch, index: Any) -> PreferenceBatch:
-    """Some examples of a batch, as leaves of their own."""
-    picked = {name: value[index] for name, value in vars(batch).items() if isinstance(value, Tensor)}
-    for name in ("policy_logps_pos", "policy_logps_neg"):
-        picked[name] = picked[name].detach().clone().requires_grad_()
-    return PreferenceBatch(**picked, columns={name: value[index] for name, value in batch.columns.items()})
-
-
-def gradients(batch: PreferenceBatch, losses: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the mean loss, with respect to the log-probs of preferred (B,) and dispreferred (B, K) titles."""
-    pos, neg = torch.autograd.grad(losses.mean(), (batch.policy_logps_pos, batch.policy_logps_neg))
-    return pos, neg

@@ -12,32 +12,14 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from raypref.objectives import PreferenceBatch
+from raypref.testing.differences import finite_differences
 
 STOPPED = ("alpha-dpo", "beta-dpo")
 """Their margin or beta follows the log-probs but is not differentiated; finite differences would see it move."""
 
 
-def finite_differences(loss: Callable[[Tensor, Tensor], Tensor], pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
-    """Central differences of a scalar loss with respect to every entry of `pos` (B,) and `neg` (B, K)."""
-    step = 1e-5
-    found = []
-    for which in (0, 1):
-        values = [pos.detach().clone(), neg.detach().clone()]
-        flat = values[which].view(-1)
-        slopes = torch.empty_like(flat)
-        for i in range(len(flat)):
-            here = flat[i].item()
-            flat[i] = here + step
-            above = loss(values[0], values[1]).item()
-            flat[i] = here - step
-            slopes[i] = (above - loss(values[0], values[1]).item()) / (2 * step)
-            flat[i] = here
-        found.append(slopes.view_as(values[which]))
-    return found[0], found[1]
-
-
 def check(batch: PreferenceBatch, loss: Callable[[Tensor, Tensor], Tensor], values: dict[str, Any]) -> None:
-    expected = finite_differences(loss, batch.policy_logps_pos, batch.policy_logps_neg)
+    expected = finite_differences(loss, batch)
     for ours, theirs in zip(gradients(batch, apply(batch, {}, **values).losses), expected):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
         assert ours.abs().max() > 1e-3
