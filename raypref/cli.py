@@ -10,6 +10,7 @@ from collections.abc import Callable
 import tyro
 from rich.console import Console
 
+import raypref
 from raypref.errors import UserError
 
 USAGE = """usage: raypref COMMAND [options]
@@ -27,7 +28,7 @@ USAGE = """usage: raypref COMMAND [options]
   data COMMAND           list, download, show, audit and export data sets
   watch-spot             tell Ray when this machine is about to be taken away
 
-`raypref COMMAND --help` tells more.
+`raypref COMMAND --help` tells more, `raypref --version` which version this is.
 """
 
 
@@ -36,6 +37,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
+        return
+    if arguments == ["--version"]:
+        print(f"raypref {raypref.__version__}")
         return
     command, rest = arguments[0], arguments[1:]
     try:

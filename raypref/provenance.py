@@ -13,7 +13,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("raypref", "torch", "transformers", "peft", "deepspeed", "ray", "optuna", "numpy", "pandas", "pyarrow")
+import raypref
+
+PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "optuna", "numpy", "pandas", "pyarrow")
 
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for the driver of a submitted job
 
@@ -29,7 +31,7 @@ def _fixed() -> dict[str, Any]:
         "command": _command(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {"raypref": raypref.__version__, **{name: _version(name) for name in PACKAGES}},
         "git": _git_state(),
     }
 

@@ -1,7 +1,6 @@
 """An objective of one's own: a hinge on the reward gap, averaged over negatives (SLiC-HF, Zhao et al. 2023)."""
 
-from raypref.objectives import ObjectiveOutput
-from raypref.objectives.rewards import log_ratios
+from raypref import ObjectiveOutput, log_ratios
 
 
 def loss(batch, params, state):
