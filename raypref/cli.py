@@ -12,6 +12,7 @@ from rich.console import Console
 
 import raypref
 from raypref.errors import UserError
+from raypref.messages import show_messages
 
 USAGE = """usage: raypref COMMAND [options]
 
@@ -41,6 +42,7 @@ def main() -> None:
     if arguments == ["--version"]:
         print(f"raypref {raypref.__version__}")
         return
+    show_messages()
     command, rest = arguments[0], arguments[1:]
     try:
         if command not in COMMANDS:

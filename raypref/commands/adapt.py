@@ -65,10 +65,7 @@ def adapt(arguments: list[str]) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
 
-    def say(line: str) -> None:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-    model, tokenizer, log = adaptation.adapt(config, options.adapt, say)
+    model, tokenizer, log = adaptation.adapt(config, options.adapt)
     partial = options.out.with_name(f".{options.out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     backbone.save(model, partial)

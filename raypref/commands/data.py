@@ -79,7 +79,7 @@ def download(name: Name, to: Path | None = None, console: tyro.conf.Suppress[Con
                 tasks[file] = bars.add_task(file)
             bars.update(tasks[file], completed=have, total=total or None)
 
-        place = catalog.download(name, root, lambda line: console.print(escape(line), soft_wrap=True), progress)
+        place = catalog.download(name, root, progress)
     console.print(f"ready: {place}", soft_wrap=True)
     return place
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 import psutil
 
 from raypref.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 AWS = ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254")
 GOOGLE = ("GCE_METADATA_HOST", "metadata.google.internal")
@@ -42,7 +45,7 @@ def watch_spot(options: WatchSpot) -> int:
             why = notice
             break
     node, address = own_node()
-    print(f"{why}: node {node} is drained, {options.deadline} s are left", flush=True)
+    logger.info("%s: node %s is drained, %s s are left", why, node, options.deadline)
     drain(node, address, why, options.deadline)
     return 0
 

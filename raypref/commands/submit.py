@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import os
 import secrets
 import signal
@@ -24,6 +25,8 @@ import tyro
 from raypref.config.loading import load, read_yaml
 from raypref.errors import UserError
 from raypref.provenance import provenance
+
+logger = logging.getLogger(__name__)
 
 DASHBOARD_PORT = 8265
 START_SECONDS = 90
@@ -79,7 +82,7 @@ def follow(address: str, script: Path, arguments: list[str]) -> int:
     command = submission(address, script, arguments, ["--submission-id", job])
     code = subprocess.run(command, env=_environment(), check=False).returncode
     while (said := _status(address, job))[0] in ("PENDING", "RUNNING"):
-        print(f"the log broke off, job {job} goes on; once more from its beginning:", flush=True)
+        logger.info("the log broke off, job %s goes on; once more from its beginning:", job)
         again = [*RAY, "job", "logs", "--address", address, "--follow", job]
         code = subprocess.run(again, env=_environment(), check=False).returncode
     status, own = said
@@ -168,8 +171,8 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         _wait_for(address, head, folder / "head.log")
-        print(f"Ray head started; dashboard at {address} while the job runs", flush=True)
-        print(f"live curves: raypref dashboard --temp-dir {folder}", flush=True)
+        logger.info("Ray head started; dashboard at %s while the job runs", address)
+        logger.info("live curves: raypref dashboard --temp-dir %s", folder)
         yield address
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tarfile
 import urllib.error
 import urllib.request
@@ -15,6 +16,8 @@ from raypref.config import data as sources
 from raypref.config.base import pick
 from raypref.config.data import FileSource
 from raypref.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 30
 CHUNK = 1 << 20
@@ -161,11 +164,10 @@ CATALOG: dict[str, DataSet] = {
 }
 
 
-def download(name: str, root: Path, say: Callable[[str], None], progress: Callable[[str, int, int], None]) -> Path:
+def download(name: str, root: Path, progress: Callable[[str, int, int], None]) -> Path:
     """Fetch a data set of the catalog into `root`; an interrupted download goes on where it stopped.
 
     Args:
-        say: shows a line.
         progress: told (file, bytes so far, bytes in all or 0 if unknown).
 
     Returns:
@@ -176,7 +178,7 @@ def download(name: str, root: Path, say: Callable[[str], None], progress: Callab
     """
     data = pick(name, CATALOG, "data set")
     place: Path = root / data.source.path
-    say(f"{data.title} ({data.paper})\nterms: {data.licence}")
+    logger.info(f"{data.title} ({data.paper})\nterms: {data.licence}")
     folder = root / data.folder
     if not data.addresses:
         raise UserError(f"{data.title} can't be fetched by a program", where=data.licence, mend=_by_hand(data, place))
@@ -185,7 +187,7 @@ def download(name: str, root: Path, say: Callable[[str], None], progress: Callab
         file = folder / address.rsplit("/", 1)[1]
         try:
             if not file.is_file():
-                say(f"from {address}")
+                logger.info(f"from {address}")
                 fetch(address, file, progress)
             if data.checksum:
                 _check(file, data.checksum)
@@ -195,7 +197,7 @@ def download(name: str, root: Path, say: Callable[[str], None], progress: Callab
                 where=str(file),
                 mend=f"run this again later, it goes on where it stopped; or by hand: {_by_hand(data, place)}",
             ) from None
-        say(f"sha256 {_digest(file, 'sha256')}  {file.name}")
+        logger.info(f"sha256 {_digest(file, 'sha256')}  {file.name}")
         _unpack(file, folder)
     return place
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ from raypref.models import backbone
 from raypref.models.folders import local_folder
 from raypref.models.lessons import Lesson, Question, asked, check, copies, loss_of, padded
 from raypref.models.scoring import check_scorable
+
+logger = logging.getLogger(__name__)
 
 UNRATED = 0.3  # share of histories that are read without their ratings
 COPIES_LATER = 0.03  # share of later steps that are copies
@@ -155,9 +158,9 @@ def _piece(token: int, tokenizer: PreTrainedTokenizerBase, known: PreTrainedToke
 
 
 def adapt(
-    config: RunConfig, how: Adaptation, say: Callable[[str], None], log_every: int = 100
+    config: RunConfig, how: Adaptation, log_every: int = 100
 ) -> tuple[Any, PreTrainedTokenizerBase, list[dict[str, float]]]:
-    """The model, its tokenizer, and how it went; `say` is told too, as it goes. On a GPU where there is one."""
+    """The model, its tokenizer, and how it went; that is logged too, as it goes. On a GPU where there is one."""
     rng = np.random.default_rng(how.seed)
     material = Material(config)
     tokenizer = fitted_tokenizer(material, how.vocabulary)
@@ -168,7 +171,7 @@ def adapt(
     )
     validation = [material.question(row) for row in itertools.islice(material.rows("validation"), VALIDATION)]
     lengths = [len(ids) for ids in tokenizer([str(title) for title in material.titles])["input_ids"]]
-    say(f"{len(tokenizer):,} tokens, {np.mean(lengths):.2f} a title; {model.num_parameters():,} parameters")
+    logger.info(f"{len(tokenizer):,} tokens, {np.mean(lengths):.2f} a title; {model.num_parameters():,} parameters")
     log: list[dict[str, float]] = []
     started, total, losses = time.perf_counter(), how.copy_steps + how.steps, []
     for step, lesson in enumerate(lessons(material, how, config.data.candidates.eval_random + 1, tokenizer, rng)):
@@ -187,7 +190,7 @@ def adapt(
             if step >= how.copy_steps and validation:
                 row |= {name: round(value, 4) for name, value in check(model, tokenizer, validation).items()}
             log.append(row | {"seconds": round(time.perf_counter() - started)})
-            say(json.dumps(log[-1]))
+            logger.info(json.dumps(log[-1]))
     return model, tokenizer, log
 
 

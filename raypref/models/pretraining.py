@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import logging
 import math
 import platform
 import time
@@ -32,8 +33,11 @@ from raypref.data.examples import ExampleBuilder
 from raypref.data.prompts import DOMAINS, PromptRenderer
 from raypref.data.sources.generated import generate
 from raypref.data.sources.lexicon import GENRES, MOODS
+from raypref.messages import show_messages
 from raypref.models import backbone
 from raypref.models.lessons import Question, asked, check, copies, loss_of
+
+logger = logging.getLogger(__name__)
 
 KNOWN_TARGETS = 0.3  # share of examples whose answer is the user's own next item; the rest is a random candidate
 COPY_STEPS = 1800  # first steps, on random sequences written twice, ever longer: what copying heads are made of
@@ -133,7 +137,7 @@ def train(config: Pretraining) -> None:
             row = {"step": step + 1, "candidates": size, "loss": round(loss.item(), 4)}
             row |= check(model, tokenizer, unseen(size)) | {"seconds": round(time.perf_counter() - started)}
             log.append(row)
-            print(json.dumps(row), flush=True)
+            logger.info(json.dumps(row))
         if (step + 1) % 1000 == 0 or step + 1 == config.stop:
             save(model, tokenizer, config, log, check(model, tokenizer, unseen(20, 512)))
 
@@ -164,4 +168,5 @@ def save(
 
 
 if __name__ == "__main__":
+    show_messages()
     train(tyro.cli(Pretraining, description=__doc__))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 import uuid
@@ -18,6 +19,8 @@ from raypref.store import disk_faults, file_digest, sync, write_json
 if TYPE_CHECKING:
     from raypref.training.engine import Engine
     from raypref.training.loop import Task
+
+logger = logging.getLogger(__name__)
 
 BETTER = {"loss": -1.0, "hr@1": 1.0}
 OWNER = "owner"
@@ -77,7 +80,7 @@ class Progress:
             for checkpoint in listed:
                 if self._is_whole(checkpoint):
                     break
-                print(f"checkpoint {checkpoint['folder']} is damaged: the one before it is taken", flush=True)
+                logger.warning("checkpoint %s is damaged: the one before it is taken", checkpoint["folder"])
                 damaged += 1
         first = torch.tensor(damaged, device=self.engine.device)
         if dist.is_available() and dist.is_initialized():
@@ -91,7 +94,7 @@ class Progress:
             return []
         except (ValueError, KeyError, TypeError):
             if self.engine.rank == 0:
-                print(f"{POINTER} is damaged: training begins anew", flush=True)
+                logger.warning("%s is damaged: training begins anew", POINTER)
             return []
         return listed
 

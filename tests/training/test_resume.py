@@ -125,13 +125,13 @@ HARMS: dict[str, tuple[int, Callable[[Path], None]]] = {
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_damaged_checkpoint_costs_no_more_than_time(
-    tmp_path: Path, harm: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(job("recpo"), tmp_path / "whole")
     step, harmed = HARMS[harm]
     facts = kill_and_resume(tmp_path, "recpo", harmed)
     assert facts["resumed_at"] == ([step] if step else [])
-    assert ("is damaged" in capsys.readouterr().out) == (step < 6)
+    assert ("is damaged" in caplog.text) == (step < 6)
     assert_same_end(tmp_path / "killed", tmp_path / "whole")
 
 
