@@ -30,7 +30,7 @@ def on_files(files: Files, config: Any) -> Files:
         PluginError: a link to a file that is not there.
     """
     wanted: set[str] = set()
-    for page in files.documentation_pages():
+    for page in filter(_at_the_top, files.documentation_pages()):
         for path, _ in LINK.findall(Path(str(page.abs_src_path)).read_text(encoding="utf-8")):
             if not (CHECKOUT / path).is_file():
                 raise PluginError(f"{page.src_path} links to ../{path}, which is not in the checkout")
@@ -43,7 +43,14 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Point links that leave docs/ at those copies."""
+    if not _at_the_top(page.file):
+        return markdown
     return LINK.sub(lambda found: f"]({COPIES}/{_name(found[1])})", markdown)
+
+
+def _at_the_top(file: File) -> bool:
+    """From a page in a folder of docs/, `../` leads to docs/ itself."""
+    return "/" not in file.src_uri
 
 
 def _name(path: str) -> str:

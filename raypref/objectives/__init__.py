@@ -29,5 +29,6 @@ OBJECTIVES: dict[str, tuple[Objective, type[parameters.Objective]]] = {
     "alpha-dpo": (batch_losses.alpha_dpo, parameters.AlphaDpo),
     "beta-dpo": (batch_losses.beta_dpo, parameters.BetaDpo),
 }
+"""By name: the function, and the class of its hyper-parameters."""
 
 __all__ = ["COLUMNS", "OBJECTIVES", "Objective", "ObjectiveOutput", "PreferenceBatch", "State", "global_batch"]
