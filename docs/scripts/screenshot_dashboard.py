@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "browser"), str(ROOT)]
-
-from pages import browsing, missing  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from raypref.commands.submit import _environment, local_head, submission  # noqa: E402
+from tests.support.chromium import browsing, missing  # noqa: E402
 
 FIGURES = ROOT / "docs" / "figures"
 SMALL = ["--preset", "smoke", "--seeds", "2", "--values", "0", "2"]

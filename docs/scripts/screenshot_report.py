@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "browser"))
+sys.path.insert(0, str(ROOT))
 
-from pages import browsing, missing  # noqa: E402
+from tests.support.chromium import browsing, missing  # noqa: E402
 
 FIGURES = ROOT / "docs" / "figures"
 SHOTS = {"report": (1200, 1500, "light"), "report-dark": (1200, 1500, "dark"), "report-phone": (390, 1200, "light")}

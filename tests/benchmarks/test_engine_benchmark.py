@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-CHECKOUT = Path(__file__).parents[2]
+from tests.support.processes import CHECKOUT
+
 LIMITS = runpy.run_path(str(CHECKOUT / "benchmarks" / "engine_limits.py"))
 COLUMNS = {
     "negatives", "variant", "loss", "tokens", "seconds", "all_seconds", "cpu_seconds", "peak_mb", "tokens_per_second",

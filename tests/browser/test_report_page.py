@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from pages import axe_script, browsing, missing
-from planted_sweeps import LAMBDA, sweep
 
 from raypref.results.collect import collect
 from raypref.results.report import write_report
+from tests.support.chromium import axe_script, browsing, missing
+from tests.support.planted_sweeps import LAMBDA, sweep
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
 

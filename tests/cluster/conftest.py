@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from nodes import ALL, CHECKOUT, SWEEP, environment, shared_only
+
+from tests.support.nodes import ALL, SWEEP, shared_only
+from tests.support.processes import CHECKOUT, environment
 
 
 @pytest.fixture(scope="session")

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import psutil
 import pytest
-from nodes import (
+
+from tests.support.nodes import (
     ALL,
-    CHECKOUT,
     PATIENCE,
     SWEEP,
     assert_undisturbed,
     below,
     checkpoints,
-    environment,
     facts,
     records,
     table,
     wait,
 )
+from tests.support.processes import CHECKOUT, environment
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * PATIENCE)]
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from nodes import (
+
+from raypref.commands.submit import submission
+from tests.support.nodes import (
     ALL,
-    CHECKOUT,
     PATIENCE,
     RAY,
     SWEEP,
@@ -35,8 +36,7 @@ from nodes import (
     table,
     wait,
 )
-
-from raypref.commands.submit import submission
+from tests.support.processes import CHECKOUT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * PATIENCE)]
 ONE = ("--values", "2")

@@ -15,7 +15,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from nodes import ALL, CHECKOUT, PATIENCE, SWEEP, environment, rows, wait
+
+from tests.support.nodes import ALL, PATIENCE, SWEEP, rows, wait
+from tests.support.processes import CHECKOUT, environment
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * PATIENCE)]
 ROOT = "s3://results/raypref"

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from tiny_chain import TINY
-from tiny_chain import run as run_chain
 
 from raypref.commands.submit import submission
 from raypref.errors import UserError
@@ -19,8 +17,10 @@ from raypref.models import backbone
 from raypref.provenance import masked, provenance
 from raypref.store import Store, write_json
 from raypref.sweeps.job import run
+from tests.support.processes import CHECKOUT
+from tests.support.tiny_chain import TINY
+from tests.support.tiny_chain import run as run_chain
 
-CHECKOUT = Path(__file__).parent.parent.parent
 SOURCES = sorted(path for folder in ("raypref", "jobs") for path in (CHECKOUT / folder).rglob("*.py"))
 RUNS_TEXT = {"eval", "exec", "compile", "__import__"}
 SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from raypref.commands import submit
+from tests.support.processes import CHECKOUT
 
 Asked = list[str]
 
@@ -70,7 +71,7 @@ def test_after_a_job_that_fails_none_is_submitted(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
     commands = ray([0], ["STOPPED None"])
-    jobs = Path(__file__).parents[2] / "jobs"
+    jobs = CHECKOUT / "jobs"
     scripts = (jobs / "sweep_lambda.py", jobs / "sweep_rho.py")
     assert submit.submit(submit.Submit(scripts), []) == 1
     assert len(commands) == 2

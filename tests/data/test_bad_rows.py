@@ -6,7 +6,12 @@ import gzip
 import json
 
 import pytest
-from raw_formats import (
+
+from raypref.data.sources import SOURCES
+from raypref.data.sources.delimited import DelimitedFile, Layout
+from raypref.data.sources.lines import line_blocks
+from raypref.errors import UserError
+from tests.support.raw_formats import (
     FORMATS,
     LENGTH,
     USERS,
@@ -19,11 +24,6 @@ from raw_formats import (
     ml_dat,
     recbole,
 )
-
-from raypref.data.sources import SOURCES
-from raypref.data.sources.delimited import DelimitedFile, Layout
-from raypref.data.sources.lines import line_blocks
-from raypref.errors import UserError
 
 
 def read(config):

@@ -8,12 +8,12 @@ import os
 import pytest
 import tyro
 import yaml
-from raw_formats import csv_file, hetrec, ml_100k, sdpo_json
 from rich.console import Console
 
 from raypref.commands import data as commands
 from raypref.config.data import CandidateConfig, CutConfig
 from raypref.errors import UserError
+from tests.support.raw_formats import csv_file, hetrec, ml_100k, sdpo_json
 
 CUT = CutConfig(k_core=1, target="next", candidates=CandidateConfig(train_future=3, train_random=3, eval_random=5))
 

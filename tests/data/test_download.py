@@ -10,13 +10,13 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from raw_formats import ml_dat
 
 from raypref.config.data import MovieLensSource
 from raypref.data import download as catalog
 from raypref.data.download import CATALOG, download
 from raypref.data.sources import SOURCES
 from raypref.errors import UserError
+from tests.support.raw_formats import ml_dat
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from raw_formats import ml_dat, recbole
 
 from raypref.config.data import CandidateConfig, CutConfig, RecBoleSource, SDPOJsonSource
 from raypref.data.examples import ExampleBuilder, examples_of
 from raypref.data.export import export_recbole, export_sdpo, export_trl
 from raypref.data.sources import SOURCES
 from raypref.errors import UserError
+from tests.support.raw_formats import ml_dat, recbole
 
 CUT = CutConfig(k_core=1, target="next", candidates=CandidateConfig(train_future=3, train_random=3, eval_random=5))
 

@@ -10,12 +10,12 @@ import zlib
 from pathlib import Path
 
 import pytest
-from raw_formats import FORMATS
 
 from raypref.config.data import FileSource
 from raypref.data.schema import Log
 from raypref.data.sources import SOURCES
 from raypref.errors import UserError
+from tests.support.raw_formats import FORMATS
 
 FEW, MANY = 20, 10_000 // len(FORMATS) + 1  # mutations of each format
 SPLICES = [b"\x00", b"\xff\xfe", b"\xc3\x28", b'"', b"\\", b"\t", b"\n", b"\r\n", b"::", b",", b"-1", b"1e999", b"nan"]

@@ -7,7 +7,6 @@ import logging
 
 import numpy as np
 import pytest
-from raw_formats import llara, sdpo_json, sequences
 
 from raypref.config.data import CandidateConfig, CutConfig
 from raypref.data.audit import audit, leak_warning
@@ -15,6 +14,7 @@ from raypref.data.examples import ExampleBuilder, PublishedExamples, examples_of
 from raypref.data.schema import EXAMPLES
 from raypref.data.sources import SOURCES
 from raypref.errors import UserError
+from tests.support.raw_formats import llara, sdpo_json, sequences
 
 
 def test_published_lists_stay_as_they_are(tmp_path):

@@ -7,12 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from raw_formats import FORMATS, ITEMS, LENGTH, USERS, amazon_2023, csv_file, events, lastfm_1k, ml_dat, steam, title
 
 from raypref.config.data import CsvSource
 from raypref.data.schema import EXAMPLES, INTERACTIONS, Log, PublishedLog
 from raypref.data.sources import SOURCES
 from raypref.errors import UserError
+from tests.support.raw_formats import (
+    FORMATS,
+    ITEMS,
+    LENGTH,
+    USERS,
+    amazon_2023,
+    csv_file,
+    events,
+    lastfm_1k,
+    ml_dat,
+    steam,
+    title,
+)
 
 LOGS = [name for name in FORMATS if name not in ("sdpo-json", "llara")]
 
@@ -147,6 +159,6 @@ def test_published_examples_keep_histories_and_targets(name, tmp_path):
 
 
 def row_of(user: int) -> list[int]:
-    from raw_formats import sequences
+    from tests.support.raw_formats import sequences
 
     return sequences()[user]

@@ -11,11 +11,12 @@ import runpy
 from pathlib import Path
 
 import pytest
-from own_parsers import fault
-from page_commands import CHECKOUT, PAGES, SHELL, Shown, commands, files_written
 
 from raypref.commands import adapt, recommend, rescore
 from raypref.sweeps import benchmark, job, replicate
+from tests.support.own_parsers import fault
+from tests.support.page_commands import PAGES, SHELL, Shown, commands, files_written
+from tests.support.processes import CHECKOUT
 
 RUNNER = runpy.run_path(str(CHECKOUT / "docs" / "scripts" / "run_page.py"))
 RUN = [page for page in PAGES if RUNNER["blocks"](page)]

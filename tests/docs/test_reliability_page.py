@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).parent.parent.parent
+from tests.support.processes import CHECKOUT
+
 PAGE = (CHECKOUT / "docs/reliability.md").read_text()
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| fault ")]
 FAULTS_ON_RAY = "tests/cluster/test_faults_on_ray.py"
@@ -16,9 +16,9 @@ ASKED_FOR = """training worker, a trial's own process, a node, the head, disk fu
 
 
 def text_of(name: str) -> str:
-    """A test module, and the module beside it that its parameters come from."""
-    path = CHECKOUT / name
-    return "".join(part.read_text() for part in (path, path.with_name("nodes.py")) if part.is_file())
+    """A test module, and the support that its parameters come from."""
+    parts = (CHECKOUT / name, CHECKOUT / "tests/support/nodes.py")
+    return "".join(part.read_text() for part in parts if part.is_file())
 
 
 def test_every_fault_has_its_row() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from families import FAMILIES, make_model
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
@@ -16,6 +15,7 @@ from raypref.models import backbone
 from raypref.models.layout import title_batch
 from raypref.models.prompt_cache import prompt_cache
 from raypref.models.scoring import TitleScorer
+from tests.support.families import FAMILIES, make_model
 
 LONGEST, BEAMS = 4, 3
 PROMPTS = [torch.randint(3, 280, (n,), generator=torch.Generator().manual_seed(n)).tolist() for n in (1, 5, 24, 11, 13)]

@@ -8,8 +8,8 @@ import pytest
 
 from raypref.sweeps.job import run
 from raypref.sweeps.space import SweepConfig, load_sweep
+from tests.support.processes import CHECKOUT
 
-CHECKOUT = Path(__file__).parent.parent.parent
 SWEEPS = sorted((CHECKOUT / "sweeps").glob("sweep_*.yaml"))
 TRIALS = {"lambda": 15, "alpha": 15, "rho": 15, "u_beta": 15, "beta": 15, "negatives": 18, "joint": 32, "method": 32}
 

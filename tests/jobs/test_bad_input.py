@@ -16,8 +16,8 @@ from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.store import Store
 from raypref.sweeps.job import run
+from tests.support.processes import CHECKOUT
 
-CHECKOUT = Path(__file__).parent.parent.parent
 SWEEP = CHECKOUT / "sweeps" / "sweep_lambda.yaml"
 
 

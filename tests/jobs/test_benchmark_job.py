@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import subprocess
@@ -16,8 +15,8 @@ import pytest
 from raypref.errors import UserError
 from raypref.store import MANIFEST
 from raypref.sweeps.benchmark import run
+from tests.support.processes import CHECKOUT, environment
 
-CHECKOUT = Path(__file__).parent.parent.parent
 SWEEP = CHECKOUT / "sweeps" / "benchmark.yaml"
 METHODS = ["caser", "gru4rec", "popularity", "random", "sasrec"]
 FITTED = ["caser", "gru4rec", "sasrec"]
@@ -135,10 +134,10 @@ def test_the_same_through_ray(home: Path, tmp_path: Path, monkeypatch: pytest.Mo
     few = [*OPTIONS, "--seeds", "1", "--methods", "popularity", "gru4rec", "sasrec", "--resources.threads", "1"]
     monkeypatch.chdir(home)
     assert run(SWEEP, [*few, "--root", str(tmp_path / "here" / "root"), "--no-ray"]) == 0
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYPREF_"))}
-    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     script = [sys.executable, str(CHECKOUT / "jobs" / "benchmark.py"), "--root", str(tmp_path / "root"), *few]
-    done = subprocess.run(script, env=environment, cwd=home, capture_output=True, text=True, timeout=550, check=False)
+    done = subprocess.run(
+        script, env=environment(tmp_path), cwd=home, capture_output=True, text=True, timeout=550, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     counts = {k: len(list((tmp_path / "root" / k).glob(f"*/{MANIFEST}"))) for k in ("try", "tune", "fit", "evaluate")}
     assert counts == {"try": 4, "tune": 2, "fit": 3, "evaluate": 3}

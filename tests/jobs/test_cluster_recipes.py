@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from raypref.commands import spot
+from tests.support.processes import CHECKOUT, environment
 
-CHECKOUT = Path(__file__).parent.parent.parent
 LAUNCHED = ("cluster.yaml", "docs/clusters/gcp.yaml", "docs/clusters/on-premise.yaml")  # by `ray up`
 CLOUDS = LAUNCHED[:2]
 KUBERAY = CHECKOUT / "docs/clusters/kuberay.yaml"
@@ -215,8 +215,8 @@ def test_jobs_upload_little_and_need_nothing_else(tmp_path: Path) -> None:
     assert needed <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/", ".git/", "results/"))]
     plan = [sys.executable, "-c", EVERY_JOB, str(CHECKOUT), str(tmp_path / "root")]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": str(unpacked)}
-    done = subprocess.run(plan, cwd=unpacked, env=environment, capture_output=True, text=True, timeout=500)
+    only_it = environment(tmp_path) | {"PYTHONPATH": str(unpacked)}
+    done = subprocess.run(plan, cwd=unpacked, env=only_it, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
     ends = {line.split()[1]: line.split()[2] for line in done.stdout.splitlines() if line.startswith("END ")}
     assert ends == {Path(name).stem: "0" for name in in_git("jobs")}, done.stdout[-2000:] + done.stderr[-2000:]

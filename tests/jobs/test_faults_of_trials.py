@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,8 +15,8 @@ import pytest
 
 from raypref.store import MANIFEST
 from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, run
+from tests.support.processes import CHECKOUT, environment
 
-CHECKOUT = Path(__file__).parent.parent.parent
 SWEEP = CHECKOUT / "sweeps" / "sweep_lambda.yaml"
 HERE = ("--preset", "smoke", "--no-ray", "--seeds", "1", "--resources.engine", "torch", "--evaluation.no-generate")
 
@@ -95,8 +94,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up_costs_no_finished_trial(small_disk: Path) -> None:
     root = small_disk / "results"
     arguments = [sys.executable, str(CHECKOUT / "jobs/sweep_lambda.py"), "--root", str(root), *HERE]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    job = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    job = subprocess.Popen(
+        arguments, env=environment(small_disk), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     while job.poll() is None and not any(record["status"] == "done" for record in records(root).values()):
         time.sleep(0.05)
     filler = small_disk / "filler"
@@ -111,7 +111,7 @@ def test_a_disk_that_fills_up_costs_no_finished_trial(small_disk: Path) -> None:
     before = published(root)
     done = [value for value, record in records(root).items() if record["status"] == "done"]
     assert 1 <= len(done) < 5, said[-3000:]
-    again = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=400)
+    again = subprocess.run(arguments, env=environment(small_disk), capture_output=True, text=True, timeout=400)
     assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
     assert before.items() <= published(root).items()
     assert [record["status"] for record in records(root).values()] == ["done"] * 5

@@ -18,8 +18,8 @@ from raypref.commands.dashboard import write_files
 from raypref.commands.submit import free_port
 from raypref.sweeps.grafana import SWEEP, grafana_dashboard
 from raypref.sweeps.metric_names import METRICS, query
+from tests.support.processes import CHECKOUT, environment
 
-CHECKOUT = Path(__file__).parent.parent.parent
 PROMETHEUS = shutil.which("prometheus")
 PATIENCE = 400
 
@@ -44,14 +44,12 @@ sys.exit(code)
 @pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed (apt-get install prometheus)")
 def test_two_trials_hr_at_1_by_tag(tmp_path):
     ray_folder, stop = Path("/tmp") / f"rp{os.getpid()}", tmp_path / "stop"  # a socket's path must be short
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYPREF_"))}
-    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     options = ["--preset", "smoke", "--root", str(tmp_path / "root"), "--seeds", "1", "--values", "0", "2"]
     said = (tmp_path / "sweep.log").open("w")
     sweep = subprocess.Popen(
         [sys.executable, "-c", SWEEP_ALONE, str(ray_folder), str(CHECKOUT / "sweeps" / "sweep_lambda.yaml"), str(stop)]
         + options,
-        env=environment, cwd=tmp_path, stdout=said, stderr=subprocess.STDOUT,
+        env=environment(tmp_path), cwd=tmp_path, stdout=said, stderr=subprocess.STDOUT,
     )  # fmt: skip
     config, _ = write_files(ray_folder, tmp_path / "out", seconds=1)
     port = free_port()

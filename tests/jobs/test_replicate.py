@@ -13,8 +13,9 @@ from raypref.config.loading import load, override
 from raypref.errors import UserError
 from raypref.sweeps.replicate import StudyConfig, run
 from raypref.sweeps.space import Trial, grid, load_sweep, trials
+from tests.support.processes import CHECKOUT
 
-FOLDER = Path(__file__).parents[2] / "sweeps" / "replicate"
+FOLDER = CHECKOUT / "sweeps" / "replicate"
 STUDIES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 DATASETS = {path.stem: path for path in sorted((FOLDER / "data").glob("*.yaml"))}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,8 +15,8 @@ from raypref.config.data import GeneratedSource
 from raypref.data.sources.generated import generate
 from raypref.evaluation.metrics import means
 from raypref.store import MANIFEST
+from tests.support.processes import CHECKOUT, environment
 
-CHECKOUT = Path(__file__).parent.parent.parent
 SMALL = """
     --dataset csv --data.source.path interactions.csv --data.source.domain movie --data.max-train-examples-per-user 4
     --sft.max-steps 4 --sft.global-batch 16 --sft.validations 1 --sft.validation-examples 16
@@ -28,11 +27,9 @@ SMALL = """
 
 def sweep(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """The job as a user runs it, with a HOME of its own for Ray's token."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYPREF_"))}
-    environment |= {"HOME": str(home), "PYTHONPATH": str(CHECKOUT)}
     return subprocess.run(
         [sys.executable, str(CHECKOUT / "jobs" / "sweep_lambda.py"), "--root", str(home / "root"), *SMALL, *options],
-        env=environment,
+        env=environment(home),
         cwd=home,
         capture_output=True,
         text=True,

@@ -14,18 +14,16 @@ from pathlib import Path
 import pytest
 
 from raypref.store import MANIFEST
+from tests.support.processes import CHECKOUT, environment
 
-CHECKOUT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow
 
 
 def command(job: str, home: Path, *options: str) -> dict:
     """Arguments of subprocess for a job of the smoke preset, with a HOME of its own for Ray's token."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYPREF_"))}
-    environment |= {"HOME": str(home), "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     script = str(CHECKOUT / "jobs" / f"{job}.py")
     arguments = [sys.executable, script, "--preset", "smoke", "--root", str(home / "root"), *options]
-    return {"args": arguments, "env": environment, "cwd": home}
+    return {"args": arguments, "env": environment(home), "cwd": home}
 
 
 def run(job: str, home: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -96,11 +94,11 @@ def test_a_joint_search_is_extended(tmp_path):
 @pytest.mark.timeout(1300)
 def test_submitted_jobs_run_on_a_head_of_their_own(tmp_path):
     given = command("sweep_lambda", tmp_path)
-    environment = given["env"] | {"RAYPREF_ROOT": str(tmp_path / "root")}
     jobs = ["jobs/sweep_lambda.py", "jobs/sweep_beta.py"]  # the second finds the first one's stages done
     arguments = ["submit", *jobs, "--preset", "smoke", "--seeds", "1", "--limit", "1"]  # as `make sweeps`, and fewer
     with subprocess.Popen(
-        [sys.executable, "-m", "raypref.cli", *arguments], env=environment, cwd=CHECKOUT, text=True,
+        [sys.executable, "-m", "raypref.cli", *arguments], cwd=CHECKOUT, text=True,
+        env=given["env"] | {"RAYPREF_ROOT": str(tmp_path / "root")},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
         try:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from raw_formats import llara
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from raypref.commands.adapt import adapt as adapt_command
@@ -24,11 +23,12 @@ from raypref.models.adaptation import Material, adapt, fitted_tokenizer, start
 from raypref.models.folders import TRAINED_ON
 from raypref.models.lessons import check, copies, loss_of, padded
 from raypref.stages.chain import chain
+from tests.support.raw_formats import llara
 
 SMALL = ScratchModel(hidden_size=32, layers=2, heads=2, key_value_heads=1, intermediate_size=48, vocabulary=400)
 DATA = DataConfig(source=GeneratedSource(users=60, items=80), max_history=5)
-TINY = PretrainedModel(path="raypref-tiny", dtype="float32", lora=None)
-CONFIG = RunConfig(data=DATA, model=TINY)
+MODEL = PretrainedModel(path="raypref-tiny", dtype="float32", lora=None)
+CONFIG = RunConfig(data=DATA, model=MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_a_title_is_few_tokens_and_the_same_in_prompt_and_answer(material: Mater
 def test_tokens_that_the_model_knows_keep_their_embeddings(material: Material) -> None:
     tokenizer = fitted_tokenizer(material, 1024)
     known = backbone.load_tokenizer("raypref/base")
-    before = backbone.build(TINY, known).get_input_embeddings().weight
+    before = backbone.build(MODEL, known).get_input_embeddings().weight
     model = start(CONFIG, tokenizer, seed=0)
     after = model.get_input_embeddings().weight
     assert after.shape == (len(tokenizer), before.shape[1])
@@ -156,7 +156,7 @@ def test_an_untied_head_gets_new_rows_too_and_a_model_of_one_s_own_starts_fresh(
     untied.save_pretrained(tmp_path)
     known.save_pretrained(tmp_path)
     tokenizer = fitted_tokenizer(material, 600)
-    model = start(CONFIG.model_copy(update={"model": TINY.model_copy(update={"path": str(tmp_path)})}), tokenizer, 0)
+    model = start(CONFIG.model_copy(update={"model": MODEL.model_copy(update={"path": str(tmp_path)})}), tokenizer, 0)
     newline, old = tokenizer("\n")["input_ids"][0], known("\n")["input_ids"][0]
     for table, before in (
         (model.get_input_embeddings(), untied.get_input_embeddings()),
@@ -216,7 +216,7 @@ def test_the_command_leaves_a_model_that_runs_of_the_same_training_data_take(tmp
     assert account["adaptation"]["vocabulary"] == 600
     assert account["log"][-1]["step"] == 2
     data = DataConfig(source=GeneratedSource(users=40, items=60))
-    model = TINY.model_copy(update={"path": str(folder)})
+    model = MODEL.model_copy(update={"path": str(folder)})
     tokenizer = backbone.load_tokenizer(folder)
     loaded = backbone.build(model, tokenizer)
     assert loaded.config.vocab_size == len(tokenizer) <= 600

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from families import END, PAD, VOCABULARY, gradients, make_model
 from torch import Tensor
 
 from raypref.models.layout import Rows, TitleBatch, title_batch
 from raypref.models.scoring import TitleScorer
+from tests.support.families import END, PAD, VOCABULARY, gradients, make_model
 
 WORKING = ("llama", "qwen3", "mistral with a window", "gemma")
 PROMPTS, TITLES = (4, 23, 11), (12, 2, 1, 30, 7)

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from families import END, PAD, gradients
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 
 from raypref.models.layout import TitleBatch, title_batch
 from raypref.models.scoring import TitleScorer
+from tests.support.families import END, PAD, gradients
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,7 +7,6 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import torch
-from families import END, FAMILIES, PAD, SHAPE, VOCABULARY, gradients, make_model, naive
 from hypothesis import given, settings
 from transformers import AutoModelForCausalLM, CohereConfig
 
@@ -15,6 +14,7 @@ from raypref.errors import UserError
 from raypref.models import scoring
 from raypref.models.layout import Rows, title_batch
 from raypref.models.scoring import TitleScorer
+from tests.support.families import END, FAMILIES, PAD, SHAPE, VOCABULARY, gradients, make_model, naive
 
 
 def questions(titles: int, seed: int = 0) -> tuple[list[list[int]], list[list[list[int]]]]:

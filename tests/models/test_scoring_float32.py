@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from families import gradients, make_model, naive
 from transformers import PreTrainedTokenizerBase
 
 from raypref.models import backbone
 from raypref.models.folders import SHIPPED_FOLDER
 from raypref.models.layout import Rows, title_batch
 from raypref.models.scoring import TitleScorer
+from tests.support.families import gradients, make_model, naive
 
 WORKING = ("llama", "qwen3", "mistral with a window", "gemma")
 LONG = "Dr. Strangelove or: How I Learned to Stop Worrying and Love the Bomb and the Señor 東京 物語"

@@ -15,10 +15,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from objective_batches import VARIANTS, make, random_batch, rows
 from torch import Tensor
 
 from raypref.objectives import PreferenceBatch, global_batch
+from tests.support.objective_batches import VARIANTS, make, random_batch, rows
 
 KEYS = ("napo", "napo per token", "sdpo+ns", "sdpo+ns+margin", "dpo+ns", "alpha-dpo", "beta-dpo", "beta-dpo+margin")
 STEPS, EXAMPLES, K, WIDTH = 2, 16, 3, 4

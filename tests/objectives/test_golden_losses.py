@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import torch
-from objective_batches import apply, with_logps
 
 from raypref.config.objective_switches import Z_C
 from raypref.objectives import PreferenceBatch
+from tests.support.objective_batches import apply, with_logps
 
 
 def hand_batch(**columns: Any) -> PreferenceBatch:

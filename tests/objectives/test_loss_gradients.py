@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from objective_batches import VARIANTS, apply, gradients, random_batch, with_logps
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from raypref.objectives import PreferenceBatch
 from raypref.testing.differences import finite_differences
+from tests.support.objective_batches import VARIANTS, apply, gradients, random_batch, with_logps
 
 STOPPED = ("alpha-dpo", "beta-dpo")
 """Their margin or beta follows the log-probs but is not differentiated; finite differences would see it move."""

@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from objective_batches import VARIANTS, apply, gradients, make, random_batch, rows, with_logps
 from torch import Tensor
 
 from raypref.config.objective_switches import Z_C
 from raypref.objectives import PreferenceBatch
+from tests.support.objective_batches import VARIANTS, apply, gradients, make, random_batch, rows, with_logps
 
 EXAMPLE_SCOPE = [key for key, values in VARIANTS.items() if make(**values)[1].scope == "example"]
 

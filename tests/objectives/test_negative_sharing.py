@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from objective_batches import apply, random_batch
 
 from raypref.objectives.sharing import NegativePool, nearest
+from tests.support.objective_batches import apply, random_batch
 
 
 @pytest.mark.parametrize(

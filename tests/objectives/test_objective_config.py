@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from objective_batches import VARIANTS, apply, make, random_batch
 from pydantic import TypeAdapter, ValidationError
 
 from raypref.config.objective_switches import Z_C
 from raypref.config.objectives import Custom, ObjectiveConfig
 from raypref.errors import UserError
 from raypref.objectives import COLUMNS, OBJECTIVES, PreferenceBatch
+from tests.support.objective_batches import VARIANTS, apply, make, random_batch
 
 CONFIG: TypeAdapter[Any] = TypeAdapter(ObjectiveConfig)
 

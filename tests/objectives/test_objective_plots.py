@@ -9,8 +9,9 @@ from types import ModuleType
 import pytest
 
 from raypref.objectives import OBJECTIVES
+from tests.support.processes import CHECKOUT
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = CHECKOUT / "docs"
 
 
 @pytest.fixture(scope="module")

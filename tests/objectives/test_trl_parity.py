@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 import torch
-from objective_batches import apply
 from torch import Tensor
 
 from raypref.objectives import PreferenceBatch
+from tests.support.objective_batches import apply
 
 pytest.importorskip("trl", reason="the parity tests need TRL (pip install raypref[test])")
 from trl import DPOTrainer

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import raypref
+from tests.support.processes import CHECKOUT
 
-CHECKOUT = Path(__file__).parents[2]
 PAGES = [*sorted((CHECKOUT / "docs").glob("*.md")), CHECKOUT / "README.md"]
 PYTHON = re.compile(r"```python\n(.*?)```|<<'PY'\n(.*?)\nPY\n", re.DOTALL)
 CPU_SECONDS = 0.2

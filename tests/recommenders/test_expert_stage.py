@@ -21,7 +21,7 @@ from raypref.store import Store
 from raypref.training.batches import Collator
 from raypref.training.tasks import table_columns
 
-TINY = RunConfig.model_validate(
+NARROW = RunConfig.model_validate(
     {
         "name": "test",
         "data": {"source": {"kind": "generated", "users": 60, "items": 80}, "max_train_examples_per_user": 2},
@@ -38,7 +38,7 @@ TINY = RunConfig.model_validate(
 
 
 def run_with(objective: str, **changes: object) -> Chain:
-    return chain(override(TINY, {"align.objective": {"name": objective}, **changes}, "test"))
+    return chain(override(NARROW, {"align.objective": {"name": objective}, **changes}, "test"))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_columns_against_a_direct_computation(store: Store, napo: Chain) -> None
 
 def test_a_batch_carries_them_under_the_objectives_names(store: Store, napo: Chain) -> None:
     config = override(
-        TINY, {"align.objective": {"name": "rosepo", "smoothing": "expert"}, "align.negatives": 4}, "test"
+        NARROW, {"align.objective": {"name": "rosepo", "smoothing": "expert"}, "align.negatives": 4}, "test"
     ).align
     wanted = {*table_columns(config), *table_columns(run_with("napo").config.align)}
     wanted |= {"rating", "latency", "latency_days"}

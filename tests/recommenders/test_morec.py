@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_chain import TINY
 from tokenizers.processors import TemplateProcessing
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -23,6 +22,7 @@ from raypref.recommenders.morec import MoRec, standardized
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.store import Store
+from tests.support.tiny_chain import TINY
 
 TITLES = ["Crimson Harbor", "A", "The Long and Winding Road to Nowhere", "Golden Puppy 2"]
 CONFIG = configs.Morec(dimension=8, max_length=8, dropout=0.0, layers=1, hidden=12)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from planted_sweeps import LAMBDA, evaluation, rows, sweep, trained
 
 from raypref.commands.collect import collect as collect_command
 from raypref.results.collect import load
+from tests.support.planted_sweeps import LAMBDA, evaluation, rows, sweep, trained
 
 SETTINGS, SEEDS, FAILED, USERS = 200, 5, 40, 500
 MODELS = 40  # evaluations and logs that differ; the trials share them by hard links, which are read like files

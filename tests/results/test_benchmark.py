@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted_sweeps import sweep
 
 from raypref.results.benchmark import Benchmark, benchmark, comparison_cells, score_cells
 from raypref.results.benchmark_files import latex, markdown, tables_of, write_benchmark
 from raypref.results.collect import Collection, collect
 from raypref.results.settings import matrix
 from raypref.results.tables import generation_notes
+from tests.support.planted_sweeps import sweep
 
 METHODS = ("popularity", "gru4rec", "caser", "sasrec")
 

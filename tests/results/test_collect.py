@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from planted_sweeps import LAMBDA, evaluation, rows, sweep
 
 from raypref.errors import UserError
 from raypref.evaluation.metrics import means
 from raypref.results.collect import SFT, collect, load, write
+from tests.support.planted_sweeps import LAMBDA, evaluation, rows, sweep
 
 SPACE = {LAMBDA: [0, 0.5, 1.0]}
 

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from planted_sweeps import sweep
 from pydantic import ValidationError
 
 from raypref.results.collect import Collection, collect
@@ -25,6 +24,7 @@ from raypref.results.contrasts import (
 )
 from raypref.results.page import command, slim_rows, write_section
 from raypref.results.settings import Setting
+from tests.support.planted_sweeps import sweep
 
 USERS = 200
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted_sweeps import LAMBDA, scored, sweep
 from rich.console import Console
 
 from raypref.errors import UserError
@@ -21,6 +20,7 @@ from raypref.results.labels import math_symbol, metric_label, setting_text, symb
 from raypref.results.rendering import latex, markdown, rich_table
 from raypref.results.settings import comparisons, settings, summary
 from raypref.results.tables import comparison_table, footnotes, generation_notes
+from tests.support.planted_sweeps import LAMBDA, scored, sweep
 
 ALPHA, K = "align.objective.alpha", "align.negatives"
 

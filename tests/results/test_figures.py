@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from planted_sweeps import LAMBDA, sweep
 from pyarrow import fs
 
 from raypref.commands.collect import collect as collect_command
@@ -30,6 +29,7 @@ from raypref.results.together import (
     write_together,
 )
 from raypref.results.training_curves import training_table
+from tests.support.planted_sweeps import LAMBDA, sweep
 
 K = "align.negatives"
 

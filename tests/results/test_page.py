@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from planted_sweeps import LAMBDA, sweep
 
 from raypref.errors import UserError
 from raypref.results.answer import answer
 from raypref.results.collect import collect
 from raypref.results.page import write_sweep_section
+from tests.support.planted_sweeps import LAMBDA, sweep
 
 
 def test_a_sweep_s_section_is_written_anew_and_alone(tmp_path: Path) -> None:

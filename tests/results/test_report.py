@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from planted_sweeps import LAMBDA, scored, sweep, trained
 
 from raypref.results.collect import Collection, collect, load, write
 from raypref.results.conclusion import draw
@@ -23,6 +22,7 @@ from raypref.results.training_curves import (
     training_table,
     write_training,
 )
+from tests.support.planted_sweeps import LAMBDA, scored, sweep, trained
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_chain import TINY, changed
 
 from raypref.config import RunConfig
 from raypref.config.loading import override
@@ -15,6 +14,7 @@ from raypref.config.model import ScratchModel
 from raypref.errors import UserError
 from raypref.models import backbone
 from raypref.stages.chain import Chain, chain
+from tests.support.tiny_chain import TINY, changed
 
 STAGES = ("prepare", "tokenize", "sft", "evaluate_sft", "reference", "align", "evaluate")
 

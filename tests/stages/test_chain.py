@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tiny_chain import TINY, changed, run
 
 from raypref.config import RunConfig
 from raypref.data.columns import shard_path
@@ -23,6 +22,7 @@ from raypref.experiment import run_chain
 from raypref.stages.chain import Chain, Stage, chain
 from raypref.stages.in_process import InProcess
 from raypref.store import MANIFEST, Store
+from tests.support.tiny_chain import TINY, changed, run
 
 
 @pytest.fixture(scope="module")

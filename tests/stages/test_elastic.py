@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from ray.train import ScalingConfig
-from tiny_chain import TINY
 
 from raypref.config.loading import override
 from raypref.stages.elastic import ElasticConfig, WholeShares, group_sizes, scaling, whole_shares
+from tests.support.tiny_chain import TINY
 
 ONE = {"CPU": 1.0}
 

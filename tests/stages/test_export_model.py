@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
-from tiny_chain import TINY, run
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from raypref.cli import COMMANDS
@@ -24,6 +23,7 @@ from raypref.stages import bodies
 from raypref.stages.chain import Chain, chain
 from raypref.stages.identity import training_data
 from raypref.store import Store
+from tests.support.tiny_chain import TINY, run
 
 PROMPT = "Crimson Harbor | Rating: 5\nAnswer:\n"
 LORA = {

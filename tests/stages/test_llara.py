@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import liked_red
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
-from tiny_chain import changed
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
@@ -36,6 +34,8 @@ from raypref.store import Store
 from raypref.sweeps.methods import method_changes
 from raypref.training.batches import VALIDATION_EPOCH, all_candidates
 from raypref.training.curriculum import CurriculumCollator
+from tests.support import liked_red
+from tests.support.tiny_chain import changed
 
 EXPERT = {"dimension": 8, "epochs": 2, "batch": 32, "l2": [1e-6]}
 TITLES = ["Crimson Harbor", "Golden Puppy", "Silent Road", "Lone Wolf"]

@@ -14,7 +14,6 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from tiny_chain import TINY, changed, run
 
 from raypref import bucket as bucket_module
 from raypref.bucket import Bucket
@@ -23,6 +22,7 @@ from raypref.stages import worker
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.store import MANIFEST, MIRROR, Address, Store
+from tests.support.tiny_chain import TINY, changed, run
 
 HERE = Address("align", "run", "0123456789ab")
 TRAINED = ("model.safetensors", "rows.parquet", "metrics.jsonl")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_chain import TINY, run
 
 from raypref.config import RunConfig
 from raypref.config.loading import load, override
@@ -16,8 +15,10 @@ from raypref.stages.chain import chain
 from raypref.store import Store
 from raypref.sweeps.methods import method_changes
 from raypref.sweeps.options import RunOptions, parse
+from tests.support.processes import CHECKOUT
+from tests.support.tiny_chain import TINY, run
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = CHECKOUT / "docs"
 SDPO = """
 import torch
 from torch.nn.functional import logsigmoid

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny_chain import TINY, changed
 
 from raypref.config import RunConfig
 from raypref.data.columns import ExampleTable, shard_path
@@ -19,6 +18,7 @@ from raypref.stages.chain import Chain, chain
 from raypref.stages.in_process import InProcess
 from raypref.store import Store
 from raypref.training.batches import all_candidates
+from tests.support.tiny_chain import TINY, changed
 
 LORA = {"rank": 4, "alpha": 16, "dropout": 0.0}
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from stream_recorder import ROWS, SIZE, STEPS, fingerprint
 
 from raypref.data.columns import write_shard
+from tests.support.processes import environment
+from tests.support.stream_recorder import ROWS, SIZE, STEPS, fingerprint
 
-CHECKOUT = Path(__file__).parent.parent.parent
 SHARD_ROWS = 7
 
 
@@ -24,10 +23,9 @@ def test_workers_share_one_stream_and_a_resumed_run_goes_on_in_it(tmp_path: Path
     table = pa.table({"example": np.arange(ROWS), "history": pa.array(history, pa.list_(pa.int32()))})
     for i, start in enumerate(range(0, ROWS, SHARD_ROWS)):
         write_shard(table.slice(start, SHARD_ROWS), tmp_path, "train", i)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYPREF_"))}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("stream_recorder.py")), str(tmp_path)],
-        env=environment | {"HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT)},
+        [sys.executable, "-m", "tests.support.stream_recorder", str(tmp_path)],
+        env=environment(tmp_path),
         capture_output=True,
         text=True,
         timeout=400,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import liked_red
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
-from tiny_chain import changed
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raypref.commands.export import Export, export
@@ -25,14 +23,16 @@ from raypref.stages.chain import Chain, chain
 from raypref.stages.in_process import InProcess
 from raypref.store import Store
 from raypref.sweeps.methods import method_changes, seed_changes
+from tests.support import liked_red
+from tests.support.tiny_chain import changed
 
-TINY = changed(tallrec__negatives=2, evaluation__splits=["test", "aversion"], evaluation__max_examples=6)
+SMALL = changed(tallrec__negatives=2, evaluation__splits=["test", "aversion"], evaluation__max_examples=6)
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Chain]:
     store = Store(tmp_path_factory.mktemp("results"))
-    run = chain(override(TINY, method_changes("tallrec", TINY), "test"))
+    run = chain(override(SMALL, method_changes("tallrec", SMALL), "test"))
     assert [stage.kind for stage in run] == ["prepare", "tokenize", "sft", "evaluate"]
     for stage in run:
         InProcess(store)(run, stage)

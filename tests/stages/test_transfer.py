@@ -7,7 +7,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
-from tiny_chain import TINY, changed, run
 
 from raypref.config import RunConfig
 from raypref.config.loading import dump
@@ -18,6 +17,7 @@ from raypref.stages import bodies
 from raypref.stages.chain import chain
 from raypref.store import Store
 from raypref.sweeps.options import RunOptions, parse
+from tests.support.tiny_chain import TINY, changed, run
 
 ELSEWHERE = {"source": {"kind": "generated", "users": 50, "items": 90, "mean_length": 12, "seed": 7}}
 

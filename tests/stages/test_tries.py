@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from tiny_chain import changed
 
 from raypref.config import RunConfig
 from raypref.experiment import run_all
 from raypref.stages.chain import Chain, Stage, chain
 from raypref.stages.in_process import InProcess
 from raypref.store import Store
+from tests.support.tiny_chain import changed
 
 SMALL = {"dimension": 8, "epochs": 5, "batch": 32, "learning_rate": 1e-2, "l2": [1.0, 1e-5, 1e-6]}
 

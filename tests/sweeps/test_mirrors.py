@@ -7,11 +7,11 @@ import json
 import sys
 
 import pytest
-from simulated import Simulated, config
 
 from raypref.errors import UserError
 from raypref.sweeps import mirrors
 from raypref.sweeps.mirrors import Mirror
+from tests.support.simulated import Simulated, config
 
 
 def test_a_tracker_that_is_not_installed(tmp_path, monkeypatch):

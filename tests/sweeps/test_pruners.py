@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from ray.tune.schedulers import TrialScheduler
-from simulated import LAMBDA, config
-from tiny_chain import changed
 
 from raypref.stages.agreed import METRIC, SHARE
 from raypref.sweeps.tuning import scheduler
+from tests.support.simulated import LAMBDA, config
+from tests.support.tiny_chain import changed
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 VALIDATIONS = 4

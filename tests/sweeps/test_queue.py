@@ -8,14 +8,14 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from simulated import BETA, LAMBDA, Simulated, config, points
-from tiny_chain import TINY, changed
 
 from raypref.errors import UserError
 from raypref.sweeps.rounded import rounded
 from raypref.sweeps.space import Range, SweepConfig
 from raypref.sweeps.study import Study
 from raypref.sweeps.tuning import scheduler
+from tests.support.simulated import BETA, LAMBDA, Simulated, config, points
+from tests.support.tiny_chain import TINY, changed
 
 ANY_LAMBDA = {LAMBDA: {"low": 0.0, "high": 4.0}}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 
 from rich.console import Console
-from simulated import LAMBDA, config
-from tiny_chain import TINY
 
 from raypref.sweeps.space import trials
 from raypref.sweeps.table import LiveTable
+from tests.support.simulated import LAMBDA, config
+from tests.support.tiny_chain import TINY
 
 
 def record(hit: float) -> dict:

@@ -9,20 +9,30 @@ import sys
 from pathlib import Path
 
 import pytest
-from stopped_trials import AFTER_DEATH, BEFORE, ELASTIC, FIRST, LAST, LEAVES_WEIGHTS, OF_TWO, SECOND, STOPPED, WAITS
 
-CHECKOUT = Path(__file__).parent.parent.parent
+from tests.support.processes import environment
+from tests.support.stopped_trials import (
+    AFTER_DEATH,
+    BEFORE,
+    ELASTIC,
+    FIRST,
+    LAST,
+    LEAVES_WEIGHTS,
+    OF_TWO,
+    SECOND,
+    STOPPED,
+    WAITS,
+)
+
 PATIENCE = int(os.environ.get("RAYPREF_PATIENCE", "500"))  # seconds for what takes two minutes on an idle machine
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(PATIENCE + 100)
 def test_workers_are_kept_where_they_can_be_and_nothing_is_left(tmp_path: Path) -> None:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYPREF_"))}
-    environment |= {k: v for k, v in os.environ.items() if k == "RAY_worker_niceness"}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("stopped_trials.py")), str(tmp_path)],
-        env=environment | {"HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT)},
+        [sys.executable, "-m", "tests.support.stopped_trials", str(tmp_path)],
+        env=environment(tmp_path),
         capture_output=True,
         text=True,
         timeout=PATIENCE,

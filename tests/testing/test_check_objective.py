@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import runpy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from objective_batches import VARIANTS, make
 
 from raypref.config.objectives import Custom
 from raypref.errors import UserError
@@ -16,8 +14,10 @@ from raypref.objectives import OBJECTIVES, ObjectiveOutput, PreferenceBatch, Sta
 from raypref.objectives.custom import custom_objective
 from raypref.objectives.rewards import log_probs, log_ratios
 from raypref.testing import ContractError, check_objective
+from tests.support.objective_batches import VARIANTS, make
+from tests.support.processes import CHECKOUT
 
-HINGE = Path(__file__).parents[2] / "docs" / "examples" / "hinge.py"
+HINGE = CHECKOUT / "docs" / "examples" / "hinge.py"
 
 
 @pytest.mark.parametrize("key", VARIANTS)

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from raw_formats import FORMATS
 
 from raypref.config.data import GeneratedSource
 from raypref.data.schema import Log
 from raypref.data.sources import SOURCES
 from raypref.testing import ContractError, check_source
+from tests.support.raw_formats import FORMATS
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
-from training_runs import CANDIDATES, PAD, make_table
 
 from raypref.errors import UserError
 from raypref.training import batches
 from raypref.training.batches import Collator, all_candidates, global_batches, worker_share
+from tests.support.training_runs import CANDIDATES, PAD, make_table
 
 ROWS, SIZE = 50, 8
 PER_EPOCH = ROWS // SIZE

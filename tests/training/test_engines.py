@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from training_runs import RESOURCES, SFT, Job, align, furthest, lines, losses, published, run, spawn, weights, with_
 
 from raypref.config import RunConfig
 from raypref.config.data import CandidateConfig, DataConfig, MovieLens100KSource
@@ -24,6 +23,20 @@ from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.store import Store
 from raypref.training.tasks import table_columns
+from tests.support.training_runs import (
+    RESOURCES,
+    SFT,
+    Job,
+    align,
+    furthest,
+    lines,
+    losses,
+    published,
+    run,
+    spawn,
+    weights,
+    with_,
+)
 
 STEPS = 20
 SDPO = with_(align("sdpo"), max_steps=STEPS, validations=2, keep="loss")

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from training_runs import (
+
+from raypref.config.model import LoraConfig
+from raypref.config.training import TrainingConfig
+from raypref.errors import UserError
+from raypref.models import backbone
+from raypref.training.loop import Diverged, learning_rate, planned_steps
+from tests.support.training_runs import (
     RESOURCES,
     SFT,
     Job,
@@ -23,12 +29,6 @@ from training_runs import (
     weights,
     with_,
 )
-
-from raypref.config.model import LoraConfig
-from raypref.config.training import TrainingConfig
-from raypref.errors import UserError
-from raypref.models import backbone
-from raypref.training.loop import Diverged, learning_rate, planned_steps
 
 OBJECTIVES = {
     "sft": SFT,

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from training_runs import PAD, RESOURCES, SFT, TOKENIZER, Job, align, engine_for, losses, make_table, run, spawn, with_
 
 from raypref.config.data import DataConfig, GeneratedSource, PromptConfig
 from raypref.data.examples import ExampleBuilder
@@ -22,6 +21,20 @@ from raypref.training.batches import Collator
 from raypref.training.loop import compute_gradients
 from raypref.training.micro import MicroBatches, by_tokens
 from raypref.training.tasks import task_of
+from tests.support.training_runs import (
+    PAD,
+    RESOURCES,
+    SFT,
+    TOKENIZER,
+    Job,
+    align,
+    engine_for,
+    losses,
+    make_table,
+    run,
+    spawn,
+    with_,
+)
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=40).map(np.array)
 

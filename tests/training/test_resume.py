@@ -14,7 +14,11 @@ from typing import Any
 
 import pytest
 import torch
-from training_runs import (
+
+from raypref.config.model import LoraConfig
+from raypref.errors import UserError
+from raypref.training.progress import POINTER
+from tests.support.training_runs import (
     RESOURCES,
     Job,
     Killed,
@@ -30,10 +34,6 @@ from training_runs import (
     weights,
     with_,
 )
-
-from raypref.config.model import LoraConfig
-from raypref.errors import UserError
-from raypref.training.progress import POINTER
 
 METHODS = ("sdpo", "recpo", "napo", "eapo")
 STEPS, KILLED_AT = 12, 8

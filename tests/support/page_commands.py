@@ -8,7 +8,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-CHECKOUT = Path(__file__).parents[2]
+from tests.support.processes import CHECKOUT
+
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 MARKS = "gpu|network|cluster|data|time"
 NEEDS = re.compile(rf"\s+# needs: ({MARKS})\b.*$")

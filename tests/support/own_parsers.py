@@ -20,12 +20,13 @@ from typing import Any
 from unittest import mock
 
 import tyro
-from page_commands import CHECKOUT, OURS, SHELL, THEIRS, Shown
 
 from raypref import cli
 from raypref.commands import data
 from raypref.errors import UserError
 from raypref.sweeps import options
+from tests.support.page_commands import OURS, SHELL, THEIRS, Shown
+from tests.support.processes import CHECKOUT
 
 JOBS = ("job", "benchmark", "replicate")
 """Of `raypref.sweeps`: modules that call `run_sweep` once options, config and sweep are known."""

@@ -1,6 +1,6 @@
 """A script: Tune trials with a TrialTrainer each, in one process, in which something happens to their workers.
 
-python stopped_trials.py FOLDER     # writes FOLDER/seen.json
+python -m tests.support.stopped_trials FOLDER     # writes FOLDER/seen.json
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Batches and variants that the tests of this folder share. Imported by spawned workers too, so no fixtures."""
+"""Batches for objectives, and the variants of each objective that are tested."""
 
 from __future__ import annotations
 

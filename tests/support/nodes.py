@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from raypref.commands.submit import free_port
 from raypref.store import MANIFEST
+from tests.support.processes import CHECKOUT, environment
 
-CHECKOUT = Path(__file__).parent.parent.parent
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 PATIENCE = int(os.environ.get("RAYPREF_PATIENCE", "400"))  # seconds for anything that takes seconds on an idle machine
 SWEEP = """
@@ -32,21 +32,6 @@ SWEEP = """
 """.split()
 ALL = ("--values", "2", "0", "1")
 WORKER, TRIAL = "ray::RayTrainWorker", "ray::ImplicitFunc"  # how Ray names a training worker and a trial's own process
-
-
-def environment(home: Path) -> dict[str, str]:
-    """Nothing of a cluster that may run here, a HOME of its own for Ray's token; `python` of a job is this one."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "RAYPREF_"))}
-    niceness = {k: v for k, v in os.environ.items() if k == "RAY_worker_niceness"}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    own = {
-        "PATH": path,
-        "HOME": str(home),
-        "PYTHONPATH": str(CHECKOUT),
-        "OMP_NUM_THREADS": "1",
-        "RAY_AUTH_MODE": "token",
-    }
-    return kept | niceness | own
 
 
 def wait(what: str, condition: Callable[[], Any]) -> Any:
@@ -68,6 +53,7 @@ class Nodes:
         self.port, dashboard = free_port(), free_port()
         api = f"http://127.0.0.1:{dashboard}"
         self.environment = environment(home) | {
+            "RAY_AUTH_MODE": "token",
             "RAY_API_SERVER_ADDRESS": api,
             "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.5",
             "RAY_raylet_start_wait_time_s": "240",

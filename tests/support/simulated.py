@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tiny_chain import TINY
-
 from raypref.store import Store, write_json
 from raypref.sweeps.queue import TrialQueue
 from raypref.sweeps.space import SweepConfig, Trial, trials
 from raypref.sweeps.study import Study
 from raypref.sweeps.sweep import settings_of
 from raypref.sweeps.trial_records import new_record, record_path
+from tests.support.tiny_chain import TINY
 
 LAMBDA, BETA = "align.objective.lambda", "align.objective.beta"
 Score = Callable[[Trial], float]

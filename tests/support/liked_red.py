@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
-from tiny_chain import changed, run
 
 from raypref.stages.chain import Chain
 from raypref.store import Store
+from tests.support.tiny_chain import changed, run
 
 REDS, ITEMS = 20, 60
 

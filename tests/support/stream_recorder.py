@@ -1,6 +1,6 @@
 """A script, so that Ray's workers get its functions by value: what each worker reads at each step, as hashes.
 
-python stream_recorder.py FOLDER     # FOLDER holds a training table's shards; writes FOLDER/seen.json
+python -m tests.support.stream_recorder FOLDER     # FOLDER holds a training table's shards; writes FOLDER/seen.json
 """
 
 from __future__ import annotations
