@@ -88,7 +88,9 @@ class EvaluationConfig(Frozen):
 
 
 class ResourceConfig(Frozen):
-    """Hardware of each stage. Never part of an address: it changes the time, not the numbers (beyond rounding)."""
+    """Hardware of each stage. Never part of an address, but for the reference's precision: it changes the time, not the
+    numbers (beyond rounding).
+    """
 
     workers: Count = 1
     """Training workers; the global batch is divided among them."""
@@ -115,7 +117,8 @@ class ResourceConfig(Frozen):
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO: 1 shards the optimizer's state over the workers, 2 gradients too, 3 weights too."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 autocast on GPUs that have it, else float32."""
+    """auto: bfloat16 autocast on GPUs that have it, else float32. The reference's log-probs are computed in it too, and
+    kept apart for each of the three."""
     checkpoint_every: Count = 200
     """Steps between checkpoints that a killed worker resumes from."""
     concurrent_trials: Count | None = None

@@ -6,18 +6,32 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from transformers import PreTrainedTokenizerBase
+from transformers import AddedToken, PreTrainedTokenizerBase
 
+from raypref.data.encoding import encode_prompts
 from raypref.data.prompts import PromptRenderer
 from raypref.data.splitting import LIKED
 from raypref.data.tokens import TOKENS, ExampleTokenizer
+from raypref.errors import UserError
 
-MARK = "<|item|>"
-"""Where a behavioural token stands; the tokenizer's last token, so that item i is token `len(tokenizer) + i`."""
+MARK = "\x02"
+"""Where a behavioural token stands: a control, so that no title holds it. The tokenizer's last token, so that item i is
+token `len(tokenizer) + i`."""
 
 
 def add_mark(tokenizer: PreTrainedTokenizerBase) -> None:
-    tokenizer.add_special_tokens({"additional_special_tokens": [MARK]})
+    """Let the tokenizer know the mark.
+
+    Raises:
+        UserError: it can't tell the mark from special tokens, whose names are plain text in a title.
+    """
+    tokenizer.add_tokens([AddedToken(MARK, special=False, normalized=False)])
+    if encode_prompts(tokenizer, [MARK])[0][-1:] != [tokenizer.convert_tokens_to_ids(MARK)]:
+        raise UserError(
+            "LLaRA's behavioural tokens need a fast tokenizer (tokenizer.json)",
+            where=f"model.path = {tokenizer.name_or_path}",
+            mend="take another model, or --model.kind scratch",
+        )
 
 
 class HybridTokenizer(ExampleTokenizer):

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypref.data.schema import INTERACTIONS, ITEMS, REJECTED, USERS, FileAccount, Log
+from raypref.data.title_text import normalized_column
 from raypref.errors import UserError
 
 
@@ -108,12 +109,16 @@ def _first_of_each(items: pa.Table) -> pa.Table:
 
 
 def unique_titles(titles: pa.Array, item_ids: pa.Array) -> pa.Array:
-    """Titles on one line each; where several items share one, the raw id in brackets tells them apart."""
-    titles = pc.utf8_trim_whitespace(pc.replace_substring_regex(titles, r"\s+", " "))
+    """Titles in the form of `title_text.normalized`; where several items share one, the raw id in brackets tells them
+    apart, or the item's code where ids are alike in that form too.
+    """
+    titles, ids = normalized_column(titles), normalized_column(item_ids)
+    if pc.count_distinct(ids).as_py() < len(ids):
+        ids = pa.array([str(code) for code in range(len(ids))])
     while True:
         counts = pc.value_counts(titles)
         shared = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
         if len(shared) == 0:
             return titles
-        told_apart = pc.binary_join_element_wise(titles, pc.binary_join_element_wise("[", item_ids, "]", ""), " ")
+        told_apart = pc.binary_join_element_wise(titles, pc.binary_join_element_wise("[", ids, "]", ""), " ")
         titles = pc.if_else(pc.is_in(titles, value_set=shared), told_apart, titles)

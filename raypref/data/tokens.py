@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from raypref.data.encoding import encode_prompts, encode_titles
 from raypref.data.prompts import PromptRenderer
 from raypref.errors import UserError
 
@@ -30,7 +30,7 @@ class ExampleTokenizer:
         """`titles`: of item 0, 1, ...; `max_tokens`: longer prompts lose their oldest history lines."""
         self.tokenizer, self.renderer, self.max_tokens = tokenizer, renderer, max_tokens
         self.titles = np.array(titles, dtype=object)
-        encoded = tokenizer(list(titles), add_special_tokens=False)["input_ids"]
+        encoded = encode_titles(tokenizer, titles)
         self.title_ids = pa.array([[*ids, tokenizer.eos_token_id] for ids in encoded], pa.list_(pa.int32()))
 
     def __call__(self, examples: pa.Table, least: bool = False) -> pa.Table:
@@ -43,7 +43,7 @@ class ExampleTokenizer:
                 [self.titles[c] for c in examples["candidates"].to_pylist()],
             )
         )
-        prompts = self._encoded([self.renderer(*row, least=least) for row in rows])
+        prompts = encode_prompts(self.tokenizer, [self.renderer(*row, least=least) for row in rows])
         for i, ids in enumerate(prompts):
             if len(ids) > self.max_tokens:
                 prompts[i] = self._shortened(rows[i], least)
@@ -56,19 +56,9 @@ class ExampleTokenizer:
         )
         return pa.table({"example": examples["example"], "prompt_ids": prompts, "title_ids": titles}, schema=TOKENS)
 
-    def _encoded(self, texts: list[str]) -> list[list[int]]:
-        """What `tokenizer(texts)["input_ids"]` gives; from its Rust core, as offsets take a third more."""
-        if not self.tokenizer.is_fast:
-            slow: list[list[int]] = self.tokenizer(texts, verbose=False)["input_ids"]
-            return slow
-        core: Any = self.tokenizer.backend_tokenizer
-        core.no_truncation()
-        core.no_padding()
-        return [encoding.ids for encoding in core.encode_batch_fast(texts, add_special_tokens=True)]
-
     def _shortened(self, row: tuple[int, Sequence[str], Sequence[float], Sequence[str]], least: bool) -> list[int]:
         for drop in range(1, len(row[1]) + 1):
-            (ids,) = self._encoded([self.renderer(*row, drop=drop, least=least)])
+            (ids,) = encode_prompts(self.tokenizer, [self.renderer(*row, drop=drop, least=least)])
             if len(ids) <= self.max_tokens:
                 return ids
         raise UserError(

@@ -15,6 +15,9 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from raypref.data.encoding import decode
+from raypref.data.title_text import first_line, normalized
+
 SPARE_TOKENS = 4  # beyond the longest candidate: enough to see that an answer goes on where a title ends
 
 
@@ -31,7 +34,7 @@ class FirstLine(StoppingCriteria):
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         """(B,) bool, whether each row has ended."""
-        texts = self.tokenizer.batch_decode(input_ids[:, self.start :], skip_special_tokens=True)
+        texts = decode(self.tokenizer, input_ids[:, self.start :])
         return torch.tensor([_line_ended(text) for text in texts], device=input_ids.device)
 
 
@@ -54,7 +57,7 @@ def greedy_answers(
     start = max(map(len, prompts))
     stop = StoppingCriteriaList([FirstLine(tokenizer, start)])
     output = generated(model, tokenizer, prompts, longest_title, computed and computed(1), stopping_criteria=stop)
-    return [first_line(text) for text in tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)]
+    return [first_line(text) for text in decode(tokenizer, output[:, start:])]
 
 
 def beam_answers(
@@ -72,8 +75,7 @@ def beam_answers(
     """
     search = {"num_beams": beams, "length_penalty": 0.0, "num_return_sequences": beams}
     output = generated(model, tokenizer, prompts, longest_title, computed and computed(beams), **search)
-    texts = tokenizer.batch_decode(output[:, max(map(len, prompts)) :], skip_special_tokens=True)
-    lines = [first_line(text) for text in texts]
+    lines = [first_line(text) for text in decode(tokenizer, output[:, max(map(len, prompts)) :])]
     return [lines[i : i + beams] for i in range(0, len(lines), beams)]
 
 
@@ -107,17 +109,16 @@ def generated(
     return output
 
 
-def first_line(text: str) -> str:
-    """The first line that is not blank, stripped; empty where there is none."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
-
-
 def matched_strict(answer: str, candidates: Sequence[str]) -> int:
-    """Index of the candidate whose title the answer is exactly; -1: none, the answer is not valid."""
-    return next((i for i, title in enumerate(candidates) if title.strip() == answer), -1)
+    """Index of the candidate whose title the answer is exactly, both in the form of `title_text.normalized`; -1: none,
+    the answer is not valid.
+    """
+    said = normalized(answer)
+    return next((i for i, title in enumerate(candidates) if normalized(title) == said), -1)
 
 
 def matched_contains(answer: str, candidates: Sequence[str]) -> int:
     """Index of the one candidate whose title the answer contains, letter case aside; -1: none or several (LLaRA)."""
-    found = [i for i, title in enumerate(candidates) if title.strip().lower() in answer.lower()]
+    said = normalized(answer).lower()
+    found = [i for i, title in enumerate(candidates) if normalized(title).lower() in said]
     return found[0] if len(found) == 1 else -1

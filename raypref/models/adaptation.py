@@ -28,6 +28,7 @@ from raypref.config import RunConfig
 from raypref.config.adaptation import Adaptation
 from raypref.config.data import CutConfig
 from raypref.config.model import ScratchModel
+from raypref.data.encoding import encode_prompts, encode_titles
 from raypref.data.examples import asks_for_liked, examples_of
 from raypref.data.filtering import user_ranges
 from raypref.data.prompts import RATING, PromptRenderer
@@ -45,7 +46,6 @@ LONGEST_COPY = 40
 TITLES_TO_FIT = 5  # how often the tokenizer sees each title, beside those in prompts
 PROMPTS_TO_FIT = 4096
 VALIDATION = 256  # validation examples that are looked at as it goes
-SPECIALS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def among_random(config: CutConfig) -> CutConfig:
@@ -134,7 +134,7 @@ def start(config: RunConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> A
         for old, table in zip(before, _tables(model)):
             table.weight.copy_(old.mean(0) + old.std(0) * torch.randn(len(tokenizer), old.shape[1]))
             table.weight[list(pieces)] = old[list(pieces.values())]
-    for name in SPECIALS:
+    for name in backbone.SPECIAL_TOKEN_IDS:
         setattr(model.config, name, getattr(tokenizer, name))
         setattr(model.generation_config, name, getattr(tokenizer, name))
     return model
@@ -148,7 +148,7 @@ def _tables(model: Any) -> list[Any]:
 
 def _piece(token: int, tokenizer: PreTrainedTokenizerBase, known: PreTrainedTokenizerBase) -> int | None:
     """The one token of `known` that says the same, if there is one."""
-    for name in SPECIALS:
+    for name in backbone.SPECIAL_TOKEN_IDS:
         if token == getattr(tokenizer, name):
             found: int | None = getattr(known, name)
             return found
@@ -170,7 +170,7 @@ def adapt(
         model.parameters(), lr=how.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
     validation = [material.question(row) for row in itertools.islice(material.rows("validation"), VALIDATION)]
-    lengths = [len(ids) for ids in tokenizer([str(title) for title in material.titles])["input_ids"]]
+    lengths = [len(ids) for ids in encode_titles(tokenizer, [str(title) for title in material.titles])]
     logger.info(f"{len(tokenizer):,} tokens, {np.mean(lengths):.2f} a title; {model.num_parameters():,} parameters")
     log: list[dict[str, float]] = []
     started, total, losses = time.perf_counter(), how.copy_steps + how.steps, []
@@ -207,7 +207,7 @@ def lessons(
             yield copies(rng, LONGEST_COPY, len(tokenizer))
         elif kind < COPIES_LATER + how.histories:
             texts = [material.history(how.longest, rng) for _ in range(max(1, how.batch // 2))]
-            read = tokenizer(texts)["input_ids"]
+            read = encode_prompts(tokenizer, texts)
             yield padded(read, [[1.0] * len(ids) for ids in read], tokenizer.pad_token_id)
         else:
             candidates = int(np.clip(2 + (most - 2) * step / (how.curriculum * how.steps), 2, most))

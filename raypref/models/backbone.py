@@ -13,6 +13,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     LlamaConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # peft takes two seconds to import, in every worker: only whe
 else:
     Policy = PreTrainedModel
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
+SPECIAL_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 MAX_POSITIONS = 4096
 logging.disable_progress_bar()  # a bar for each model that is loaded, between a command's own lines
 
@@ -63,7 +65,12 @@ def train_tokenizer(
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=PAD, model_max_length=MAX_POSITIONS
+        tokenizer_object=tokenizer,
+        bos_token=BEGIN,
+        eos_token=END,
+        pad_token=PAD,
+        model_max_length=MAX_POSITIONS,
+        split_special_tokens=True,
     )
 
 
@@ -85,7 +92,7 @@ def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Policy:
     torch.manual_seed(config.seed)
     model: Any
     if isinstance(config, ScratchModel):
-        special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        special = {name: getattr(tokenizer, name) for name in SPECIAL_TOKEN_IDS}
         model = AutoModelForCausalLM.from_config(_llama(config, len(tokenizer), **special))
     else:
         model = _load_weights(config)
@@ -136,7 +143,11 @@ def restore(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, folder: Pat
     """
     try:
         if config.lora is None:
-            whole: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+            loader: Any = AutoModelForCausalLM
+            whole: PreTrainedModel = loader.from_pretrained(
+                folder, use_safetensors=True, generation_config=GenerationConfig()
+            )
+            _keep_special_tokens_alone(whole)
             attach_saved(whole, folder)
             return whole
         from peft import PeftModel
@@ -193,15 +204,30 @@ def _load_weights(config: PretrainedModel) -> PreTrainedModel:
     model: PreTrainedModel
     try:
         model, info = loader.from_pretrained(
-            path, revision=config.revision, dtype=_dtype(config), use_safetensors=True, output_loading_info=True
+            path,
+            revision=config.revision,
+            dtype=_dtype(config),
+            use_safetensors=True,
+            output_loading_info=True,
+            generation_config=GenerationConfig(),
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise _not_loadable(config.path, "model", error) from error
     if info["missing_keys"]:  # transformers would leave them random, with no more than a warning
         missing = ValueError("weights are missing: " + ", ".join(sorted(info["missing_keys"])))
         raise _not_loadable(config.path, "model", missing)
+    _keep_special_tokens_alone(model)
     _checkpointed(model, config)
     return model
+
+
+def _keep_special_tokens_alone(model: Any) -> None:
+    """Of what a model folder says of generation keep its special tokens: how answers are found is the evaluation's.
+
+    Penalties, lengths, beams and sampling of a chat model would act on answers, and some can't be saved again.
+    """
+    special = {name: getattr(model.config, name, None) for name in SPECIAL_TOKEN_IDS}
+    model.generation_config = GenerationConfig(**special)
 
 
 def _not_loadable(path: str, what: str, error: Exception) -> UserError:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from raypref.data.encoding import decode, encode_prompts, encode_titles
 from raypref.models.scoring import vocabulary_logits
 
 COPY_BATCH = 64
@@ -65,8 +66,8 @@ def copies(rng: np.random.Generator, longest: int, vocabulary: int) -> Lesson:
 
 def asked(batch: Sequence[Question], tokenizer: PreTrainedTokenizerBase, prompt_weight: float) -> Lesson:
     """Questions with their answers; a prompt's token counts `prompt_weight`, a title's and the end's 1."""
-    prompts = tokenizer([q.prompt for q in batch])["input_ids"]
-    answers = tokenizer([q.answer for q in batch])["input_ids"]
+    prompts = encode_prompts(tokenizer, [q.prompt for q in batch])
+    answers = encode_titles(tokenizer, [q.answer for q in batch])
     rows = [[*p, *a, tokenizer.eos_token_id] for p, a in zip(prompts, answers)]
     weights = [[prompt_weight] * len(p) + [1.0] * (len(row) - len(p)) for p, row in zip(prompts, rows)]
     return padded(rows, weights, tokenizer.pad_token_id)
@@ -87,11 +88,11 @@ def check(model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Qu
     """Greedily: the share of answers that are a candidate, and that are the right one."""
     model.eval()
     valid = right = 0
-    longest = max(len(ids) for ids in tokenizer([c for q in questions for c in q.candidates])["input_ids"])
+    longest = max(len(ids) for ids in encode_titles(tokenizer, [c for q in questions for c in q.candidates]))
     for first in range(0, len(questions), 64):
         part = questions[first : first + 64]
-        inputs = tokenizer([q.prompt for q in part], return_tensors="pt", padding=True, padding_side="left")
-        inputs = inputs.to(model.device)
+        prompts = {"input_ids": encode_prompts(tokenizer, [q.prompt for q in part])}
+        inputs = tokenizer.pad(prompts, return_tensors="pt", padding_side="left").to(model.device)
         output = model.generate(
             **inputs,
             max_new_tokens=longest + 1,
@@ -99,7 +100,7 @@ def check(model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[Qu
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        said = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        said = decode(tokenizer, output[:, inputs["input_ids"].shape[1] :])
         valid += sum(s.strip() in q.candidates for s, q in zip(said, part))
         right += sum(s.strip() == q.answer for s, q in zip(said, part))
     model.train()

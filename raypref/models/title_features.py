@@ -31,6 +31,7 @@ def title_features(
             padding=True,
             padding_side="right",
             return_special_tokens_mask=True,
+            split_special_tokens=True,
             return_tensors="pt",
         ).to(model.device)
         own = (1 - coded.pop("special_tokens_mask")) * coded["attention_mask"]

@@ -42,6 +42,7 @@ from raypref.recommenders import (
 )
 from raypref.training.allocator import keep_freed_memory
 from raypref.training.batches import all_candidates
+from raypref.training.precision import autocast
 
 SETS = (*SPLITS, *PROBES)
 TOKENIZER_SAMPLE_SHARDS = 2
@@ -186,13 +187,14 @@ class ShardScorer:
         if self.model.device.type == "cpu":
             keep_freed_memory()
         self.base = config.align.reference == "base"
+        self.autocast = autocast(config.resources, self.model.device)
 
     @torch.no_grad()
     def __call__(self, split: str, shard: int) -> int:
         """Titles scored."""
         table = ExampleTable([self.inputs["tokenize"]], split).read(shard)
         logps = []
-        with self.model.disable_adapter() if self.base else contextlib.nullcontext():
+        with self.model.disable_adapter() if self.base else contextlib.nullcontext(), self.autocast:
             for first in range(0, table.num_rows, SCORING_BATCH):
                 part = table.slice(first, SCORING_BATCH)
                 batch = all_candidates(part, self.tokenizer.pad_token_id, self.scorer.rows())

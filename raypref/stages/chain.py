@@ -31,8 +31,8 @@ from raypref.training.tasks import needs_expert, needs_reference, task_of
 
 # Raise a stage's number when a change to its code changes what it writes: old outputs are then left alone.
 VERSIONS = {
-    "prepare": 2,
-    "tokenize": 2,
+    "prepare": 3,
+    "tokenize": 3,
     "expert": 2,
     "sft": 1,
     "reference": 1,
@@ -153,6 +153,8 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
     policy = {**data, "sft": sft}
     if needs_reference(config.align):
         compared = {"splits": ["train", "validation"], "model": config.align.reference}
+        if config.resources.precision != "auto":  # log-probs of one precision are no reference in another
+            compared["precision"] = config.resources.precision
         reference = Stage("reference", name, compared, policy)
     if needs_expert(config.align):
         expert = _expert(config, whole, prepare)

@@ -21,6 +21,7 @@ from raypref.models import backbone
 from raypref.models.layout import TitleBatch
 from raypref.models.scoring import TitleScorer
 from raypref.training.allocator import keep_freed_memory
+from raypref.training.precision import autocast
 
 ADAM_BETAS = (0.9, 0.999)
 
@@ -80,12 +81,7 @@ class _Base:
             keep_freed_memory()
         self.model = model
         self.scorer = TitleScorer(model, resources.attention).to(self.device)
-        use_bf16 = {
-            "auto": self.device.type == "cuda" and torch.cuda.is_bf16_supported(),
-            "bfloat16": True,
-            "float32": False,
-        }[resources.precision]
-        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=use_bf16)
+        self.autocast = autocast(resources, self.device)
 
     def trained(self) -> dict[str, nn.Parameter]:
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}

@@ -72,7 +72,7 @@ def _products(file: Path, key: str, limit: float) -> FileTable:
     fields: dict[str, Kind] = {key: "text", "title": "text"}
     for rows in json_lines(file, fields):
         rows.columns["title"] = _unescaped(rows.columns["title"])
-        title = rows.text_of("title", "title")
+        title = rows.title_of("title")
         rows.refuse(pc.fill_null(pc.match_substring(title, JUNK_TITLE), False), "title is script text")
         sink.add(rows, item_id=rows.text_of(key, key), title=title)
     return sink.finish()

@@ -36,7 +36,7 @@ def read_beeradvocate(config: BeerAdvocateSource) -> Log:
     interactions = Sink(file, config.max_bad_lines, INTERACTION_ROWS)
     titles = TitleBook(file)
     for rows in _records(file):
-        item, title = rows.text_of("item", "beer/beerId"), rows.text_of("title", "beer/name")
+        item, title = rows.text_of("item", "beer/beerId"), rows.title_of("title", "beer/name")
         interactions.add(
             rows,
             user_id=rows.text_of("user", "review/profileName"),

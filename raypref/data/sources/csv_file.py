@@ -35,7 +35,7 @@ def read_csv(config: CsvSource) -> Log:
     columns = {key: name for key, name in wanted.items() if name is not None}
     interactions, titles = Sink(file, config.max_bad_lines, INTERACTION_ROWS), TitleBook(file)
     for rows in _rows(file, columns):
-        item, title = rows.text_of(columns["item"], "item"), rows.text_of(columns["title"], "title")
+        item, title = rows.text_of(columns["item"], "item"), rows.title_of(columns["title"])
         given = {"user_id": rows.text_of(columns["user"], "user"), "item_id": item}
         if "rating" in columns:
             given["rating"] = rows.rating_of(columns["rating"])

@@ -39,7 +39,7 @@ def read_goodreads(config: GoodreadsSource) -> Log:
         )
     items = Sink(books, config.max_bad_lines, ITEM_ROWS)
     for rows in json_lines(books, {"book_id": "text", "title": "text"}):
-        items.add(rows, item_id=rows.text_of("book_id", "book_id"), title=rows.text_of("title", "title"))
+        items.add(rows, item_id=rows.text_of("book_id", "book_id"), title=rows.title_of("title"))
     name = f"goodreads-{config.genre}" if config.genre else "goodreads"
     return log_of_files(name, "book", config.max_bad_lines, interactions.finish(), items.finish())
 

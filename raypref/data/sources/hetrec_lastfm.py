@@ -26,5 +26,5 @@ def read_hetrec_lastfm(config: HetrecLastFMSource) -> Log:
         )
     items = Sink(folder / "artists.dat", config.max_bad_lines, ITEM_ROWS)
     for rows in DelimitedFile(folder / "artists.dat", ARTISTS).rows(("id", "name")):
-        items.add(rows, item_id=rows.text_of("id", "artist"), title=rows.text_of("name", "name"))
+        items.add(rows, item_id=rows.text_of("id", "artist"), title=rows.title_of("name", "name"))
     return log_of_files("lastfm-hetrec2011", "music", config.max_bad_lines, interactions.finish(), items.finish())

@@ -28,9 +28,9 @@ def read_lastfm_1k(config: LastFM1KSource) -> Log:
     file = find(config.path, "LastFM-1K")
     interactions, titles = Sink(file, config.max_bad_lines, INTERACTION_ROWS), TitleBook(file)
     for rows in DelimitedFile(file, PLAYS).rows(PLAYS.names):
-        title = rows.text_of("artist", "artist")
+        title = rows.title_of("artist", "artist")
         if config.item == "track":
-            title = pc.binary_join_element_wise(title, rows.text_of("track", "track"), " - ")
+            title = pc.binary_join_element_wise(title, rows.title_of("track", "track"), " - ")
         given = pc.utf8_trim_whitespace(rows.columns[f"{config.item}_id"]).fill_null("")
         item = pc.if_else(pc.equal(given, ""), title, given)
         user, seconds = rows.text_of("user", "user"), rows.dates_of("time", "%Y-%m-%dT%H:%M:%SZ")

@@ -45,7 +45,7 @@ def _titles(folder: Path, limit: float) -> tuple[FileTable, int]:
     layout = MOVIES if movies else Layout("::", ("item", "title"))
     sink = Sink(file, limit, ITEM_ROWS)
     for rows in DelimitedFile(file, layout).rows(("item", "title")):
-        sink.add(rows, item_id=rows.text_of("item", "item"), title=rows.text_of("title", "title"))
+        sink.add(rows, item_id=rows.text_of("item", "item"), title=rows.title_of("title"))
     table = sink.finish()
     return (clean_titles(table), 1) if movies else (table, 0)
 

@@ -11,14 +11,21 @@ import pyarrow as pa
 from raypref.data.sources.rows import FileTable
 
 _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
-_ARTICLE = re.compile(r"^(.*), (The|A|An|La|Le|Les|Il|El|Das|Der|Die)$")
+_SECOND = re.compile(r"\s*\([^)]*\)\s*$")
+_UNFINISHED = re.compile(r"([:&-]|\bor)$", re.IGNORECASE)  # what follows is no second title
+# "Die" is German's article only behind a title without a comma of its own: "Die, Mommie, Die" is English.
+_ARTICLE = re.compile(r"^(.*), (The|A|An|La|Le|Les|Il|El|Das|Der|L'|L\u2019)$|^([^,]*), (Die)$")
 
 
 def clean_title(title: str) -> str:
     """The title without its year and second title, its article in front."""
     bare = _YEAR.sub("", title)
-    bare = re.sub(r"\s*\([^)]*\)\s*$", "", bare) or bare  # a second title in brackets
-    return _ARTICLE.sub(r"\2 \1", bare).strip() or title
+    first = _SECOND.sub("", bare)
+    bare = first if first and not _UNFINISHED.search(first) else bare
+    if match := _ARTICLE.match(bare):
+        name, article = (match[1], match[2]) if match[2] else (match[3], match[4])
+        bare = article + ("" if article[-1] in "'\u2019" else " ") + name
+    return bare.strip() or title
 
 
 def cleaned(titles: list[str]) -> list[str]:

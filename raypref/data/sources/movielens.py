@@ -48,7 +48,7 @@ def read_movielens(config: MovieLensSource) -> Log:
     file = folder / f"movies.{kind}"
     items = Sink(file, config.max_bad_lines, ITEM_ROWS)
     for rows in DelimitedFile(file, _in_its_encoding(file, movies)).rows(MOVIE_FIELDS):
-        title = rows.text_of("title", "title")
+        title = rows.title_of("title")
         items.add(rows, item_id=rows.text_of("movieId", "movie"), title=title, metadata=_genres(rows.columns["genres"]))
     return log_of_files(folder.name, "movie", config.max_bad_lines, interactions.finish(), clean_titles(items.finish()))
 

@@ -28,5 +28,5 @@ def read_movielens_100k(config: MovieLens100KSource) -> Log:
         )
     items = Sink(folder / "u.item", config.max_bad_lines, ITEM_ROWS)
     for rows in DelimitedFile(folder / "u.item", MOVIES).rows(("item", "title")):
-        items.add(rows, item_id=rows.text_of("item", "item"), title=rows.text_of("title", "title"))
+        items.add(rows, item_id=rows.text_of("item", "item"), title=rows.title_of("title"))
     return log_of_files("ml-100k", "movie", config.max_bad_lines, interactions.finish(), clean_titles(items.finish()))

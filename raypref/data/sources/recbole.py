@@ -38,7 +38,7 @@ def read_recbole(config: RecBoleSource) -> Log:
     title = item.column(config.title or next((name for name in TITLES if name in bare), TITLES[0]), "title")
     items = Sink(item.file, config.max_bad_lines, ITEM_ROWS)
     for rows in item.rows([key, title]):
-        items.add(rows, item_id=rows.text_of(key, "item"), title=rows.text_of(title, "title"))
+        items.add(rows, item_id=rows.text_of(key, "item"), title=rows.title_of(title))
     return log_of_files(inter.file.stem, config.domain, config.max_bad_lines, interactions.finish(), items.finish())
 
 

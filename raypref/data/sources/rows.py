@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from raypref.data.schema import REJECTED, FileAccount
 from raypref.data.sources.files import rejected_table, tolerate
+from raypref.data.title_text import normalized_column
 
 CODED = pa.dictionary(pa.int32(), pa.string())  # an id in four bytes
 INTERACTION_ROWS = pa.schema(
@@ -68,6 +69,12 @@ class Rows:
         trimmed = pc.utf8_trim_whitespace(self.columns[name])
         self.refuse(pc.fill_null(pc.equal(pc.binary_length(trimmed), 0), True), f"{what} is empty")
         return trimmed
+
+    def title_of(self, name: str, what: str = "title") -> pa.Array:
+        """A column of titles in the form of `title_text.normalized`; those of which nothing is left are refused."""
+        titles = normalized_column(self.columns[name])
+        self.refuse(pc.fill_null(pc.equal(pc.binary_length(titles), 0), True), f"{what} is empty")
+        return titles
 
     def number_of(self, name: str, what: str, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
         """A column of numbers as float64; those that are none, or not in low..high, are refused."""

@@ -15,6 +15,7 @@ from raypref.data.audit import audit, leak_warning
 from raypref.data.schema import REJECTED, FileAccount, PublishedLog
 from raypref.data.sources.files import find, rejected_table, tolerate
 from raypref.data.sources.published import Ready, published_log
+from raypref.data.title_text import normalized
 from raypref.errors import UserError
 
 SPLIT_ENDS = {"train": "train", "validation": "val", "test": "test"}
@@ -89,10 +90,10 @@ def _example(record: Any) -> Ready | str:
             return f"{name} is not a list of titles"
     if not history:
         return "historyList is empty"
-    history, items = [" ".join(t.split()) for t in history], [" ".join(t.split()) for t in items]
+    history, items = [normalized(t) for t in history], [normalized(t) for t in items]
     if not _is_title(target):
         return "trueSelection is no title"
-    target = " ".join(target.split())
+    target = normalized(target)
     if len(set(items)) < len(items) or len(items) < 2:
         return "itemList holds a title twice" if len(items) > 1 else "itemList holds fewer than two titles"
     if target not in items:
@@ -102,7 +103,7 @@ def _example(record: Any) -> Ready | str:
 
 
 def _is_title(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and _is_text(value)
+    return isinstance(value, str) and bool(normalized(value)) and _is_text(value)
 
 
 def _is_text(value: str) -> bool:

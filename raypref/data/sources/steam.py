@@ -29,5 +29,5 @@ def read_steam(config: SteamSource) -> Log:
     items = Sink(games, config.max_bad_lines, ITEM_ROWS)
     for rows in literal_lines(games, {"id": "text", "app_name": "text", "title": "text"}):
         rows.columns["title"] = pc.coalesce(rows.columns["app_name"], rows.columns["title"])
-        items.add(rows, item_id=rows.text_of("id", "id"), title=rows.text_of("title", "name"))
+        items.add(rows, item_id=rows.text_of("id", "id"), title=rows.title_of("title", "name"))
     return log_of_files("steam", "game", config.max_bad_lines, interactions.finish(), items.finish())
