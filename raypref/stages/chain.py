@@ -152,7 +152,7 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
     expert = reference = None
     policy = {**data, "sft": sft}
     if needs_reference(config.align):
-        compared = {"splits": ["train", "validation"], "model": config.align.reference}
+        compared: dict[str, Any] = {"splits": ["train", "validation"], "model": config.align.reference}
         if config.resources.precision != "auto":  # log-probs of one precision are no reference in another
             compared["precision"] = config.resources.precision
         reference = Stage("reference", name, compared, policy)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from raypref.data.schema import EXAMPLES, INTERACTIONS, ITEMS, REJECTED, USERS, Log, PublishedLog
 from raypref.data.sources import SOURCES
 from raypref.data.sources.rows import RATINGS
+from raypref.data.title_text import normalized
 from raypref.testing.contract import require
 
 TABLES = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS, "rejected": REJECTED}
@@ -87,6 +88,8 @@ def _titles(log: Log) -> Iterator[str]:
         yield "titles are empty or have blanks around them"
     if pc.any(pc.match_substring_regex(titles, r"[\r\n]")).as_py():
         yield "titles have line breaks: an answer ends with its line"
+    if others := [title for title in titles.to_pylist() if normalized(title) != title]:
+        yield f"titles are not in the form of raypref.data.title_text.normalized: {others[:3]}"
     for text in log.items["metadata"].drop_null().to_pylist():
         try:
             json.loads(text)
