@@ -1,0 +1,51 @@
+"""Where two recordings of the same runs differ first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+Recording = dict[str, dict[str, dict[str, list[Any]]]]
+"""By kind of run and file: columns."""
+
+
+def first_difference(a: Recording, b: Recording, relative: float = 0.0, absolute: float = 0.0) -> str | None:
+    """Where `b` differs first from `a`, in the order of the computation, and both values; None if nowhere.
+
+    Args:
+        relative, absolute: what numbers may differ by, as in `math.isclose`; 0 and 0: not by a bit.
+    """
+
+    def alike(x: Any, y: Any) -> bool:
+        if isinstance(x, list) and isinstance(y, list):
+            return len(x) == len(y) and all(map(alike, x, y))
+        if isinstance(x, float) and isinstance(y, float):
+            same = x == y and math.copysign(1, x) == math.copysign(1, y)
+            return same or (x != x and y != y) or math.isclose(x, y, rel_tol=relative, abs_tol=absolute)
+        return type(x) is type(y) and x == y
+
+    for kind in a:
+        if list(a[kind]) != list(b[kind]):
+            return f"{kind}: other files: {_only(a[kind], b[kind])}"
+        for file, columns in a[kind].items():
+            if columns.keys() != b[kind][file].keys():
+                return f"{kind}: {file}: other columns: {_only(columns, b[kind][file])}"
+            for row, column in _cells(columns):
+                x, y = columns[column], b[kind][file][column]
+                if len(x) != len(y):
+                    return f"{kind}: {file}: {len(x)} rows, then {len(y)}"
+                if not alike(x[row], y[row]):
+                    return f"{kind}: {file}: row {row}: {column}: {x[row]!r}, then {y[row]!r}"
+    return None
+
+
+def _cells(columns: dict[str, list[Any]]) -> Iterator[tuple[int, str]]:
+    """Row by row, as it was computed."""
+    for row in range(max(map(len, columns.values()), default=0)):
+        yield from ((row, name) for name, values in columns.items() if row < len(values))
+
+
+def _only(a: dict[str, Any], b: dict[str, Any]) -> str:
+    gone, new = ([name for name in one if name not in other] for one, other in ((a, b), (b, a)))
+    return f"gone {gone}, new {new}" if gone or new else "in another order"
