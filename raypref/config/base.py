@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -24,6 +24,11 @@ class Frozen(BaseModel):
                 if key not in known:
                     raise ValueError(unknown_key(str(key), known))
         return values
+
+
+def variants(union: Any, tag: str) -> dict[str, type[BaseModel]]:
+    """The classes of a tagged union, `Annotated[A | B ..., ...]`, by their tag."""
+    return {cls.model_fields[tag].default: cls for cls in get_args(get_args(union)[0])}
 
 
 def unknown_key(key: str, known: set[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from raypref.config.base import Frozen
+from raypref.config.base import Frozen, variants
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -252,6 +252,10 @@ class CutConfig(Frozen):
     """How candidates are drawn."""
     seed: int = 0
     """Seed of candidates, their order, the user split, what is withheld, and the order of training examples."""
+
+
+SOURCE_CONFIGS = variants(SourceConfig, "kind")
+"""By kind; their readers are in `raypref.data.sources`."""
 
 
 class DataConfig(CutConfig):

@@ -21,6 +21,19 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Scope = Literal["example", "batch"]
 
+COLUMNS = {
+    "rating_pos": "prepare",
+    "rating_neg": "prepare",
+    "latency_pos": "prepare",
+    "latency_neg": "prepare",
+    "expert_score_pos": "expert",
+    "expert_score_neg": "expert",
+    "expert_score_all_neg": "expert",
+    "expert_confidence_neg": "expert",
+    "sequence_embedding": "expert",
+}
+"""The columns that objectives may read, each with the stage that fills it."""
+
 
 def critical_point() -> float:
     """EAPO's `z_c` = 1.27846..., the root of `e^z (z - 1) = 1`: where the gradient factor stops growing with beta."""

@@ -15,6 +15,7 @@ import tyro
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from raypref.config.base import variants
 from raypref.config.objective_switches import (
     Beta,
     ExpertBeta,
@@ -344,4 +345,7 @@ ObjectiveConfig = Annotated[
     Field(discriminator="name"),
 ]
 
-__all__ = ["Objective", "ObjectiveConfig"]
+OBJECTIVE_CONFIGS = variants(ObjectiveConfig, "name")
+"""By name; the functions that they configure are in `raypref.objectives`, which imports torch."""
+
+__all__ = ["OBJECTIVE_CONFIGS", "Objective", "ObjectiveConfig"]

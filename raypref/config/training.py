@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from raypref.config.base import Frozen
+from raypref.config.objective_switches import COLUMNS
 from raypref.config.objectives import ObjectiveConfig, Recpo
 
 Count = Annotated[int, Field(ge=1)]
@@ -68,6 +69,16 @@ class AlignConfig(TrainingConfig):
     """K: dispreferred titles of each example, drawn anew each epoch from the prompt's own candidates."""
     reference: Literal["sft", "base"] = "sft"
     """What objectives with a reference compare with: the SFT model, or the base model, its adapter off (LoRA only)."""
+
+
+def needs_reference(config: TrainingConfig) -> bool:
+    """Whether the loss compares with a reference model."""
+    return isinstance(config, AlignConfig) and config.objective.uses_reference
+
+
+def needs_expert(config: TrainingConfig) -> bool:
+    """Whether the loss reads a column that the expert fills."""
+    return isinstance(config, AlignConfig) and any(COLUMNS[name] == "expert" for name in config.objective.columns)
 
 
 class EvaluationConfig(Frozen):

@@ -7,8 +7,9 @@ among them: it has no pairs; the training loop weights `-lp / n` of each title b
 from __future__ import annotations
 
 from raypref.config import objectives as parameters
+from raypref.config.objective_switches import COLUMNS
 from raypref.objectives import batch_losses, losses
-from raypref.objectives.batch import COLUMNS, Objective, ObjectiveOutput, PreferenceBatch, State
+from raypref.objectives.batch import Objective, ObjectiveOutput, PreferenceBatch, State
 from raypref.objectives.gather import global_batch
 
 OBJECTIVES: dict[str, tuple[Objective, type[parameters.Objective]]] = {

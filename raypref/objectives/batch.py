@@ -11,22 +11,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from raypref.config.objective_switches import COLUMNS
 from raypref.errors import UserError
 
 HALF = (torch.float16, torch.bfloat16)
-
-COLUMNS = {
-    "rating_pos": "prepare",
-    "rating_neg": "prepare",
-    "latency_pos": "prepare",
-    "latency_neg": "prepare",
-    "expert_score_pos": "expert",
-    "expert_score_neg": "expert",
-    "expert_score_all_neg": "expert",
-    "expert_confidence_neg": "expert",
-    "sequence_embedding": "expert",
-}
-"""The columns that objectives may read, each with the stage that fills it."""
 
 
 def widen(x: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from raypref.config.objective_switches import COLUMNS
 from raypref.config.objectives import Custom
 from raypref.errors import UserError
-from raypref.objectives.batch import COLUMNS, Objective, ObjectiveOutput, PreferenceBatch, State
+from raypref.objectives.batch import Objective, ObjectiveOutput, PreferenceBatch, State
 
 
 class _Text(importlib.abc.InspectLoader):

@@ -23,11 +23,12 @@ from raypref.config import RunConfig
 from raypref.config.data import DataConfig
 from raypref.config.loading import dump
 from raypref.config.model import PretrainedModel
+from raypref.config.objectives import Custom
+from raypref.config.training import needs_expert, needs_reference
 from raypref.data.sources.files import find
 from raypref.models.folders import SHIPPED, local_folder
 from raypref.stages.identity import model_identity, source_identity
 from raypref.store import Address, Store, digest
-from raypref.training.tasks import needs_expert, needs_reference, task_of
 
 # Raise a stage's number when a change to its code changes what it writes: old outputs are then left alone.
 VERSIONS = {
@@ -142,7 +143,10 @@ def chain(config: RunConfig) -> Chain:
 
 def aligned_chain(config: RunConfig) -> AlignedChain:
     """The stages of an aligned model."""
-    task_of(config.align)  # a custom objective may be missing or broken
+    if isinstance(config.align.objective, Custom):
+        from raypref.objectives.custom import custom_objective  # torch; other objectives need none here
+
+        custom_objective(config.align.objective)  # it may be missing or broken
     name, whole = config.name, dump(config)
     prepare = prepare_stage(config)
     model = model_identity(config)

@@ -7,8 +7,8 @@ from typing import Any
 from raypref.config import RunConfig
 from raypref.config.base import pick
 from raypref.config.loading import dump
+from raypref.config.objectives import OBJECTIVE_CONFIGS
 from raypref.config.recommender import BASELINES, FittedConfig
-from raypref.objectives import OBJECTIVES
 
 METHOD = "method"
 """What a benchmark varies: no config key, but a name that stands for several."""
@@ -32,7 +32,7 @@ def method_changes(name: str, base: RunConfig) -> dict[str, Any]:
     Raises:
         UserError: no method has that name.
     """
-    objectives = (*OBJECTIVES, "custom")
+    objectives = tuple(OBJECTIVE_CONFIGS)
     pick(name, dict.fromkeys((*BASELINES, "zero-shot", "chatrec", "sft", "tallrec", "llara", *objectives)), "method")
     if name in BASELINES:
         shared = dump(base.baseline) if isinstance(base.baseline, FittedConfig) else {}

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from raypref.config import RunConfig
 from raypref.config.base import pick
+from raypref.config.data import SOURCE_CONFIGS
 from raypref.config.loading import dump, leaves, load, merge, plain_faults, validated
-from raypref.data.sources import SOURCES
+from raypref.config.objectives import OBJECTIVE_CONFIGS
 from raypref.errors import UserError
-from raypref.objectives import OBJECTIVES
 from raypref.stages.chain import located
 
 DEFAULT_ROOT = "~/raypref-results"
@@ -89,17 +89,17 @@ def parse(
     config, origins = load(first.preset, first.config)
     content = dump(config)
     if first.dataset is not None:
-        pick(first.dataset, SOURCES, "data source")
+        pick(first.dataset, SOURCE_CONFIGS, "data source")
         content = merge(content, {"data": {"source": {"kind": first.dataset}}})
         origins["data.source.kind"] = "command line"
     if first.transfer_dataset is not None:
-        pick(first.transfer_dataset, SOURCES, "data source")
+        pick(first.transfer_dataset, SOURCE_CONFIGS, "data source")
         given = content["transfer"] or content["data"]  # cut as the training data are, unless told otherwise
         content["transfer"] = merge(given, {"source": {"kind": first.transfer_dataset}})
         origins["transfer.source.kind"] = "command line"
     name = first.objective or objective
     if name is not None and name != content["align"]["objective"]["name"]:
-        pick(name, {**OBJECTIVES, "custom": None}, "objective")
+        pick(name, OBJECTIVE_CONFIGS, "objective")
         content = merge(content, {"align": {"objective": {"name": name}}})
         origins["align.objective.name"] = "command line" if first.objective else "the sweep"
     config = validated(RunConfig, content, first.preset)

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from raypref.config.objectives import Custom
-from raypref.config.training import AlignConfig, TrainingConfig
-from raypref.objectives import COLUMNS, OBJECTIVES, ObjectiveOutput
+from raypref.config.training import AlignConfig, TrainingConfig, needs_reference
+from raypref.objectives import OBJECTIVES, ObjectiveOutput
 from raypref.objectives.custom import custom_objective
 from raypref.training.batches import CANDIDATE_COLUMNS, EXAMPLE_COLUMNS, TargetBatch
 from raypref.training.loop import Task
@@ -26,14 +26,6 @@ def task_of(config: TrainingConfig) -> Task:
     own = config.objective
     function = custom_objective(own) if isinstance(own, Custom) else OBJECTIVES[own.name][0]
     return Task(function, config.objective, negatives=config.negatives, whole_batch=config.objective.scope == "batch")
-
-
-def needs_reference(config: TrainingConfig) -> bool:
-    return isinstance(config, AlignConfig) and config.objective.uses_reference
-
-
-def needs_expert(config: TrainingConfig) -> bool:
-    return isinstance(config, AlignConfig) and any(COLUMNS[name] == "expert" for name in config.objective.columns)
 
 
 def table_columns(config: TrainingConfig) -> list[str]:
