@@ -44,9 +44,8 @@ def run(arguments: list[str]) -> int:
 
         runtime.connect(options.verbose)
         from raypref.stages.on_ray import OnRay
-        from raypref.sweeps.shared_stages import SharedStages
 
-        runner = OnRay(store, SharedStages())
+        runner = OnRay(store)
     run_chain(planned, stages, store, runner, lambda line: console.print(line, highlight=False, soft_wrap=True))
     console.print_json(json.dumps(store.manifest(planned.evaluate.address)["facts"]))
     console.print(f"results: {store.path(planned.evaluate.address)}", highlight=False, soft_wrap=True)

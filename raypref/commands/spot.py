@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import psutil
 
 from raypref.errors import UserError
+from raypref.stages.agreed import notice_file
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,18 @@ def watch_spot(options: WatchSpot) -> int:
             break
     node, address = own_node()
     logger.info("%s: node %s is drained, %s s are left", why, node, options.deadline)
-    drain(node, address, why, options.deadline)
+    give_notice(node, address, why, options.deadline)
     return 0
+
+
+def give_notice(node: str, address: str, why: str, deadline: int) -> None:
+    """Tell the trainings on a node, by a file that each looks for after each step, and the cluster.
+
+    Raises:
+        UserError: the cluster does not accept it.
+    """
+    notice_file(node).touch()
+    drain(node, address, why, deadline)
 
 
 def noticed() -> str | None:

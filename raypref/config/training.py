@@ -107,7 +107,7 @@ class ResourceConfig(Frozen):
     """Training workers; the global batch is divided among them."""
     min_workers: Count | None = None
     """A group begins with as few where the cluster has room for no more, and grows with it up to `workers`, each time
-    from its last checkpoint; none: `workers`, always. Only numbers that divide the global batches are taken."""
+    from its last checkpoint; none: `workers`, always."""
     cpus_per_worker: Positive = 1.0
     """Logical CPUs of a worker."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0

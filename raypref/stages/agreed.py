@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 from raypref.errors import UserError
@@ -31,3 +32,8 @@ def read_fault(store: Store, scratch: Path) -> UserError | None:
     except FileNotFoundError:
         return None
     return UserError(what, where=where, mend=mend)
+
+
+def notice_file(node: str) -> Path:
+    """What `raypref watch-spot` leaves for the trainings on a Ray node: its machine is about to be taken away."""
+    return Path(tempfile.gettempdir()) / f"raypref-leaving-{node}"

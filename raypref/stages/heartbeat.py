@@ -10,7 +10,7 @@ class Heartbeat:
     """Call it after each piece of work; a process that does not for `seconds` ends, its stacks on stderr.
 
     The clock is a thread of C code: it also ends a process that hangs in a collective, a driver or a file system. One
-    that is stopped altogether can't end itself; for that, Ray Train asks each worker how it is (see `train_group.fit`).
+    that is stopped altogether can't end itself; of a group's worker Ray Train notices it, of a lone one nobody does.
     """
 
     def __init__(self, seconds: float | None = None) -> None:

@@ -1,23 +1,25 @@
 """How each stage runs on Ray.
 
 prepare, features and tries as tasks, tokenize and reference by Ray Data, the expert by both; sft, align, fit and
-evaluate by Ray Train. On one node without a GPU, prepare, the expert and tables of a few shards are the driver's own
-work: a process of their own would import for longer than it works.
+evaluate by Ray Train, with one worker in a task. On one node without a GPU, prepare, the expert, tables of a few shards
+and what one worker trains are the driver's own work: a process of their own would import for longer than it works.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 import ray.data
 import torch
+from ray.exceptions import RayTaskError
 
-from raypref.config.loading import dump
 from raypref.data.columns import ExampleTable, splits_in
+from raypref.errors import UserError
 from raypref.stages import afar, bodies, remote
 from raypref.stages.chain import Chain, Stage
 from raypref.stages.side_by_side import run_tasks
@@ -29,25 +31,11 @@ from raypref.training.allocator import give_back_freed_memory
 FEW_SHARDS = 8  # of at most 2,048 examples
 
 
-class Keeper(Protocol):
-    """Runs trained stages and keeps their group of workers for the next ones."""
-
-    def fit(self, run: Chain, stages: list[Stage], store: Store, name: str) -> None:
-        """As `train_group.fit`."""
-
-    def release(self) -> None:
-        """End the group that is kept, if there is one: others need its resources."""
-
-
 class OnRay:
-    """Runs stages of a chain on the Ray cluster this process is connected to.
+    """Runs stages of a chain on the Ray cluster this process is connected to."""
 
-    Args:
-        keeper: where this is the only node, without a GPU, trained stages run in groups that it keeps.
-    """
-
-    def __init__(self, store: Store, keeper: Keeper | None = None) -> None:
-        self.store, self.keeper = store, keeper
+    def __init__(self, store: Store) -> None:
+        self.store = store
 
     def __call__(self, run: Chain, stage: Stage) -> None:
         """Run one shared stage unless its output is there."""
@@ -69,7 +57,7 @@ class OnRay:
         give_back_freed_memory()  # the trials need it
 
     def _prepare(self, run: Chain, stage: Stage) -> None:
-        arguments = dump(run.config), self.store.location, str(stage.address)
+        arguments = run, stage, self.store.location
         if _alone():
             remote.prepare(*arguments)
         else:
@@ -90,7 +78,6 @@ class OnRay:
                 gpus=0,
                 threads=run.config.resources.threads,
                 send=afar.SendShard(self.store, stage.address),
-                make_room=self._make_room,
             )
             afar.forget(self.store, part)
 
@@ -99,7 +86,7 @@ class OnRay:
         resources = run.config.resources
         with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
             part, threads = afar.new_part(self.store), resources.threads or cores()
-            arguments = dump(run.config), folder, threads, self.store.location, part
+            arguments = run.config, folder, threads, self.store.location, part
             if _suffices_here(resources.gpus_per_worker):
                 facts |= remote.fit_expert(*arguments)
             else:
@@ -118,7 +105,6 @@ class OnRay:
                 gpus=0,
                 threads=threads,
                 send=afar.SendShard(self.store, stage.address),
-                make_room=self._make_room,
             )
             afar.forget(self.store, part)
 
@@ -134,12 +120,10 @@ class OnRay:
                 gpus=resources.gpus_per_worker,
                 threads=resources.threads,
                 send=afar.SendShard(self.store, stage.address),
-                make_room=self._make_room,
             )
 
     def together(self, pairs: Iterable[tuple[Chain, Stage]]) -> Iterator[Stage]:
         """Run tries of baselines, of which none needs another, side by side; each is given back when it is done."""
-        self._make_room()
         yield from run_tasks(list(pairs), self.store)
 
     def _task(self, run: Chain, stage: Stage) -> None:
@@ -154,15 +138,36 @@ class OnRay:
         ready = {stage.address, *(s.address for s in run if self.store.done(s.address))}
         asked = [s for s in run.shared if s.kind == "evaluate" and s.inputs.get("model") is stage]
         asked = [s for s in asked if ready.issuperset(needed.address for needed in s.inputs.values())]
-        name = str(stage.address).replace("/", "-")
-        if self.keeper and self.store.bucket is None and _suffices_here(run.config.resources.gpus_per_worker):
-            self.keeper.fit(run, [stage, *asked], self.store, name)
-        else:
-            fit(run, [stage, *asked], self.store, name)
+        stages, name = [stage, *asked], str(stage.address).replace("/", "-")
+        resources = run.config.resources
+        if resources.workers > 1:
+            fit(run, stages, self.store, name)  # Ray Train tries again by itself
+            return
+        for left in reversed(range(resources.max_failures + 1)):
+            try:
+                self._train_alone(run, stages, name)
+                break
+            except UserError:
+                raise
+            except Exception as error:
+                if not left:
+                    raise
+                logging.getLogger(__name__).warning("%s failed, and is tried again: %r", stage.address, error)
 
-    def _make_room(self) -> None:
-        if self.keeper is not None:
-            self.keeper.release()
+    def _train_alone(self, run: Chain, stages: list[Stage], name: str) -> None:
+        """With one worker: here, or in a task where that has more to offer than this process."""
+        resources = run.config.resources
+        if _suffices_here(resources.gpus_per_worker):
+            fit(run, stages, self.store, name)
+            return
+        task = ray.remote(num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker, max_retries=0)(
+            remote.fit_alone
+        )
+        try:
+            ray.get(task.remote(run, stages, self.store.location, name))
+        except RayTaskError as error:
+            cause: Any = error.cause
+            raise cause if isinstance(cause, UserError) else error from None
 
 
 def map_shards(
@@ -174,19 +179,17 @@ def map_shards(
     first: int | None = None,
     threads: int | None = None,
     send: afar.SendShard | None = None,
-    make_room: Callable[[], None] = lambda: None,
 ) -> int:
     """Call `worker(*arguments)(split, shard)` for every shard of `splits`, by Ray Data in an actor pool; the sum.
 
     The worker writes its shard itself, so nothing but counts passes through Ray's object store. Few shards on one node
     without a GPU are this process's own work, with so many `threads`, else one for each core. `first`: only so many.
-    `send`: called with each shard that is written. `make_room`: called before anything is asked of the cluster.
+    `send`: called with each shard that is written.
     """
     todo = [(split, i) for split in splits for i in range(ExampleTable([table], split).shards)][:first]
     if len(todo) <= FEW_SHARDS and _suffices_here(gpus):
         here = remote.ShardActor(worker, arguments, threads or cores(), send)
         return sum(here.count(split, shard) for split, shard in todo)
-    make_room()
     actors = max(1, min(len(todo), int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else cores()))
     dataset = ray.data.from_items([{"split": s, "shard": i} for s, i in todo], override_num_blocks=len(todo))
     # Ray warns of actors that may restart, and on one node there is nothing to move to.

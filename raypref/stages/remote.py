@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,55 +16,76 @@ import torch
 from raypref.config import RunConfig
 from raypref.errors import UserError
 from raypref.stages import afar, bodies
-from raypref.stages.agreed import FAULT, METRIC, SHARE, WATCHED, read_fault
-from raypref.stages.chain import chain, data_config
+from raypref.stages.agreed import FAULT, SHARE, WATCHED, notice_file, read_fault
+from raypref.stages.chain import Chain, Stage, data_config
 from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.stream import stream
+from raypref.stages.train_group import Work, fit
 from raypref.stages.worker import Surroundings, run_stages
 from raypref.store import Store, write_json
-from raypref.training.allocator import forget_peak_memory
+from raypref.training.allocator import forget_peak_memory, give_back_freed_memory
 
 
-def work(arguments: dict[str, Any]) -> None:
-    """A Ray Train worker: the stages it is given; reports at each validation and at the end."""
-    torch.set_num_threads(arguments["threads"])
-    forget_peak_memory()  # and what else a trial before this one left in this process
-    _told.clear()
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    context = ray.train.get_context()
-    run = chain(RunConfig.model_validate(arguments["config"]))
-    store = Store(arguments["root"])
-    by_address = {str(stage.address): stage for stage in run}
-    print(f"{arguments['board'] or ''} {', '.join(arguments['stages'])}", flush=True)
-    scratch = store.scratch(by_address[arguments["stages"][0]].address)
+def work_alone(work: Work, report: Callable[[dict[str, Any]], None]) -> None:
+    """Run stages as their only worker, in a process that may have run others and may run more."""
+    _run(work, Surroundings(Store(work.root), report=report, leaving=Notice()))
+
+
+def work_in_group(work: Work) -> None:
+    """Run stages as a worker of a Ray Train group; reports at each validation."""
+    context, store = ray.train.get_context(), Store(work.root)
+    scratch = store.scratch(work.stages[0].address)
     if fault := read_fault(store, scratch):
         raise fault  # Ray tries again whatever the error; this one is not mended by that
     around = Surroundings(
         store=store,
         rank=context.get_world_rank(),
         world=context.get_world_size(),
-        stream=lambda: stream(arguments["table"]),
-        report=report,
-        watch=watcher(arguments["board"] if context.get_world_rank() == 0 else None),
-        beat=Heartbeat(run.config.resources.hang_timeout),
+        report=lambda metrics: ray.train.report(printed(metrics)),
         leaving=leaving,
     )
     try:
-        facts = run_stages(run, [by_address[a] for a in arguments["stages"]], around)
+        _run(work, around)
     except UserError as error:  # Ray passes exceptions on as text; this one must reach the user as it is
         with contextlib.suppress(OSError, UserError):  # the fault may be that nothing can be written
             write_json(scratch / FAULT, [error.what, error.where, error.mend])
             store.send(scratch / FAULT)
         raise
-    summary = {f"{kind}_{k}": v for kind, f in facts.items() for k, v in _flat(f)}
-    # Tune wants its metric in every report; the last one is of all held-out users, by the weights that are kept.
-    for name in ("generated_hr@1", "exact_hr@1"):
-        if f"evaluate_validation_{name}" in summary:
-            summary[METRIC] = summary[f"evaluate_validation_{name}"]
-    ray.train.report(summary)
 
 
-_told: list[bool] = []
+def _run(work: Work, around: Surroundings) -> None:
+    torch.set_num_threads(work.threads)
+    forget_peak_memory()  # and what else a trial before this one left in this process
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    around.stream = lambda: stream(work.table)
+    around.watch = watcher(work.board if around.rank == 0 else None)
+    around.beat = Heartbeat(work.run.config.resources.hang_timeout)
+    try:
+        run_stages(work.run, list(work.stages), around)
+    finally:
+        around.beat.stop()  # what comes after has no clock
+
+
+def tidy() -> None:
+    """Let go of a training's memory: this process may go on to another."""
+    gc.collect()
+    give_back_freed_memory()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class Notice:
+    """Says, once, that this process's machine is about to be taken away (see commands/spot.py)."""
+
+    def __init__(self) -> None:
+        self.file: Path | None = notice_file(ray.get_runtime_context().get_node_id())
+
+    def __call__(self) -> bool:
+        if self.file is None or not self.file.exists():
+            return False
+        self.file = None
+        print("this machine is about to go: checkpoint", flush=True)
+        return True
 
 
 def leaving() -> bool:
@@ -75,6 +97,9 @@ def leaving() -> bool:
     return True
 
 
+_told: list[bool] = []
+
+
 def watcher(board: str | None) -> Callable[[dict[str, Any]], None]:
     """Passes numbers on to a trial's board, without waiting for it."""
     if board is None:
@@ -83,40 +108,34 @@ def watcher(board: str | None) -> Callable[[dict[str, Any]], None]:
     return lambda values: show.remote(values)
 
 
-def report(metrics: dict[str, Any]) -> None:
-    """To Train, and through it to Tune; the last validation without its share, as that trial is as good as done."""
+def printed(metrics: dict[str, Any]) -> dict[str, Any]:
+    """A validation for Tune, printed to the worker's log; the last one has no share: that trial is as good as done."""
     print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()), flush=True)
-    ray.train.report({name: value for name, value in metrics.items() if name != SHARE or value < 1})
+    return {name: value for name, value in metrics.items() if name != SHARE or value < 1}
 
 
-def _flat(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in facts.items():
-        if isinstance(value, dict):
-            yield from ((f"{key}_{k}", v) for k, v in value.items() if isinstance(v, int | float))
-        elif isinstance(value, int | float):
-            yield key, value
+def fit_alone(run: Chain, stages: list[Stage], root: str, name: str) -> None:
+    """Trained stages with one worker, as a task."""
+    fit(run, stages, Store(root), name)
 
 
-def prepare(config: dict[str, Any], root: str, address: str) -> None:
+def prepare(run: Chain, stage: Stage, root: str) -> None:
     """A prepare stage, as a task."""
-    run, store = chain(RunConfig.model_validate(config)), Store(root)
-    stage = next(stage for stage in run if str(stage.address) == address)
+    store = Store(root)
     with store.writing(stage.address, stage.config, {}) as (folder, facts):
         facts |= bodies.prepare(data_config(run.config, stage.address != run.prepare.address), folder)
 
 
-def run_stage(config: dict[str, Any], root: str, address: str, threads: int) -> None:
+def run_stage(run: Chain, stage: Stage, root: str, threads: int) -> None:
     """One stage of a run, as a task."""
     torch.set_num_threads(threads)
-    run = chain(RunConfig.model_validate(config))
-    stage = next(stage for stage in run if str(stage.address) == address)
     run_stages(run, [stage], Surroundings(Store(root)))
 
 
-def fit_expert(config: dict[str, Any], folder: Path, threads: int, root: str, part: str | None) -> dict[str, Any]:
+def fit_expert(config: RunConfig, folder: Path, threads: int, root: str, part: str | None) -> dict[str, Any]:
     """The expert's fit, as a task; its facts. `part`: where other machines find it, in an object store."""
     torch.set_num_threads(threads)
-    facts = bodies.fit_expert(RunConfig.model_validate(config), folder)
+    facts = bodies.fit_expert(config, folder)
     afar.share(Store(root), folder, part)
     return facts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,6 @@ import ray
 from ray.exceptions import RayTaskError
 
 from raypref.config import RunConfig
-from raypref.config.loading import dump
 from raypref.errors import UserError
 from raypref.stages.chain import Chain, Stage
 from raypref.store import Store
@@ -67,9 +67,10 @@ def _one_worker(config: RunConfig) -> RunConfig:
 def _start(run: Chain, stage: Stage, store: Store, stages: int) -> Any:
     from raypref.stages import remote  # which imports all that stages need
 
-    config = _one_worker(run.config)
+    run = dataclasses.replace(run, config=_one_worker(run.config))
+    config = run.config
     task = ray.remote(num_cpus=config.resources.cpus_per_worker, num_gpus=config.resources.gpus_per_worker)(
         remote.run_stage
     )
     threads = threads_per_worker(config, min(stages, concurrency(config)))
-    return task.remote(dump(config), store.location, str(stage.address), threads)
+    return task.remote(run, stage, store.location, threads)

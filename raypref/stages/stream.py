@@ -1,9 +1,7 @@
-"""A training worker's reader of its training table; imports nothing heavy, so that it can begin before what does."""
+"""A training worker's reader of its training table, which it keeps for the next trial in its process if it is small."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -11,7 +9,6 @@ import ray.train
 
 KEPT_BYTES = 64 << 20
 _kept: dict[str | None, list[pa.Table]] = {}  # the training table that this process read last, if it was small
-_begun: dict[str | None, threading.Thread] = {}
 
 
 def stream(table: str | None = None) -> Callable[[], Iterator[pa.Table]]:
@@ -22,8 +19,6 @@ def stream(table: str | None = None) -> Callable[[], Iterator[pa.Table]]:
     """
 
     def read() -> Iterator[pa.Table]:
-        if begun := _begun.pop(table, None):
-            begun.join()
         yield from _kept[table] if table in _kept else _streamed(table)
 
     return read
@@ -42,15 +37,6 @@ def _streamed(table: str | None) -> Iterator[pa.Table]:
     if table is not None and size <= KEPT_BYTES:
         _kept.clear()
         _kept[table] = kept
-
-
-def begin(table: str) -> None:
-    """Read a table that is small in a thread, for `stream` to have it at once; where that fails, `stream` will say."""
-    if table in _kept:
-        return
-    thread = threading.Thread(target=lambda: deque(_streamed(table), maxlen=0), daemon=True)
-    _begun[table] = thread
-    thread.start()
 
 
 def _copy(table: pa.Table) -> pa.Table:

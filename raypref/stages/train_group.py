@@ -1,9 +1,11 @@
-"""A group of Ray Train workers that runs stages; imports nothing heavy, as every trial has a process for it."""
+"""Training and evaluation on Ray: one worker in the calling process, or a group of several; imports nothing heavy."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,98 +14,147 @@ import ray.data
 import ray.train
 import ray.train.torch
 
-from raypref.config.loading import dump
-from raypref.data.columns import ExampleTable, shard_path
-from raypref.stages import group
+from raypref.config import RunConfig
+from raypref.data.columns import ExampleTable
 from raypref.stages.agreed import WATCHED, take_fault
 from raypref.stages.chain import Chain, Stage
-from raypref.stages.elastic import ElasticTrainer, scaling
 from raypref.stages.shard_reader import ReadShard
 from raypref.stages.training_inputs import training_config, training_folders
 from raypref.store import Store
 from raypref.training.tasks import table_columns
 
 READ_CPUS = 0  # logical CPUs of a task that reads a shard: training may hold all there are, and must not starve
-EARLY_BYTES = 4 << 20  # of a table's files: it is surely small, and is read while a worker imports its libraries
 READERS = 1  # such tasks at a time, for each worker; it reads ahead
 START_TIMEOUT_S = 300
 POLL_S = 0.2
 
 
+@dataclass(frozen=True)
+class Work:
+    """What each worker of a group is given."""
+
+    run: Chain
+    stages: tuple[Stage, ...]
+    root: str
+    """The store's location."""
+    threads: int
+    table: str | None = None
+    """What tells the training table from others, None where the first stage trains on none."""
+    board: str | None = None
+    """Name of an actor whose `show` is told of every step."""
+
+
 def fit(
     run: Chain,
-    stages: list[Stage],
+    stages: Sequence[Stage],
     store: Store,
     name: str,
-    trainer: type[ray.train.torch.TorchTrainer] = ElasticTrainer,
-    callbacks: list[Any] | None = None,
+    report: Callable[[dict[str, Any]], None] = lambda metrics: None,
+    callbacks: Sequence[Any] = (),
     threads: int | None = None,
     board: str | None = None,
 ) -> dict[str, Any]:
-    """Run trained and evaluated stages in one group of Ray Train workers; the facts they leave, by stage kind.
+    """Run trained and evaluated stages with the run's number of workers; the facts they leave, by stage kind.
 
     Args:
+        report: called at each validation where this process is the only worker.
+        callbacks: Ray Train's, where there is a group of several.
         board: name of an actor whose `show` is told of every step; the workers' logs have it too.
 
     Raises:
-        the worker's own exception where it is a UserError, else Ray's.
+        the worker's own exception where there is one worker or it is a UserError, else Ray's.
     """
-    resources = run.config.resources
     left = [stage for stage in stages if not store.done(stage.address)]
-    if not left:  # e.g. the SFT model of a benchmark, which its aligned methods have needed before
-        return {stage.kind: store.manifest(stage.address)["facts"] for stage in stages}
-    first = left[0]
-    datasets: dict[str, Any] = {}
-    table, early = None, False
-    if first.kind in ("sft", "align"):
-        folders, columns = training_folders(first, store), table_columns(training_config(run, first))
-        datasets["train"] = stream_of(folders, columns)
-        table = f"{columns} of {[str(folder) for folder in folders]}"  # these are addressed by content
-        early = stored_bytes(folders, columns) <= EARLY_BYTES
+    if left:  # e.g. not the SFT model of a benchmark, which its aligned methods have needed before
+        resources = run.config.resources
+        table, datasets = training_table(run, left[0], store)
+        threads = threads or resources.threads or max(1, cores() // resources.workers)
+        work = Work(run, tuple(stages), store.location, threads, table, board)
+        if resources.workers == 1:
+            fit_here(work, datasets, report)
+        else:
+            fit_group(work, datasets, store, name, callbacks)
+    return {stage.kind: store.manifest(stage.address)["facts"] for stage in stages}
+
+
+def training_table(run: Chain, stage: Stage, store: Store) -> tuple[str | None, dict[str, ray.data.Dataset]]:
+    """What tells the table of a stage from others, and its stream; none where the stage trains on no table."""
+    if stage.kind not in ("sft", "align"):
+        return None, {}
+    folders, columns = training_folders(stage, store), table_columns(training_config(run, stage))
+    # The folders are addressed by content.
+    return f"{columns} of {[str(folder) for folder in folders]}", {"train": stream_of(folders, columns)}
+
+
+def fit_here(work: Work, datasets: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
+    """Train in this process, which its Tune trial or its task has for itself."""
+    from raypref.stages import remote  # which imports all that training needs
+
+    try:
+        ray.train.torch.TorchTrainer(
+            lambda: remote.work_alone(work, report),
+            datasets=datasets,
+            scaling_config=ray.train.ScalingConfig(num_workers=0),
+        ).fit()
+    finally:
+        remote.tidy()
+
+
+def fit_group(work: Work, datasets: dict[str, Any], store: Store, name: str, callbacks: Sequence[Any]) -> None:
+    """Train in a group of processes, which Ray Train starts, and starts again when one of them fails."""
+    resources = work.run.config.resources
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_S))
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(resources.hang_timeout)
-    # One machine has nowhere to move to, and the watcher is a process more for every trial.
+    # One machine has nowhere to move to, and the watcher is a process more for every group.
     os.environ[WATCHED] = str(int(alive_nodes() > 1))
-    scratch = store.scratch(stages[0].address)
+    scratch = store.scratch(work.stages[0].address)
     take_fault(store, scratch)  # of a driver that was killed; the user may have mended it
-    training = trainer(
-        group.work,
-        train_loop_config={
-            "config": dump(run.config),
-            "root": store.location,
-            "stages": [str(stage.address) for stage in stages],
-            "board": board,
-            "table": table,
-            "early": early,
-            "threads": threads or resources.threads or max(1, cores() // resources.workers),
-        },
+    trainer = ray.train.torch.TorchTrainer(
+        _worker,
+        train_loop_config={"work": work},
         datasets=datasets,
         # Every worker reads the whole stream and takes its slice of each global batch (see training/batches.py).
         dataset_config=ray.train.DataConfig(datasets_to_split=[]),
-        scaling_config=scaling(
-            run.config,
-            use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker={"CPU": resources.cpus_per_worker}
-            | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
-            # Workers of a group write parts of one checkpoint: without a folder that all see, they share a machine.
-            placement_strategy="PACK" if store.bucket is None else "STRICT_PACK",
-        ),
+        scaling_config=scaling(work.run.config, one_machine=store.bucket is not None),
         run_config=ray.train.RunConfig(
             name=name,
             storage_path=ray_storage(store, ".ray-train"),
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]  # its stub is that of the V1 class
                 max_failures=resources.max_failures, controller_failure_limit=3
             ),
-            callbacks=callbacks or [],
+            callbacks=list(callbacks),
         ),
     )
     try:
-        training.fit()
+        trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise take_fault(store, scratch) or error from error
     shutil.rmtree(store.root / ".ray-train" / name, ignore_errors=True)
-    return {stage.kind: store.manifest(stage.address)["facts"] for stage in stages}
+
+
+def _worker(arguments: dict[str, Any]) -> None:
+    from raypref.stages import remote
+
+    remote.work_in_group(arguments["work"])
+
+
+def scaling(config: RunConfig, one_machine: bool) -> ray.train.ScalingConfig:
+    """Describe a config's group to Ray Train, which decides how many workers of an elastic one there is room for.
+
+    Args:
+        one_machine: whether its workers must share one, as they write parts of one checkpoint into no common folder.
+    """
+    resources = config.resources
+    least, most = resources.min_workers or resources.workers, resources.workers
+    numbers: Any = most if least == most else (least, most)  # the stub is that of the V1 class
+    gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
+    return ray.train.ScalingConfig(
+        num_workers=numbers,
+        use_gpu=bool(gpus),
+        resources_per_worker={"CPU": resources.cpus_per_worker} | gpus,
+        placement_strategy="STRICT_PACK" if one_machine else "PACK",
+    )
 
 
 def ray_storage(store: Store, name: str) -> str:
@@ -115,12 +166,6 @@ def ray_storage(store: Store, name: str) -> str:
 
 def alive_nodes() -> int:
     return sum(node["Alive"] for node in ray.nodes())
-
-
-def stored_bytes(folders: list[Path], columns: list[str]) -> int:
-    """Size of the training table's files."""
-    shards = range(ExampleTable(folders, "train", columns).shards)
-    return sum(shard_path(folder, "train", i).stat().st_size for folder in folders for i in shards)
 
 
 def stream_of(folders: list[Path], columns: list[str]) -> ray.data.Dataset:

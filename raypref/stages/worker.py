@@ -109,24 +109,26 @@ def train_stage(chain: Chain, stage: Stage, around: Surroundings) -> None:
         around.watch(values)
 
     around.beat()
-    facts = train(
-        engine=engine,
-        task=task,
-        config=config,
-        read=around.stream() if around.stream else lambda: iter(table),
-        examples=table.rows,
-        collator=collator,
-        validator=Validator(validation, collator, micro),
-        micro_batches=MicroBatches(micro, resources.micro_tokens),
-        scratch=scratch,
-        checkpoint_every=resources.checkpoint_every,
-        report=around.report,
-        watch=watch,
-        leaving=around.leaving,
-        saved=lambda: send_checkpoint(store, scratch),
-    )
+    try:
+        facts = train(
+            engine=engine,
+            task=task,
+            config=config,
+            read=around.stream() if around.stream else lambda: iter(table),
+            examples=table.rows,
+            collator=collator,
+            validator=Validator(validation, collator, micro),
+            micro_batches=MicroBatches(micro, resources.micro_tokens),
+            scratch=scratch,
+            checkpoint_every=resources.checkpoint_every,
+            report=around.report,
+            watch=watch,
+            leaving=around.leaving,
+            saved=lambda: send_checkpoint(store, scratch),
+        )
+    finally:
+        engine.close()
     around.beat.stop()
-    engine.close()
     if around.rank == 0:
         with store.writing(stage.address, stage.config, _addresses(stage)) as (folder, manifest_facts):
             shutil.copytree(kept_folder(scratch, facts["kept_step"]), folder / "model")

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 from ray.tune.search import Searcher
 
 from raypref.config import RunConfig
-from raypref.store import Store
+from raypref.store import Address, Store
 from raypref.sweeps.space import SweepConfig, Trial, make_trial, setting_key
 from raypref.sweeps.study import Study, scores
-from raypref.sweeps.trial_records import ended_before, file_name, record_path, settled
+from raypref.sweeps.trial_records import ended_before, record_path, settled
+from raypref.sweeps.tuning import point_of
 
 
 class Listener(Protocol):
@@ -45,6 +46,8 @@ class TrialQueue(Searcher):
         self.records: dict[str, dict[str, Any]] = {}
         self.waiting: deque[Trial] = deque()
         self.running: dict[str, Trial] = {}
+        self.makes: dict[str, set[Address]] = {}
+        """Shared stages that the trials which run found missing."""
         self.done_before = 0
         self._add(list(planned))
 
@@ -96,15 +99,18 @@ class TrialQueue(Searcher):
                 self.study.add(setting, found)
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's id and name, or that there is none."""
+        """The next trial, that there is none, or None: one that runs makes a stage which the next needs too."""
         while not self.waiting:
             if not self._propose():
                 return Searcher.FINISHED
+        missing = {stage.address for stage in self.waiting[0].chain.shared if not self.store.done(stage.address)}
+        if any(missing & made for made in self.makes.values()):
+            return None
         trial = self.waiting.popleft()
-        self.running[trial_id] = trial
+        self.running[trial_id], self.makes[trial_id] = trial, missing
         self.prepare(trial)
         self.listener.started(trial)
-        return {"trial": trial.id, "name": file_name(trial)}
+        return point_of(trial)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the scheduler looks at what comes in between."""
@@ -112,6 +118,7 @@ class TrialQueue(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Record how a trial ended."""
         trial = self.running.pop(trial_id)
+        del self.makes[trial_id]
         self.store.receive(record_path(self.folder, trial.id))
         record = settled(trial, self.folder, stopped=not error and self.sweep.pruner != "none")
         self.records[trial.id] = record

@@ -71,7 +71,3 @@ def connect(verbose: bool = False, metadata: dict[str, str] | None = None) -> No
             dashboard_port=port,
             **options,
         )
-    if os.environ["RAY_TRAIN_ENABLE_STATE_TRACKING"] == "1":  # the first group would wait seconds for this actor
-        from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
-
-        get_or_create_state_actor()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -47,9 +47,6 @@ from raypref.sweeps.trial_records import (
     read_records,
     record_path,
 )
-
-if TYPE_CHECKING:  # which imports Ray
-    from raypref.stages.on_ray import Keeper
 
 
 def sweep_folder(sweep: SweepConfig, base: RunConfig, store: Store) -> Path:
@@ -159,22 +156,17 @@ def _run(
     from raypref.stages.side_by_side import concurrency, threads_per_worker
     from raypref.sweeps.mirrors import Mirror
     from raypref.sweeps.queue import TrialQueue
-    from raypref.sweeps.shared_stages import SharedStages
     from raypref.sweeps.study import Study
-    from raypref.sweeps.tuning import run_trials, scheduler, write_order
+    from raypref.sweeps.tuning import run_trials, scheduler
 
     scheduler(sweep, base)  # what this and the mirrors refuse must be known before the shared stages run
     mirrors = [Mirror(kind, folder, store) for kind in options.mirror]
     say: Callable[[str], None] = lambda line: console.print(line, highlight=False, soft_wrap=True)  # noqa: E731
     concurrent = 1
-    before, kept = SharedStages(), None  # workers of the last shared stage, for the first trial
 
     def prepare(trial: Trial) -> None:
-        nonlocal kept
-        _run_shared([trial], store, before, say, only_missing=True)
-        before.release()  # the trials need the CPUs
-        write_order(trial, store, folder, sweep, threads_per_worker(base, concurrent), kept)
-        kept = None
+        if base.resources.workers > 1:  # the process of one that is its own worker does it itself, with what it has
+            _run_shared([trial], store, say, only_missing=True)
 
     study = Study(sweep, folder, options.storage)
     listeners = Listeners()
@@ -185,8 +177,7 @@ def _run(
         begin_importing("raypref.stages.bodies")
         runtime.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
         concurrent = max(1, min(concurrency(base), queue.left))
-    _run_shared(needed, store, before, say)
-    kept = before.give()
+    _run_shared(needed, store, say)
     if not queue.left:
         say(f"trials    all {queue.done_before} done before")
         return
@@ -196,7 +187,7 @@ def _run(
     finished = FinishedTrials(sweep)
     with LiveTable(console, queue.left) as live:
         listeners.all = [live, finished, *mirrors]
-        run_trials(queue, f"{folder.name}-{int(time.time())}", concurrent, options.verbose, kept)
+        run_trials(queue, concurrent, threads_per_worker(base, concurrent), options.verbose)
 
 
 def begin_importing(module: str) -> None:
@@ -219,15 +210,13 @@ class Listeners:
             listener.ended(trial, record)
 
 
-def _run_shared(
-    planned: list[Trial], store: Store, keeper: Keeper, say: Callable[[str], None], only_missing: bool = False
-) -> None:
+def _run_shared(planned: list[Trial], store: Store, say: Callable[[str], None], only_missing: bool = False) -> None:
     """The stages before alignment, by address: one serves all trials, unless the sweep varies something before it."""
     from raypref.stages.on_ray import OnRay
 
     needed = {str(stage.address): (trial.chain, stage) for trial in planned for stage in trial.chain.shared}
     pairs = [pair for pair in needed.values() if not only_missing or not store.done(pair[1].address)]
-    run_all(pairs, store, OnRay(store, keeper), say)
+    run_all(pairs, store, OnRay(store), say)
 
 
 def _metadata(base: RunConfig) -> dict[str, str]:

@@ -1,65 +1,81 @@
-"""A sweep's trials under Ray Tune: each is a Tune function that runs a Ray Train group."""
+"""A sweep's trials under Ray Tune: each is a Tune function that trains, or starts a Ray Train group that does."""
 
 from __future__ import annotations
 
-import json
-import threading
+import os
 import time
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
+from ray.train import TrainingFailedError
+from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from raypref.config import RunConfig
-from raypref.config.loading import dump
+from raypref.config.training import ResourceConfig
 from raypref.errors import UserError
 from raypref.stages.agreed import METRIC, SHARE
-from raypref.stages.chain import chain
+from raypref.stages.chain import Chain
 from raypref.stages.train_group import fit, ray_storage
 from raypref.store import Store, write_json
-from raypref.sweeps.board import open_board, tags_of
-from raypref.sweeps.kept_workers import KEEP_S, Kept, keep
+from raypref.sweeps.board import open_board, tag_name, tags_of
 from raypref.sweeps.space import SweepConfig, Trial
-from raypref.sweeps.trial_records import done_fields, failed, new_record, now, overhead, record_path
-from raypref.sweeps.trial_trainer import ReportToTune, TrialTrainer
+from raypref.sweeps.trial_records import done_fields, failed, file_name, new_record, now, overhead, record_path
 
 if TYPE_CHECKING:  # optuna is for the driver alone, this module for every trial's process
     from raypref.sweeps.queue import TrialQueue
 
-TAKES = "takes_kept_workers"  # of an order
+ASSIGNMENT = "trial"  # of Tune's config for a trial
+STOP_S = 30  # what Tune waits for a stopped trial to end, before it starts a new process for the next
 
 
-def run_trials(queue: TrialQueue, name: str, concurrent: int, verbose: bool, kept: Kept | None = None) -> None:
-    """Run a queue's trials, `concurrent` at a time; each leaves a record, and a failed one stops no other.
-
-    Args:
-        kept: a group of workers for the trial whose order says so.
-    """
-    store = queue.store
+def run_trials(queue: TrialQueue, concurrent: int, threads: int, verbose: bool) -> None:
+    """Run a queue's trials, `concurrent` at a time; each leaves a record, and a failed one stops no other."""
+    store, resources = queue.store, queue.base.resources
     function = tune.with_parameters(
-        _trial, folder=str(queue.folder.relative_to(store.root)), root=store.location, kept=kept
+        _trial,
+        folder=str(queue.folder.relative_to(store.root)),
+        root=store.location,
+        sweep=queue.sweep.name,
+        threads=threads,
     )
     tuner = tune.Tuner(
-        tune.with_resources(function, {"CPU": 0, "memory": 1 << 20}),
+        tune.with_resources(function, needs(resources)),
         tune_config=tune.TuneConfig(
             search_alg=queue,
             scheduler=scheduler(queue.sweep, queue.base),
             num_samples=queue.left,
             max_concurrent_trials=concurrent,
-            reuse_actors=True,
-            trial_name_creator=lambda t: str(t.config["name"]),
-            trial_dirname_creator=lambda t: str(t.config["name"]),
+            reuse_actors=keeps_process(resources),
+            trial_name_creator=lambda t: file_name(t.config[ASSIGNMENT].trial),
+            trial_dirname_creator=lambda t: file_name(t.config[ASSIGNMENT].trial),
         ),
         run_config=tune.RunConfig(
-            name=name,
+            name=f"{queue.folder.name}-{int(time.time())}",
             storage_path=ray_storage(store, ".ray-tune"),
             verbose=1 if verbose else 0,
-            # Of a trial whose process died, with its node or alone: it goes on from its last checkpoint.
-            failure_config=tune.FailureConfig(max_failures=queue.base.resources.max_failures),
+            # Of a trial that failed, or whose process died, with its node or alone: it goes on from its checkpoint.
+            failure_config=tune.FailureConfig(max_failures=resources.max_failures),
         ),
     )
     tuner.fit()
+
+
+def needs(resources: ResourceConfig) -> dict[str, float]:
+    """What a trial's own process takes of the cluster: a worker's part, or next to nothing beside a group."""
+    if resources.workers > 1:
+        return {"CPU": 0, "memory": 1 << 20}  # Tune refuses to be told of no resource
+    gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
+    return {"CPU": resources.cpus_per_worker} | gpus
+
+
+def keeps_process(resources: ResourceConfig) -> bool:
+    """Whether one trial after another may run in one process.
+
+    DeepSpeed's ZeRO 3 never lets go of the weights, by a circle through C++ that no collector sees.
+    """
+    return not (resources.engine == "deepspeed" and resources.zero_stage == 3)
 
 
 def scheduler(sweep: SweepConfig, base: RunConfig) -> TrialScheduler:
@@ -92,76 +108,81 @@ class MedianRule(MedianStoppingRule):
         return str(TrialScheduler.CONTINUE)
 
 
-def write_order(
-    trial: Trial, store: Store, folder: Path, sweep: SweepConfig, threads: int, kept: Kept | None = None
-) -> None:
-    """What a trial's process needs to know, beside the records.
+@dataclass(frozen=True)
+class Assignment:
+    """A trial as its process gets it, beside the setting; shown by its name where Tune shows a config."""
 
-    Args:
-        kept: a group of workers that is this trial's if it takes it soon.
-    """
-    path = _order_path(folder, trial.id)
-    order = {
-        "config": dump(trial.chain.config),
-        "record": new_record(trial),
-        "asked": time.time(),
-        "threads": threads,
-        "tags": tags_of(trial, sweep.name),
-        TAKES: kept is not None,
-    }
-    write_json(path, order)
-    store.send(path)
-    if kept is not None:
-        late = threading.Timer(KEEP_S, _end_unless_taken, [kept, path])
-        late.daemon = True
-        late.start()
+    trial: Trial
+    asked: float
+    """When the driver asked for it, in seconds since the epoch."""
+
+    def __repr__(self) -> str:
+        return self.trial.label
 
 
-def _end_unless_taken(kept: Kept, order: Path) -> None:
-    if json.loads(order.read_text())[TAKES]:
-        kept.end()
+def point_of(trial: Trial) -> dict[str, Any]:
+    """What Tune knows of a trial: the setting itself, under the last part of each key where that tells them apart."""
+    names = [tag_name(key) for key in trial.params]
+    setting = {n if names.count(n) == 1 else key: value for n, (key, value) in zip(names, trial.params.items())}
+    return {**setting, "seed": trial.seed, ASSIGNMENT: Assignment(trial, time.time())}
 
 
-def _order_path(folder: Path, trial: str) -> Path:
-    return folder / "orders" / f"{trial}.json"
-
-
-def _trial(point: dict[str, Any], folder: str, root: str, kept: Kept | None) -> None:
-    """Train and evaluate one setting in one Ray Train group; runs in a Tune process of its own."""
-    store = Store(root)
-    order = _order_path(store.root / folder, point["trial"])
-    store.receive(order)
-    given = json.loads(order.read_text())
-    if kept is not None and given[TAKES]:
-        write_json(order, given | {TAKES: False})  # should this process die, the next one has no claim
-        keep(kept)
-    record = given["record"] | {"status": "running", "started": now()}
+def _trial(point: dict[str, Any], folder: str, root: str, sweep: str, threads: int) -> None:
+    """Train and evaluate one setting; runs in a Tune process, which may run others before and after."""
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", str(STOP_S))
+    trial, asked, store = point[ASSIGNMENT].trial, point[ASSIGNMENT].asked, Store(root)
+    record = new_record(trial) | {"status": "running", "started": now()}
 
     def note(content: dict[str, Any]) -> None:
-        path = record_path(store.root / folder, point["trial"])
+        path = record_path(store.root / folder, trial.id)
         write_json(path, content)
         store.send(path)
 
     note(record)
+    run = trial.chain
+    alone = run.config.resources.workers == 1
     try:
-        run = chain(RunConfig.model_validate(given["config"]))
         done_before = all(store.done(stage.address) for stage in run.own)
-        with open_board(record["label"], given["tags"]):
+        if alone:
+            _run_missing(run, store, threads)
+        with open_board(trial.label, tags_of(trial, sweep)):
             facts = fit(
                 run,
-                list(run.own),
+                run.own,
                 store,
-                name=record["file_name"],
-                trainer=TrialTrainer,
-                callbacks=[ReportToTune()],
-                threads=given["threads"],
-                board=record["label"],
+                name=file_name(trial),
+                report=_report,
+                callbacks=[] if alone else [TuneReportCallback()],
+                threads=threads,
+                board=trial.label,
             )
-    except Exception as error:  # Train has tried again as often as it may: for Tune the trial is over
+    except (UserError, TrainingFailedError) as error:  # of this setting, or tried again by Train as often as it may
         note(failed(record, error))
         return
+    except Exception as error:
+        note(failed(record, error))
+        raise  # Tune may try again
     ended = time.time()
-    record |= done_fields(facts) | {"seconds": round(ended - given["asked"], 2), "ended": now()}
-    note(record if done_before else record | overhead(record, facts, given["asked"], ended))
+    record |= done_fields(facts) | {"seconds": round(ended - asked, 2), "ended": now()}
+    note(record if done_before else record | overhead(record, facts, asked, ended))
     validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
     tune.report({METRIC: validation.get("exact_hr@1", validation.get("generated_hr@1"))})
+
+
+def _report(metrics: dict[str, Any]) -> None:
+    """A validation, to Tune; the last one without its share, as that trial is as good as done."""
+    print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()), flush=True)
+    tune.report({name: value for name, value in metrics.items() if name != SHARE or value < 1})
+
+
+def _run_missing(run: Chain, store: Store, threads: int) -> None:
+    """Stages before a trial's own that a search's setting is the first to need, with the trial's CPUs or GPU."""
+    missing = [stage for stage in run.shared if not store.done(stage.address)]
+    if missing:
+        import torch
+
+        from raypref.stages.in_process import InProcess
+
+        torch.set_num_threads(threads)
+        for stage in missing:
+            InProcess(store)(run, stage)

@@ -42,9 +42,12 @@ def global_batches(
 
 
 def worker_share(batch: pa.Table, rank: int, world: int) -> pa.Table:
-    """Worker `rank`'s slice of a global batch; all workers' slices, in order of rank, are the batch."""
-    share = batch.num_rows // world
-    return batch.slice(rank * share, share)
+    """Worker `rank`'s slice of a global batch; all workers' slices, in order of rank, are the batch.
+
+    They differ by one row at most, where the batch does not divide.
+    """
+    first, end = (batch.num_rows * i // world for i in (rank, rank + 1))
+    return batch.slice(first, end - first)
 
 
 def _shuffled(

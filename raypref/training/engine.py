@@ -162,10 +162,11 @@ class DeepSpeedEngine(_Base):
         # An all-reduce for inference that DeepSpeed would compile here and now: minutes, and a compiler, for nothing.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         os.environ.setdefault("LOCAL_RANK", "0")
-        if not dist.is_initialized():  # DeepSpeed wants a group even where it is one process
+        self.alone = not dist.is_initialized()
+        if self.alone:  # DeepSpeed wants a group even where it is one process
+            os.environ.update(RANK="0", WORLD_SIZE="1")
             backend = "nccl" if self.device.type == "cuda" else "gloo"
-            alone = dist.HashStore()
-            dist.init_process_group(backend, store=alone, rank=0, world_size=1)
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         micro = min(resources.micro_batch, training.global_batch // self.world)
         config: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": micro,
@@ -237,4 +238,8 @@ class DeepSpeedEngine(_Base):
                 backbone.save(self.model, folder)
 
     def close(self) -> None:
+        import deepspeed
+
         self.module.destroy()  # its hooks on gradients hold the model, in a circle that Python's collector can't see
+        if self.alone:  # Ray ends torch's group too, but DeepSpeed would go on with what it holds of it
+            deepspeed.comm.destroy_process_group()

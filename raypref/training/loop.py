@@ -30,7 +30,7 @@ from raypref.training.batches import (
 )
 from raypref.training.micro import MicroBatches
 from raypref.training.progress import Progress
-from raypref.training.sums import MetricSums, all_sum
+from raypref.training.sums import MetricSums, all_most, all_sum
 from raypref.training.validation import Validator
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ def _gradients_of_whole_batch(
     is exactly the gradient of the undivided batch. `taken` (B,): the batch's row of each row of the micro-batches; a
     loss may depend on the order of the batch, and must not on how it was cut.
     """
-    once = len(micro) == 1
+    passes = torch.tensor(len(micro), device=engine.device)
+    once = int(all_most(passes)) == 1  # on all workers alike, as a pass with gradient may communicate
     with engine.accumulating(True), torch.set_grad_enabled(once):
         logps = [score(i) for i in range(len(micro))]
     leaf = torch.cat(logps).detach().requires_grad_()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import torch
-import torch.distributed as dist
 
 from raypref.training.batches import Collator
+from raypref.training.sums import all_most
 
 if TYPE_CHECKING:
     from raypref.training.engine import Engine
@@ -37,9 +37,8 @@ class MicroBatches:
         lengths = collator.lengths(table, epoch)
         count = len(by_tokens(lengths, self.tokens, collator.rows.packed))
         if engine.world > 1:
-            most = torch.tensor(count, device=engine.device)
-            dist.all_reduce(most, dist.ReduceOp.MAX)
-            count = int(most)
+            most = int(all_most(torch.tensor(count, device=engine.device)))
+            count = min(most, table.num_rows)  # fewer where shares differ, which ZeRO 2 and 3 do not allow
         return by_tokens(lengths, self.tokens, collator.rows.packed, count)
 
 

@@ -16,6 +16,13 @@ def all_sum(value: Tensor) -> Tensor:
     return value
 
 
+def all_most(value: Tensor) -> Tensor:
+    """Greatest over workers; the value itself where there is one."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+    return value
+
+
 class MetricSums:
     """Weighted loss and per-example metrics, summed over micro-batches and then over workers."""
 

@@ -6,9 +6,11 @@ process; that the disturbed one gives the same rows, bit for bit, also says that
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +42,7 @@ from tests.support.processes import CHECKOUT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * PATIENCE)]
 ONE = ("--values", "2")
+OF_TWO = ("--resources.workers", "2")
 
 
 @pytest.fixture(scope="module")
@@ -60,29 +63,45 @@ def resumed(root: Path) -> list[int]:
     return found["resumed_at"]
 
 
-def test_a_worker_and_a_trial_are_killed_and_a_worker_hangs(nodes: Nodes, root: Path, whole: Path) -> None:
-    """Each in a trial of its own, one after another."""
-    patience = ("--resources.max-failures", "2", "--resources.hang-timeout", "20")
-    job = nodes.sweep(root, *ALL, "--resources.concurrent-trials", "1", *patience)
+def test_trials_are_killed(nodes: Nodes, root: Path, whole: Path) -> None:
+    """Two of three, one after another."""
+    job = nodes.sweep(root, *ALL, "--resources.concurrent-trials", "1")
     met: set[Path] = set()
-
-    def another() -> bool:
-        new = set(checkpoints(root)) - met
-        met.update(new)
-        return bool(new) or job.poll() is not None
-
-    for victim, fault in (
-        (WORKER, psutil.Process.kill),
-        (TRIAL, psutil.Process.kill),
-        (WORKER, psutil.Process.suspend),
-    ):
-        wait("a checkpoint of another trial", another)
-        (process,) = nodes.processes(victim)
-        fault(process)  # SIGKILL or SIGSTOP, to a process of this test's own cluster
+    for _ in range(2):
+        wait("a checkpoint of another trial", lambda: another(root, met) or job.poll() is not None)
+        (process,) = nodes.processes(TRIAL)
+        process.kill()
     ended(job)
     assert_undisturbed(root, whole, 3)
     assert table(root) == table(whole)
-    assert all(found["resumed_at"] for found in facts(root).values())
+    assert sum(bool(found["resumed_at"]) for found in facts(root).values()) == 2
+
+
+def test_workers_of_groups_are_killed_and_hang(nodes: Nodes, root: Path, whole: Path) -> None:
+    """A worker of two is killed, in the next trial one is stopped; the losses are those of one undisturbed worker."""
+    patience = ("--resources.max-failures", "2", "--resources.hang-timeout", "20")
+    job = nodes.sweep(root, "--values", "2", "0", "--resources.concurrent-trials", "1", *patience, *OF_TWO)
+    met: set[Path] = set()
+    for fault in (psutil.Process.kill, psutil.Process.suspend):
+        wait("a checkpoint of another trial", lambda: another(root, met) or job.poll() is not None)
+        fault(nodes.processes(WORKER)[0])  # SIGKILL or SIGSTOP, to a process of this test's own cluster
+    ended(job)
+    assert {record["status"] for record in records(root)} == {"done"}
+    for address, found in facts(root).items():
+        assert found["resumed_at"]
+        mine, undisturbed = (losses(folder / "align" / address) for folder in (root, whole))
+        assert mine == pytest.approx(undisturbed, rel=1e-3)
+
+
+def another(root: Path, met: set[Path]) -> bool:
+    """Whether there are checkpoints that were not met before; from now on they were."""
+    new = set(checkpoints(root)) - met
+    met.update(new)
+    return bool(new)
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_a_node_dies_in_the_middle_of_a_sweep(nodes: Nodes, root: Path, whole: Path) -> None:
@@ -91,7 +110,7 @@ def test_a_node_dies_in_the_middle_of_a_sweep(nodes: Nodes, root: Path, whole: P
         shutil.rmtree(root / stage)
     job = nodes.sweep(root, *ALL, "--resources.concurrent-trials", "2", "--resources.max-failures", "3")
     wait("checkpoints of two trials", lambda: len(checkpoints(root)) == 2 or job.poll() is not None)
-    node = next(node for node in nodes.workers if below(node, WORKER))
+    node = next(node for node in nodes.workers if below(node, TRIAL))
     process = raylet(node)
     assert process is not None
     process.kill()
@@ -106,13 +125,13 @@ def test_a_spot_node_is_given_notice(nodes: Nodes, root: Path, whole: Path) -> N
     job = nodes.sweep(root, *ONE, "--resources.checkpoint-every", "1000")
     logs = root / ".scratch"
     wait("some steps", lambda: any(p.stat().st_size > 500 for p in logs.glob("*/metrics.jsonl")) or job.poll())
-    node = next(node for node in nodes.workers if below(node, WORKER))
+    node = next(node for node in nodes.workers if below(node, TRIAL))
     process = raylet(node)
     assert process is not None
     (own,) = [word.split("=", 1)[1] for word in process.cmdline() if word.startswith("--node_id=")]
-    drain = [*RAY, "drain-node", "--address", nodes.environment["RAY_ADDRESS"], "--node-id", own]
-    why = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", "20"]
-    subprocess.run([*drain, *why], env=nodes.environment, check=True, capture_output=True)
+    notice = f"give_notice({own!r}, {nodes.environment['RAY_ADDRESS']!r}, 'spot', 20)"  # as `raypref watch-spot` does
+    code = f"from raypref.commands.spot import give_notice; {notice}"
+    subprocess.run([sys.executable, "-c", code], env=nodes.environment, check=True, capture_output=True)
     wait("the checkpoint", lambda: checkpoints(root) or job.poll() is not None)
     kill_group(node, signal.SIGTERM)
     ended(job)
@@ -136,7 +155,7 @@ def test_a_submitted_job_is_stopped_and_another_goes_on(nodes: Nodes, root: Path
         raise
     stop = [*RAY, "job", "stop", "--address", address, name]
     subprocess.run(stop, env=nodes.environment, check=True, capture_output=True, timeout=300)
-    wait("the end of its processes", lambda: not nodes.processes(WORKER))
+    wait("the end of its processes", lambda: not nodes.processes(TRIAL))
     assert not rows(root).keys() & {record["evaluate"].rsplit("/")[-1] for record in records(root)}
     ended(nodes.sweep(root, *ONE))
     assert_undisturbed(root, whole, 1)

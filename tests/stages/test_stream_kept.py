@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -30,7 +29,6 @@ def shard(monkeypatch: pytest.MonkeyPatch) -> Shard:
     shard = Shard()
     monkeypatch.setattr(ray.train, "get_dataset_shard", lambda name: shard)
     monkeypatch.setattr(module, "_kept", {})
-    monkeypatch.setattr(module, "_begun", {})
     return shard
 
 
@@ -47,25 +45,6 @@ def test_a_small_table_is_read_once_also_by_the_next_trial(shard: Shard) -> None
     assert shard.started == 2
     assert rows(module.stream("a")) == whole  # one is kept, not all
     assert shard.started == 3
-
-
-def test_a_table_may_be_begun_beforehand(shard: Shard) -> None:
-    module.begin("a")
-    assert len(rows(module.stream("a"))) == 3
-    module.begin("a")
-    assert len(rows(module.stream("a"))) == 3
-    assert shard.started == 1
-
-
-def test_what_goes_wrong_beforehand_is_said_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(name: str) -> None:
-        raise RuntimeError("no such shard")
-
-    monkeypatch.setattr(ray.train, "get_dataset_shard", broken)
-    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
-    module.begin("a")
-    with pytest.raises(RuntimeError, match="no such shard"):
-        rows(module.stream("a"))
 
 
 def test_a_table_that_was_not_read_to_its_end_is_not_kept(shard: Shard) -> None:

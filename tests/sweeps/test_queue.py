@@ -228,3 +228,27 @@ def test_pruners_need_validations():
         scheduler(asked, TINY)
     assert type(scheduler(asked, changed(align__validations=4))).__name__ == "AsyncHyperBandScheduler"
     assert type(scheduler(config(), TINY)).__name__ == "FIFOScheduler"
+
+
+def test_tune_is_told_the_setting_itself(tmp_path):
+    asked = Simulated(tmp_path, config()).start()
+    assert asked["lambda"] == 2
+    assert asked["seed"] == 0
+    assert str(asked["trial"]) == "recpo λ=2 seed=0"
+    rates = config(space={"sft.learning_rate": (1e-3, 1e-4), "align.learning_rate": (1e-4,), LAMBDA: (1,)})
+    asked = Simulated(tmp_path / "rates", rates).start()
+    assert set(asked) == {"sft.learning_rate", "align.learning_rate", "lambda", "seed", "trial"}
+
+
+def test_a_trial_waits_for_one_that_makes_a_stage_which_both_need(tmp_path):
+    """Only of a search: what a grid needs is made before its trials."""
+    session = Simulated(tmp_path, config(seeds=2))
+    session.start()
+    assert session.queue.suggest("waits") is None
+    session.end()  # it may have failed to make it: the next one tries
+    assert session.start()["seed"] == 0
+    for stage in session.ran[-1].chain.shared:
+        folder = session.store.path(stage.address)
+        folder.mkdir(parents=True)
+        (folder / "_SUCCESS").write_text("{}")
+    assert session.queue.suggest("goes")["seed"] == 0

@@ -57,12 +57,12 @@ def test_a_resumed_stream_goes_on_at_the_exact_example(first: int, seed: int) ->
     assert stream(5, first, seed) == stream(first + 5, 0, seed)[first:]
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
 def test_workers_share_the_same_global_batches(workers: int) -> None:
-    """Each worker slices what it reads by itself, as the loop does."""
+    """Each worker slices what it reads by itself, as the loop does; shares are as equal as they can be."""
     for _, batch in stream(9):
         parts = [worker_share(pa.table({"example": batch}), rank, workers) for rank in range(workers)]
-        assert {part.num_rows for part in parts} == {SIZE // workers}
+        assert {part.num_rows for part in parts} <= {SIZE // workers, -(-SIZE // workers)}
         assert pa.concat_tables(parts)["example"].to_pylist() == batch
 
 

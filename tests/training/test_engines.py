@@ -85,6 +85,17 @@ def test_two_workers_take_the_steps_of_one(one: Path, two: Path, job: str) -> No
     assert furthest(weights(two / job), weights(expected)) < 2e-2
 
 
+@pytest.mark.slow
+def test_three_workers_of_unequal_shares_take_the_steps_of_one(one: Path, tmp_path: Path) -> None:
+    """As an elastic group may: of a batch of 8 they have 2, 3 and 3, in passes of 2 and one of 1."""
+    configs = {"sdpo": SDPO, "napo": NAPO, "sft": with_(SFT, max_steps=STEPS)}
+    jobs = {f"{name} {e}": Job(configs[name], resources(e)) for name in configs for e in ("torch", "zero0")}
+    jobs["napo tokens"] = Job(NAPO, with_(TORCH, micro_tokens=64))
+    spawn(3, jobs, tmp_path)
+    for job in jobs:
+        assert losses(tmp_path / job) == pytest.approx(losses(one / job.split()[0]), rel=1e-4), job
+
+
 @pytest.mark.parametrize("engine", ["torch", "zero2"])
 def test_validation_is_the_same_on_two_workers(one: Path, two: Path, engine: str) -> None:
     expected, found = (lines(folder / "validation.jsonl") for folder in (one / "sdpo", two / f"sdpo {engine}"))
