@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -18,6 +20,7 @@ import pytest
 import yaml
 
 from raypref.commands import spot
+from raypref.stages import remote
 from tests.support.processes import CHECKOUT, environment
 
 LAUNCHED = ("cluster.yaml", "docs/clusters/gcp.yaml", "docs/clusters/on-premise.yaml")  # by `ray up`
@@ -266,8 +269,14 @@ def test_a_cloud_s_notice_is_heard(metadata: str, monkeypatch: pytest.MonkeyPatc
     assert str(spot.noticed()).startswith(cloud)
 
 
-def test_sigterm_is_a_notice_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_is_a_notice_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reaches the cluster, and the trainings on that node, once each."""
     drained: list[tuple[object, ...]] = []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own = SimpleNamespace(get_node_id=lambda: "node")
+    monkeypatch.setattr(remote.ray, "get_runtime_context", lambda: own)
+    leaving = remote.Notice()
+    assert not leaving()
     monkeypatch.setattr(spot, "noticed", lambda: os.kill(os.getpid(), signal.SIGTERM))
     monkeypatch.setattr(spot, "own_node", lambda: ("node", "10.0.0.1:6379"))
     monkeypatch.setattr(spot, "drain", lambda *arguments: drained.append(arguments))
@@ -277,3 +286,4 @@ def test_sigterm_is_a_notice_too(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert drained == [("node", "10.0.0.1:6379", "SIGTERM", 20)]
+    assert [leaving(), leaving()] == [True, False]
