@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from raypref.config import RunConfig
-from raypref.config.loading import dump, leaves
+from raypref.config.base import leaves
+from raypref.config.loading import dump
 from raypref.stages.chain import Chain, Stage
 from raypref.store import Store
 

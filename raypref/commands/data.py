@@ -108,6 +108,8 @@ def show_config(config: DataConfig, name: str, console: Console, prompt: PromptC
     for account in log.files:
         refused = f", {account.rejected:,} refused" if account.rejected else ""
         console.print(f"{account.file}: {account.lines:,} lines, {account.accepted:,} accepted{refused}")
+    if log.assumed:
+        console.print(escape(f"assumed: {'; '.join(log.assumed)}"), soft_wrap=True)
     for row in log.rejected.slice(0, 5).to_pylist():
         console.print(escape(f"  {row['file']}:{row['line']}: {row['reason']}: {row['text'][:80]!r}"))
     console.print(_bars("rating", rating_histogram(log)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -43,3 +44,12 @@ def pick(name: str, known: dict[str, Any], what: str) -> Any:
     if name in known:
         return known[name]
     raise UserError(f"no {what} is called '{name}'", mend=unknown_key(name, set(known)).split(": ", 1)[1])
+
+
+def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of a nested mapping."""
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

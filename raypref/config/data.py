@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from raypref.config.base import Frozen, variants
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Domain = Literal["movie", "book", "music", "game", "beer", "product"]
+TIME_FORMATS = ("s", "ms", "us", "ns", "order", "year", "excel", "day-first", "month-first")
+SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|", "space": " "}
+SCALE = re.compile(r"(-?\d+(?:\.\d+)?)-(-?\d+(?:\.\d+)?)")
 
 
 class GeneratedSource(Frozen):
@@ -131,7 +136,53 @@ class GoodreadsSource(FileSource):
     """E.g. poetry, for goodreads_interactions_poetry.json.gz and goodreads_books_poetry.json.gz; empty: all books."""
 
 
-class RecBoleSource(FileSource):
+class OwnColumns(Frozen):
+    """Which columns of one's own files hold what, and how ratings and times are written in them."""
+
+    rating: str | None = "rating"
+    """Column of the rating; none: feedback is implicit."""
+    rating_scale: str | None = None
+    """Lowest and highest rating as they are written, e.g. 1-10, 0-100, 0-1; none: found in the file. 5 is kept as it
+    is; other scales become 0.5 to 5 in proportion, thumbs (0-1) 1 and 5."""
+    unrated: tuple[float, ...] | None = None
+    """Numbers that stand for "not rated"; none: an empty field, -1, and 0 among whole numbers up to 10."""
+    count: str | None = None
+    """Column of a count (plays, hours), for implicit feedback."""
+    timestamp: str | None = "timestamp"
+    """Column of the time; none: the data have no times, unless `order` is rows."""
+    time_format: str | None = None
+    """How times are written: s, ms, us, ns (since 1970), order (a counter), year, excel (days since 1900), day-first,
+    month-first, or a pattern such as %d.%m.%Y; none: found in the file."""
+    order: Literal["time", "rows"] = "time"
+    """rows: a user's interactions are in the order of the file's rows, whatever their times."""
+    domain: Domain = "product"
+    """What the items are: chooses the prompt's words."""
+
+    @field_validator("rating", "count", "timestamp", mode="before")
+    @classmethod
+    def _none_in_words(cls, value: Any) -> Any:
+        """A column called None is none: the command line writes it so, and YAML's `rating: None` is a word."""
+        return None if value in ("None", "none", "null", "") else value
+
+    @field_validator("rating_scale")
+    @classmethod
+    def _is_scale(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        match = SCALE.fullmatch(value)
+        if match is None or float(match[1]) >= float(match[2]):
+            raise ValueError("give the lowest and the highest rating, e.g. 1-10")
+        return value
+
+    @field_validator("time_format")
+    @classmethod
+    def _is_time_format(cls, value: str | None) -> str | None:
+        if value is not None and value not in TIME_FORMATS and "%" not in value:
+            raise ValueError(f"give one of {', '.join(TIME_FORMATS)}, or a pattern such as %d.%m.%Y")
+        return value
+
+
+class RecBoleSource(OwnColumns, FileSource):
     """RecBole's atomic files, NAME.inter and NAME.item, columns by name."""
 
     kind: Literal["recbole"] = "recbole"
@@ -143,12 +194,6 @@ class RecBoleSource(FileSource):
     """Column of the item's id."""
     title: str | None = None
     """Column of the title in the .item file; none: the first of title, movie_title, name, item_name that is there."""
-    rating: str | None = "rating"
-    """Column of the rating, 0.5 to 5; none: feedback is implicit."""
-    count: str | None = None
-    """Column of a count (plays, hours), for implicit feedback."""
-    timestamp: str | None = "timestamp"
-    """Column of the time in Unix seconds; none: the data have no times."""
     domain: Domain = "movie"
     """What the items are: chooses the prompt's words."""
 
@@ -175,26 +220,52 @@ class LLaRASource(FileSource):
     """What the items are: chooses the prompt's words."""
 
 
-class CsvSource(FileSource):
-    """Your own interactions: a CSV or Parquet file with one row each."""
+class FileOptions(OwnColumns):
+    """What one may say about a table of one's own beside its place; what is left unsaid is found in the file."""
 
-    kind: Literal["csv"] = "csv"
-    path: Path = Path("interactions.csv")
-    """The file (.csv, .tsv, either with .gz, or .parquet); relative paths are tried under $RAYPREF_DATA too."""
     user: str = "user"
     """Column of the user's id."""
     item: str = "item"
     """Column of the item's id."""
     title: str = "title"
-    """Column of the item's title."""
-    rating: str | None = "rating"
-    """Column of the rating, 0.5 to 5; none: feedback is implicit."""
-    count: str | None = None
-    """Column of a count (plays, hours), for implicit feedback."""
-    timestamp: str | None = "timestamp"
-    """Column of the time: Unix seconds or an ISO date; none: the data have no times."""
-    domain: Domain = "product"
-    """What the items are: chooses the prompt's words."""
+    """Column of the item's title, in the file of items if there is one."""
+    items: Path | None = None
+    """A file of the items' titles (movies.csv); relative paths are tried beside the interactions too. None: the titles
+    stand beside the interactions."""
+    items_item: str | None = None
+    """Column of the item's id in the file of items; none: as `item`."""
+    separator: str | None = None
+    """What stands between fields: a character or several (;, ::), or tab, comma, semicolon, bar, space; none: found."""
+    encoding: str | None = None
+    """E.g. utf-8, cp1252, cp1250, gb18030; none: found."""
+    header: tuple[str, ...] | None = None
+    """Names of all columns in order, where the file does not begin with them."""
+    items_header: tuple[str, ...] | None = None
+    """The same of the file of items."""
+
+    @field_validator("separator")
+    @classmethod
+    def _named(cls, value: str | None) -> str | None:
+        return value if value is None else SEPARATORS.get(value, value)
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                codecs.lookup(value)
+            except LookupError:
+                raise ValueError("no such encoding is known, try utf-8, cp1252 or utf-16") from None
+        return value
+
+
+class CsvSource(FileOptions, FileSource):
+    """Your own interactions: a CSV or Parquet file with one row each, and perhaps a file of the items' titles."""
+
+    kind: Literal["csv"] = "csv"
+    path: Path = Path("interactions.csv")
+    """The file (text with separators, or Parquet, Feather; also gzip, bz2, xz, zstd, zip), or a folder of such parts;
+    relative paths are tried under $RAYPREF_DATA too."""
 
 
 SourceConfig = Annotated[

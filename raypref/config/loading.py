@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from raypref.config.base import pick
+from raypref.config.base import leaves, pick
 from raypref.config.run import RunConfig
 from raypref.errors import UserError
 
@@ -110,12 +109,3 @@ def override(config: RunConfig, changes: dict[str, Any], where: str) -> RunConfi
 def dump(config: BaseModel) -> dict[str, Any]:
     """JSON-ready content that `validated` reads back to the same config."""
     return config.model_dump(mode="json", by_alias=True)
-
-
-def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of a nested mapping."""
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

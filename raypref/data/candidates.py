@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from raypref.config.data import CandidateConfig
+from raypref.data.hints import options
 from raypref.errors import UserError
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -37,6 +39,19 @@ def draws(key: np.ndarray, counters: np.ndarray) -> np.ndarray:
         return mix(key[:, None] + _GOLDEN * (counters.astype(np.uint64) + np.uint64(1)))
 
 
+def _fewer(config: CandidateConfig, left: int) -> str:
+    """The options with which lists need no more than `left` random items."""
+    if left < 1:
+        return "take more items: some user has met all"
+    future = max(1, min(config.train_future, (left + 1) // 2))
+    smaller = {
+        "train_future": future,
+        "train_random": min(config.train_random, left + 1 - future),
+        "eval_random": min(config.eval_random, left),
+    }
+    return f"shorter lists: {options({}, {'candidates': smaller})}"
+
+
 class NeverInteracted:
     """Samples items that a user never interacted with, without repeats within a row."""
 
@@ -53,15 +68,15 @@ class NeverInteracted:
             flags[self._hash(self._seen, factor)] = True
         self._filter = np.packbits(flags, bitorder="little")
 
-    def check(self, wanted: int, where: str) -> None:
+    def check(self, wanted: int, config: CandidateConfig) -> None:
         """Refuse a catalog in which some user leaves fewer than `wanted` items."""
         left = len(self.items) - int(self._counts.max())
         if left < wanted:
             raise UserError(
                 f"the most active user leaves only {left} of {len(self.items)} items to sample from; "
                 f"{wanted} are needed",
-                where=where,
-                mend="ask for fewer random candidates, or filter less (data.k_core)",
+                where="data.candidates",
+                mend=_fewer(config, left),
             )
 
     def sample(self, key: np.ndarray, user: np.ndarray, wanted: int) -> np.ndarray:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raypref.data.candidates import mix
 from raypref.data.schema import INTERACTIONS, ITEMS, REJECTED, USERS, FileAccount, Log
 from raypref.data.title_text import normalized_column
 from raypref.errors import UserError
+
+TIES_SEED = 0
+VALUES = ("rating", "count")
 
 
 def canonical(
@@ -28,7 +34,9 @@ def canonical(
             of several lines on one item the first counts.
         rejected: lines that the reader refused, as `schema.REJECTED`.
 
-    Ties in time keep the order of the file. Titles that items share are made unique by their raw id.
+    A user's interactions at one time are put in an order drawn from a hash of user and item: the order of a file, or of
+    ids, would tell which of them is last, and so the target. Without times the file's order is kept. Titles that items
+    share are made unique by their raw id.
     """
     if interactions.num_rows == 0:
         raise UserError(f"{name}: no usable interaction is left", where="data.source", mend="check the files' columns")
@@ -37,6 +45,8 @@ def canonical(
     user, user_ids = _codes(interactions["user_id"])
     item, _ = _codes(interactions["item_id"], item_ids)
     order, position = _sequence(user, interactions["timestamp"])
+    if interactions["timestamp"].null_count < interactions.num_rows:
+        order = _ties_shuffled(order, user, item, interactions, user_ids, item_ids)
     columns = {
         "user": user[order],
         "item": item[order],
@@ -89,7 +99,7 @@ def _codes(column: pa.ChunkedArray, ids: pa.Array | None = None) -> tuple[np.nda
 
 
 def _sequence(user: np.ndarray, timestamp: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """The order by (user, time), ties in the order of the file, and each row's position in it within its user."""
+    """The order by (user, time), equal ones as in the file, and each row's position in it within its user."""
     times = np.asarray(timestamp.cast(pa.int64()).fill_null(0))
     first, last = int(times.min()), int(times.max())
     if (int(user.max()) + 1) * (last - first + 1) < 1 << 62:  # one key sorts twice as fast as two
@@ -100,6 +110,39 @@ def _sequence(user: np.ndarray, timestamp: pa.ChunkedArray) -> tuple[np.ndarray,
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     lengths = np.diff(np.r_[starts, len(user)])
     return order, np.arange(len(user), dtype=np.int32) - np.repeat(starts, lengths).astype(np.int32)
+
+
+def _ties_shuffled(
+    order: np.ndarray,
+    user: np.ndarray,
+    item: np.ndarray,
+    interactions: pa.Table,
+    user_ids: pa.Array,
+    item_ids: pa.Array,
+) -> np.ndarray:
+    """`order` with each run of equal users and times put in the order of a hash that no file's order can move."""
+    times = np.asarray(interactions["timestamp"].cast(pa.int64()).fill_null(0))[order]
+    same = (user[order][1:] == user[order][:-1]) & (times[1:] == times[:-1])
+    if not same.any():
+        return order
+    run = np.cumsum(np.r_[True, ~same])
+    tied = np.flatnonzero(np.r_[False, same] | np.r_[same, False])
+    rows = order[tied]
+    draw = mix(_hashes(user_ids, user[rows]) ^ mix(_hashes(item_ids, item[rows])))
+    rating, count = (np.nan_to_num(np.asarray(interactions[c].cast(pa.float32()).fill_null(0))[rows]) for c in VALUES)
+    result = order.copy()
+    result[tied] = rows[np.lexsort((count, rating, draw, run[tied]))]
+    return result
+
+
+def _hashes(ids: pa.Array, codes: np.ndarray) -> np.ndarray:
+    """uint64 hash of each code's raw id."""
+    used, place = np.unique(codes, return_inverse=True)
+    hashed = [
+        int.from_bytes(hashlib.blake2b(f"{TIES_SEED} {raw}".encode(), digest_size=8).digest(), "little")
+        for raw in ids.take(pa.array(used)).to_pylist()
+    ]
+    return np.array(hashed, dtype=np.uint64)[place]
 
 
 def _first_of_each(items: pa.Table) -> pa.Table:

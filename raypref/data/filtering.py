@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from raypref.data.hints import options
 from raypref.data.schema import INTERACTIONS
 from raypref.errors import UserError
 
@@ -40,7 +41,9 @@ def k_core(interactions: pa.Table, k: int) -> pa.Table:
         keep &= enough
     if not keep.any():
         raise UserError(
-            f"no user and item with at least {k} interactions is left", where="data.k_core", mend="take a smaller k"
+            f"no user and item with at least {k} interactions is left",
+            where=f"data.k_core = {k}",
+            mend=f"filter less: {options({}, {'k_core': max(k // 2, 1)})}",
         )
     return _renumbered(interactions.filter(pa.array(keep)) if not keep.all() else interactions)
 

@@ -63,6 +63,8 @@ class FileAccount:
     lines: int
     accepted: int
     rejected: int
+    continued: int = 0
+    """Further lines of records with line breaks inside quotes; each such record counts as one line, its first."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Log:
     """Input lines that were refused, with the reason: accepted + rejected = lines, for each file."""
     files: tuple[FileAccount, ...] = ()
     """The account of each input file."""
+    assumed: tuple[str, ...] = ()
+    """What the reader found in the files and nobody said: separator, encoding, units, scales."""
 
     @property
     def has_times(self) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from raypref.config.data import CutConfig
 from raypref.data.filtering import user_ranges
+from raypref.data.hints import options
 from raypref.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -54,13 +55,14 @@ def split(
         raise UserError(
             "this data set has no times, so there is no next item to predict",
             where=f"data.split = {config.split}",
-            mend="name a time column, or use a data set with times",
+            mend="name a time column (--data.source.timestamp), or, if the rows of a file of your own are in order: "
+            + options({"order": "rows"}),
         )
     target = position >= config.min_history
     if config.target == "recpo":
         if np.isnan(rating).all():
             raise UserError(
-                "targets rated 4 or 5 need ratings", where="data.target = recpo", mend="set data.target to next"
+                "targets rated 4 or 5 need ratings", where="data.target = recpo", mend=options({}, {"target": "next"})
             )
         target &= rating >= LIKED
     starts, lengths = user_ranges(user)
@@ -71,6 +73,12 @@ def split(
         part = np.clip(2 - from_last, 0, 2)
         ends = _first_row_of_each(owner, rows[part > 0], starts + lengths)
     elif config.split == "user":
+        if len(starts) < len(SPLITS):
+            raise UserError(
+                f"too few users for a split by users: {len(starts)}, and {len(SPLITS)} are needed at least",
+                where="data.split = user",
+                mend=f"split each user's sequence instead: {options({}, {'split': 'leave-last-two'})}",
+            )
         part_of_user = np.repeat([0, 1, 2], _eight_one_one(len(starts)))
         np.random.default_rng(config.seed).shuffle(part_of_user)
         part = part_of_user[owner[rows]]
@@ -96,8 +104,19 @@ def check_not_empty(targets: dict[str, np.ndarray], config: CutConfig) -> None:
         raise UserError(
             f"no example is left for {', '.join(empty)}",
             where=f"data.split = {config.split}, target = {config.target}, min_history = {config.min_history}",
-            mend="take more users, a smaller data.k_core, a smaller data.min_history, or data.target next",
+            mend=_wider(config),
         )
+
+
+def _wider(config: CutConfig) -> str:
+    """The option that most widens what counts as an example."""
+    if config.target == "recpo":
+        return f"take the next item whatever its rating: {options({}, {'target': 'next'})}"
+    if config.min_history > 1:
+        return f"begin with shorter histories: {options({}, {'min_history': 1})}"
+    if config.k_core > 1:
+        return f"filter less: {options({}, {'k_core': 1})}"
+    return "take more users with longer sequences"
 
 
 def probes(

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from raypref.config.loading import leaves
+from raypref.config.base import leaves
 from raypref.errors import UserError
 from raypref.results.collect import Collection, whole
 from raypref.results.curves import COLUMNS as CURVE_COLUMNS

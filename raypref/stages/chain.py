@@ -25,7 +25,7 @@ from raypref.config.loading import dump
 from raypref.config.model import PretrainedModel
 from raypref.config.objectives import Custom
 from raypref.config.training import needs_expert, needs_reference
-from raypref.data.sources.files import find
+from raypref.data.sources.files import find, items_file
 from raypref.models.folders import SHIPPED, local_folder
 from raypref.stages.identity import model_identity, source_identity
 from raypref.store import Address, Store, digest
@@ -295,5 +295,8 @@ def _located(data: DataConfig) -> DataConfig:
     source = data.source
     if isinstance(path := getattr(source, "path", None), Path):
         found = find(path, source.kind, getattr(source, "files", ()))
-        source = source.model_copy(update={"path": found.absolute()})
+        update: dict[str, Any] = {"path": found.absolute()}
+        if (items := getattr(source, "items", None)) is not None:
+            update["items"] = items_file(items, found).absolute()
+        source = source.model_copy(update=update)
     return data.model_copy(update={"source": source})

@@ -12,12 +12,15 @@ from raypref.config.data import CutConfig
 from raypref.config.loading import dump
 from raypref.config.model import PretrainedModel
 from raypref.data.fingerprint import fingerprint
-from raypref.data.sources.files import find
+from raypref.data.sources.files import find, items_file
 from raypref.errors import UserError
 from raypref.models.folders import TRAINED_ON, check_model, local_folder
 
 NOT_WHAT_IS_TRAINED_ON = {"held_out_targets", "max_history", "max_train_examples_per_user", "candidates"}
 """Of a cut's config what does not decide which interactions training examples are cut from."""
+
+READING = 2
+"""How files become a log: changed where the same files give another one (2: ties in time keep no file's order)."""
 
 
 def source_identity(config: RunConfig) -> dict[str, Any]:
@@ -27,7 +30,13 @@ def source_identity(config: RunConfig) -> dict[str, Any]:
         return source
     found = find(Path(source["path"]), source["kind"], getattr(config.data.source, "files", ()))
     del source["path"]
-    return {**source, "content": fingerprint(found)}
+    content: dict[str, Any] = {
+        "content": fingerprint(found, "**/*" if source["kind"] == "csv" else "*"),
+        "reading": READING,
+    }
+    if source.get("items") is not None:
+        content["items"] = fingerprint(items_file(Path(source["items"]), found))
+    return {**source, **content}
 
 
 def model_identity(config: RunConfig) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import tyro
 from pydantic import ValidationError
 
 from raypref.config import RunConfig
-from raypref.config.base import pick
+from raypref.config.base import leaves, pick
 from raypref.config.data import SOURCE_CONFIGS
-from raypref.config.loading import dump, leaves, load, merge, plain_faults, validated
+from raypref.config.loading import dump, load, merge, plain_faults, validated
 from raypref.config.objectives import OBJECTIVE_CONFIGS
 from raypref.errors import UserError
 from raypref.stages.chain import located

@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from raypref.config import RunConfig
-from raypref.config.base import Frozen, unknown_key
-from raypref.config.loading import dump, leaves, override, read_yaml, validated
+from raypref.config.base import Frozen, leaves, unknown_key
+from raypref.config.loading import dump, override, read_yaml, validated
 from raypref.errors import UserError
 from raypref.results.labels import same, setting_text
 from raypref.stages.chain import Chain, chain

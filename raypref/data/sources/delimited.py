@@ -1,12 +1,12 @@
-"""Delimited text of every kind: tabs, commas, bars, `::`; with or without header, quotes, gzip.
+"""Delimited text of every kind: tabs, commas, bars, `::`; with or without header, quotes, packing.
 
-One line is one record. A block is split as a whole; only lines with quotes are parsed one by one. A field with a line
-break in it is therefore a broken line, which keeps every count exact even where a quote is never closed.
+A block is split as a whole; only lines with quotes are parsed one by one. Where a quoted field goes on over several
+lines, they are one record under the number of the first; a quote that is never closed costs one line, so every count is
+exact.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raypref.data.sources.lines import Encoding, LineBlock, line_blocks
+from raypref.data.sources.lines import LineBlock, line_blocks
+from raypref.data.sources.quoted import read_header, read_record
 from raypref.data.sources.rows import Rows
 from raypref.errors import UserError
+
+HEAD_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,11 @@ class Layout:
     """The columns, in order; empty: the first line names them."""
     header: Literal["none", "optional", "expected"] = "none"
     """Whether the first line repeats `names`."""
-    encoding: Encoding = "utf-8"
+    encoding: str = "utf-8"
     quoted: bool = False
     """Fields may stand in double quotes."""
+    before: int = 0
+    """Fields of each line before the first that the header names: row names, as R writes them."""
 
 
 class DelimitedFile:
@@ -40,75 +45,112 @@ class DelimitedFile:
 
     def __init__(self, file: Path, layout: Layout) -> None:
         self.file, self.layout = file, layout
-        first = next(line_blocks(file, layout.encoding, block_bytes=1 << 16), None)
+        first = next(line_blocks(file, layout.encoding, block_bytes=HEAD_BYTES), None)
         if first is None:
             raise UserError("the file is empty", where=str(file), mend="download or export it again")
         line = first.text[0].as_py()
-        fields = tuple(f.strip() for f in self._fields(line) or ())
-        if not layout.names:
-            self.names = fields
-            if len(set(fields)) < len(fields):
-                raise UserError("two columns share a name", where=f"{file}, line {first.number[0]}", mend="rename one")
-        else:
-            self.names = layout.names
+        fields = tuple(read_header(line, layout.delimiter) if layout.quoted else _split(line, layout.delimiter))
+        named = layout.names or fields
         if layout.header == "expected" and fields != layout.names:
             raise UserError(
                 f"the first line should name the columns {layout.delimiter.join(layout.names)}",
                 where=f"{file}, line {first.number[0]}",
                 mend="is it the right file? download it again",
             )
-        self.header = line if fields == self.names else None
+        self.names = ("",) * layout.before + named
+        self.header = line if fields == named else None
         self._header_number = int(first.number[0]) if self.header is not None else 0
 
     def rows(self, wanted: Sequence[str]) -> Iterator[Rows]:
-        """The lines below the header, with the `wanted` columns as text."""
+        """The records below the header, with the `wanted` columns as text."""
+        rest: LineBlock | None = None
         for block in line_blocks(self.file, self.layout.encoding):
             start = int(block.number[0] == self._header_number)
             if start:
-                block = LineBlock(block.number[1:], block.text[1:], block.garbled[1:])
+                block = block[1:]
+            if rest is not None:
+                block = rest.joined(block)
             if len(block):
-                yield self._split(block, wanted)
+                rows, rest = self._split(block, wanted, last=False)
+                yield rows
+        if rest is not None:
+            yield self._split(rest, wanted, last=True)[0]
 
-    def _split(self, block: LineBlock, wanted: Sequence[str]) -> Rows:
+    def _split(self, block: LineBlock, wanted: Sequence[str], last: bool) -> tuple[Rows, LineBlock | None]:
+        """The block's records, and its lines from a quote on that the next block may close."""
         width = len(self.names)
         places = {name: self.names.index(name) for name in wanted}
-        has_quotes = np.zeros(len(block), dtype=bool)
+        parsed: dict[int, list[str] | None] = {}
+        takes = np.ones(len(block), dtype=np.int64)  # lines of the record that begins here; 0: within another
+        rest = None
         if self.layout.quoted:
-            has_quotes = np.asarray(pc.match_substring(block.text, '"'))
-        plain = np.flatnonzero(~has_quotes)
+            whole = self._parse_quoted(block, width, parsed, takes, last)
+            rest, block, takes = block[whole:], block[:whole], takes[:whole]
+        has_quotes = np.zeros(len(block), dtype=bool)
+        has_quotes[list(parsed)] = True
+        plain = np.flatnonzero(~has_quotes & (takes > 0))
         parts = pc.split_pattern(
-            block.text.take(pa.array(plain)) if has_quotes.any() else block.text, self.layout.delimiter
+            block.text if len(plain) == len(block) else block.text.take(pa.array(plain)), self.layout.delimiter
         )
         right = np.asarray(pc.list_value_length(parts)) == width
         flat = pc.list_flatten(parts.filter(pa.array(right)))
         row = [plain[right]]
         columns = {name: [flat.take(pa.array(np.arange(at, len(flat), width)))] for name, at in places.items()}
-        ill_quoted = np.zeros(len(block), dtype=bool)
-        if has_quotes.any():
-            parsed = [(i, self._fields(block.text[i].as_py())) for i in np.flatnonzero(has_quotes)]
-            ill_quoted[[i for i, fields in parsed if fields is None]] = True
-            whole = [(i, fields) for i, fields in parsed if fields is not None and len(fields) == width]
-            row.append(np.array([i for i, _ in whole], dtype=np.int64))
-            for name, at in places.items():
-                columns[name].append(pa.array([fields[at] for _, fields in whole], pa.string()))
+        right_fields = [(i, fields) for i, fields in parsed.items() if fields is not None]
+        row.append(np.array([i for i, _ in right_fields], dtype=np.int64))
+        for name, at in places.items():
+            columns[name].append(pa.array([fields[at] for _, fields in right_fields], pa.string()))
         place = np.full(len(block), -1)
         place[np.concatenate(row)] = np.arange(sum(map(len, row)))
-        index = pa.array(place, mask=place < 0)
-        rows = Rows(block.number, block.text, {name: pa.concat_arrays(c).take(index) for name, c in columns.items()})
-        rows.refuse(block.garbled, f"not {self.layout.encoding} text")
-        rows.refuse(ill_quoted, "a quote is not closed on its line")
-        rows.refuse(place < 0, f"not {width} fields")
+        rows = self._rows(block, takes, place, {name: pa.concat_arrays(c) for name, c in columns.items()})
+        return rows, rest if rest is not None and len(rest) else None
+
+    def _parse_quoted(
+        self, block: LineBlock, width: int, parsed: dict[int, list[str] | None], takes: np.ndarray, last: bool
+    ) -> int:
+        """Fill in `parsed` and `takes` of the lines with quotes; how many lines need not wait for the next block."""
+        places = np.flatnonzero(np.asarray(pc.match_substring(block.text, '"')))
+        if len(places) == 0:
+            return len(block)
+        lines = block.text.to_pylist()
+        after = 0
+        for i in places.tolist():
+            if i < after:
+                continue
+            record = read_record(lines, i, self.layout.delimiter, width, last)
+            if record.open:
+                return i
+            parsed[i] = record.fields
+            after = i + record.lines
+            takes[i] = record.lines
+            takes[i + 1 : after] = 0
+        return len(block)
+
+    def _rows(self, block: LineBlock, takes: np.ndarray, place: np.ndarray, columns: dict[str, pa.Array]) -> Rows:
+        starts = np.flatnonzero(takes)
+        first = pa.array(starts)
+        text = block.text.take(first)
+        if (takes > 1).any():
+            lines = block.text.to_pylist()
+            text = pa.array(["\n".join(lines[i : i + takes[i]]) for i in starts.tolist()], pa.string())
+        index = pa.array(place[starts], mask=place[starts] < 0)
+        garbled = np.logical_or.reduceat(block.garbled, starts) if len(starts) else np.zeros(0, dtype=bool)
+        rows = Rows(
+            block.number[starts],
+            text,
+            {n: c.take(index) for n, c in columns.items()},
+            continued=int((takes == 0).sum()),
+        )
+        rows.refuse(garbled, f"not {self.layout.encoding} text")
+        bad = place[starts] < 0
+        if bad.any():
+            odd = np.asarray(pc.bit_wise_and(pc.count_substring(text, '"'), 1)) == 1
+            rows.refuse(bad & odd & self.layout.quoted, "a quote is not closed on its line")
+        rows.refuse(bad, f"not {len(self.names)} fields")
         if self.header is not None:
-            rows.refuse(pc.equal(block.text, self.header), "the header again")
+            rows.refuse(pc.equal(text, self.header), "the header again")
         return rows
 
-    def _fields(self, line: str) -> list[str] | None:
-        """The fields of one line; None where its quotes are ill."""
-        if not self.layout.quoted or '"' not in line:
-            return line.split(self.layout.delimiter)
-        if line.count('"') % 2:  # csv would take a lone quote within a field for part of it
-            return None
-        try:
-            return next(csv.reader([line], delimiter=self.layout.delimiter, strict=True))
-        except (csv.Error, StopIteration):
-            return None
+
+def _split(line: str, delimiter: str) -> list[str]:
+    return [f.strip() for f in line.split(delimiter)]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 import pyarrow as pa
 
+from raypref.data.hints import options
 from raypref.data.schema import REJECTED
 from raypref.errors import UserError
+
+MOST_LEFT_OUT = 0.2  # of a file's lines
 
 
 def data_folder() -> Path:
@@ -16,7 +20,7 @@ def data_folder() -> Path:
     return Path(os.environ.get("RAYPREF_DATA") or "data")
 
 
-def find(path: Path, what: str, files: tuple[str, ...] = ()) -> Path:
+def find(path: Path, what: str, files: tuple[str, ...] = (), option: str = "path") -> Path:
     """`path`, or the same in `data_folder()`; a folder must hold `files`."""
     tried = [path.expanduser(), data_folder() / path]
     found = next((p for p in tried if p.exists()), None)
@@ -24,7 +28,7 @@ def find(path: Path, what: str, files: tuple[str, ...] = ()) -> Path:
         raise UserError(
             f"{what}: there is no {path}",
             where=", ".join(str(p.absolute()) for p in tried),
-            mend="give the place by --data.source.path, or set RAYPREF_DATA to the folder that holds it",
+            mend=f"give the place by --data.source.{option}, or set RAYPREF_DATA to the folder that holds it",
         )
     missing = [name for name in files if not (found / name).is_file()]
     if missing:
@@ -34,6 +38,14 @@ def find(path: Path, what: str, files: tuple[str, ...] = ()) -> Path:
             mend=f"unpack the whole data set there; it should hold {', '.join(files)}",
         )
     return found
+
+
+def items_file(path: Path, interactions: Path) -> Path:
+    """The file of items: `path`, also beside the interactions or in their folder, or in `data_folder()`."""
+    for folder in (interactions.parent, interactions):
+        if not path.is_absolute() and (folder / path).is_file():
+            return folder / path
+    return find(path, "the file of items", option="items")
 
 
 def first_there(folder: Path, names: list[str]) -> Path:
@@ -69,5 +81,13 @@ def tolerate(rejected: pa.Table, total: int, limit: float, file: Path) -> None:
         f"{rejected.num_rows:,} of {total:,} lines are broken "
         f"({rejected.num_rows / total:.1%}; limit {limit:.1%}):\n{shown}",
         where=str(file),
-        mend="mend the lines, or allow more by --data.source.max-bad-lines",
+        mend=_more_allowed(rejected.num_rows / total),
     )
+
+
+def _more_allowed(share: float) -> str:
+    """What to do about broken lines; so many that the data would be another are never advised to be left out."""
+    if share > MOST_LEFT_OUT:
+        return "mend the lines: they are too many to be left out"
+    allowed = math.ceil(share * 100 + 1e-9) / 100
+    return f"mend the lines, or leave them out: {options({'max_bad_lines': allowed})}"

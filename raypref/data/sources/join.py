@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,21 +15,29 @@ from raypref.data.sources.files import rejected_table, tolerate
 from raypref.data.sources.rows import FileTable
 
 
-def log_of_files(name: str, domain: str, limit: float, interactions: FileTable, *items: FileTable) -> Log:
-    """The log of one file of interactions and any number of files of items.
+def log_of_files(
+    name: str, domain: str, limit: float, interactions: FileTable | Sequence[FileTable], *items: FileTable
+) -> Log:
+    """The log of a file of interactions (or of the parts of one) and any number of files of items.
 
     An interaction whose item has no title is a broken line like any other: counted, and too many of them are an error.
     """
     titles = pa.concat_tables([table.table for table in items])
-    table, refused = _titled(interactions, titles)
-    rejected = pa.concat_tables([interactions.rejected, refused])
-    if refused.num_rows:
-        tolerate(rejected, interactions.account.lines, limit, interactions.file)
-    accepted = interactions.account.accepted - refused.num_rows
-    account = replace(interactions.account, accepted=accepted, rejected=rejected.num_rows)
-    rejected = pa.concat_tables([rejected, *(item.rejected for item in items)])
-    accounts = (account, *(item.account for item in items if item.file != interactions.file))
-    return canonical(name, domain, table, titles, rejected, accounts)
+    parts = [interactions] if isinstance(interactions, FileTable) else interactions
+    tables, rejected, accounts = [], [], []
+    for part in parts:
+        table, refused = _titled(part, titles)
+        tables.append(table)
+        rejected.append(pa.concat_tables([part.rejected, refused]))
+        if refused.num_rows:
+            tolerate(rejected[-1], part.account.lines, limit, part.file)
+        accepted = part.account.accepted - refused.num_rows
+        accounts.append(replace(part.account, accepted=accepted, rejected=rejected[-1].num_rows))
+    table = pa.concat_tables(tables).unify_dictionaries()
+    own = {part.file for part in parts}
+    accounts += [item.account for item in items if item.file not in own]
+    rejected += [item.rejected for item in items]
+    return canonical(name, domain, table, titles, pa.concat_tables(rejected), tuple(accounts))
 
 
 def _titled(interactions: FileTable, items: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -1,23 +1,21 @@
-"""Text files as blocks of numbered lines, plain or gzipped, in bounded memory."""
+"""Text files as blocks of numbered lines, packed or not, in bounded memory."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raypref.data.sources.encodings import pieces, wide_encoding
+from raypref.data.sources.opening import HEAD, opened
 from raypref.errors import UserError
 
 BLOCK_BYTES = 8 << 20
 LONGEST_LINE = 64 << 20
-Encoding = Literal["utf-8", "latin-1", "utf-8 or latin-1"]
-BOM = b"\xef\xbb\xbf"
+MIXED = "utf-8 or latin-1"  # line by line: for files that several hands wrote
 
 
 class LineBlock:
@@ -36,13 +34,25 @@ class LineBlock:
     def __len__(self) -> int:
         return len(self.number)
 
+    def __getitem__(self, part: slice) -> LineBlock:
+        return LineBlock(self.number[part], self.text[part], self.garbled[part])
+
+    def joined(self, other: LineBlock) -> LineBlock:
+        """The lines of both, one after the other."""
+        return LineBlock(
+            np.concatenate([self.number, other.number]),
+            pa.concat_arrays([self.text, other.text]),
+            np.concatenate([self.garbled, other.garbled]),
+        )
+
 
 def line_blocks(
-    file: Path, encoding: Encoding, until: bytes = b"\n", keep_blank: bool = False, block_bytes: int = BLOCK_BYTES
+    file: Path, encoding: str, until: bytes = b"\n", keep_blank: bool = False, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[LineBlock]:
-    """The lines of `file`; a gzip stream that ends early is an error, as nobody can say what is lost.
+    """The lines of `file`; a packed stream that ends early is an error, as nobody can say what is lost.
 
     Args:
+        encoding: a codec in which a line end is one byte, or `MIXED`. UTF-16 and UTF-32 are seen by themselves.
         until: blocks end with these bytes, so that records of several lines stay whole.
         keep_blank: blank lines are kept, for formats in which they part the records.
     """
@@ -62,10 +72,7 @@ def line_blocks(
 def _raw_blocks(file: Path, until: bytes, block_bytes: int) -> Iterator[bytes]:
     """Pieces of the file's bytes, each ending with `until` but the last."""
     rest = b""
-    first = True
     for piece in _pieces(file, block_bytes):
-        if first:
-            piece, first = piece.removeprefix(BOM), False
         rest += piece
         end = rest.rfind(until)
         if end < 0:
@@ -84,42 +91,41 @@ def _raw_blocks(file: Path, until: bytes, block_bytes: int) -> Iterator[bytes]:
 
 
 def _pieces(file: Path, size: int) -> Iterator[bytes]:
-    try:
-        with open_binary(file) as stream:
-            while piece := stream.read(size):
-                yield piece
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(
-            f"the gzip file is cut off or damaged: {error}",
-            where=str(file),
-            mend="download it again; its end is missing",
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"the file can't be read: {error.strerror or error}", where=str(file), mend="check it"
-        ) from None
+    """The file's text, old Macintosh line ends made new ones."""
+    with opened(file) as stream:
+        head = stream.peek(HEAD)[:HEAD]  # type: ignore[attr-defined]
+        wide = wide_encoding(head)
+        narrow = head.decode(wide, "ignore").encode("utf-8", "ignore") if wide else head
+        old_ends = b"\r" in narrow[:-1] and b"\n" not in narrow
+        for piece in pieces(stream, size, wide):
+            yield piece.replace(b"\r", b"\n") if old_ends else piece
 
 
-def open_binary(file: Path) -> IO[bytes]:
-    """The file's bytes, unzipped where its name ends in .gz."""
-    return gzip.open(file, "rb") if file.suffix == ".gz" else open(file, "rb")  # type: ignore[return-value]
-
-
-def _decode(raw: bytes, encoding: Encoding) -> tuple[pa.StringArray, np.ndarray]:
+def _decode(raw: bytes, encoding: str) -> tuple[pa.StringArray, np.ndarray]:
     """The lines of `raw` as valid text, and which of them had to be mended to be so."""
-    if encoding == "latin-1" and not raw.isascii():
-        raw = raw.decode("latin-1").encode()
+    if not raw.isascii() and encoding not in ("utf-8", MIXED):
+        try:
+            raw = raw.decode(encoding).encode()
+        except UnicodeError:
+            return _line_by_line(raw, encoding)
+    elif not _is_utf8(raw):
+        return _line_by_line(raw, encoding)
+    lines = _split(raw)
+    return lines, np.zeros(len(lines), dtype=bool)
+
+
+def _line_by_line(raw: bytes, encoding: str) -> tuple[pa.StringArray, np.ndarray]:
+    """The same where some line is at fault: only such a block is walked."""
     lines = _split(raw)
     garbled = np.zeros(len(lines), dtype=bool)
-    if encoding == "latin-1" or _is_utf8(raw):
-        return lines, garbled
+    codec = "utf-8" if encoding == MIXED else encoding
     mended: list[str] = []
-    for i, line in enumerate(lines.cast(pa.binary()).to_pylist()):  # only a block with a fault is walked
+    for i, line in enumerate(lines.cast(pa.binary()).to_pylist()):
         try:
-            mended.append(line.decode())
-        except UnicodeDecodeError:
-            mended.append(line.decode("latin-1") if encoding == "utf-8 or latin-1" else line.decode(errors="replace"))
-            garbled[i] = encoding == "utf-8"
+            mended.append(line.decode(codec))
+        except UnicodeError:
+            mended.append(line.decode("latin-1") if encoding == MIXED else line.decode(codec, "replace"))
+            garbled[i] = encoding != MIXED
     return pa.array(mended, pa.string()), garbled
 
 

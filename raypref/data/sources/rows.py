@@ -40,8 +40,9 @@ HOPELESS = 10_000  # so many broken lines, more than half of those read: no need
 class Rows:
     """Lines of one block: their numbers, text and columns, and which of them are refused, and why."""
 
-    def __init__(self, number: np.ndarray, text: pa.Array, columns: dict[str, pa.Array]) -> None:
-        self.number, self.text, self.columns = number, text, columns
+    def __init__(self, number: np.ndarray, text: pa.Array, columns: dict[str, pa.Array], continued: int = 0) -> None:
+        """`continued`: lines that belong to a record which begins in a line before them."""
+        self.number, self.text, self.columns, self.continued = number, text, columns, continued
         self._reason = np.zeros(len(number), dtype=np.int16)
         self._reasons = [""]
 
@@ -136,7 +137,7 @@ class Sink:
         self.file, self.limit, self.schema = file, limit, schema
         self._accepted: list[pa.RecordBatch] = []
         self._rejected: list[pa.Table] = []
-        self._lines = self._refused = 0
+        self._lines = self._refused = self._continued = 0
 
     def add(self, rows: Rows, **columns: pa.Array | np.ndarray) -> None:
         """Take the good rows of a block; a column that is not given is null."""
@@ -153,6 +154,7 @@ class Sink:
             arrays.append(self._typed(array, field.type))
         self._accepted.append(pa.record_batch(arrays, schema=self.schema))
         self._lines += len(rows)
+        self._continued += rows.continued
         if not good.all():
             texts = rows.text.filter(pc.invert(keep)).to_pylist()
             table = rejected_table(self.file, rows.number[~good].tolist(), rows.reasons(), texts)
@@ -178,5 +180,5 @@ class Sink:
         """The file's table, or a UserError where too much of it is broken."""
         rejected = self._tolerate()
         table = pa.Table.from_batches(self._accepted, schema=self.schema).unify_dictionaries()
-        account = FileAccount(self.file.name, self._lines, table.num_rows, rejected.num_rows)
+        account = FileAccount(self.file.name, self._lines, table.num_rows, rejected.num_rows, self._continued)
         return FileTable(self.file, table, rejected, account)

@@ -1,0 +1,158 @@
+"""How a delimited file of one's own is written: separator, encoding, header; found in its first lines, and said."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from raypref.data.sources.delimited import HEAD_BYTES, Layout
+from raypref.data.sources.encodings import narrow_encoding, wide_encoding
+from raypref.data.sources.lines import line_blocks
+from raypref.data.sources.opening import HEAD, opened
+from raypref.data.sources.quoted import read_header
+from raypref.errors import UserError
+
+SEPARATORS = (",", ";", "\t", "|", "::", "\x01")
+NAMES = {",": "comma", "\t": "tab", "|": "bar", " ": "space", "\x01": "the byte 1"}
+SAMPLE_LINES = 200
+SAMPLE_BLOCKS = 8  # of 8 MiB, in which bytes that are no UTF-8 are looked for
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# What others call our columns, letters and digits alone; for hints, never taken unasked.
+SYNONYMS = {
+    "user": "userid user uid reviewerid customerid memberid username visitorid accountid personid profilename useridx",
+    "item": "itemid item movieid productid asin parentasin isbn bookid artistid songid trackid gameid businessid "
+    "animeid articleid newsid videoid sku product movie book beerid recipeid contentid courseid itemidx iid",
+    "title": "title name movietitle itemname itemtitle producttitle productname booktitle moviename artistname appname",
+    "rating": "rating stars score overall bookrating userrating reviewscore rate ratingvalue stars",
+    "timestamp": "timestamp time date datetime unixreviewtime reviewtime createdat ts eventtime reviewdate ratedat "
+    "created when unixtime watchedat playedat",
+}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What was found."""
+
+    layout: Layout
+    said: str
+    """E.g. `separator ;, cp1252`."""
+
+
+def dialect(
+    file: Path,
+    wanted: Collection[str],
+    separator: str | None = None,
+    encoding: str | None = None,
+    header: tuple[str, ...] | None = None,
+) -> Dialect:
+    """The layout of a file, as said or as its bytes suggest; `wanted`: names that its header should hold.
+
+    Raises:
+        UserError: the file is empty.
+    """
+    encoding, said_encoding = _encoding(file, encoding)
+    block = next(line_blocks(file, encoding, block_bytes=HEAD_BYTES), None)
+    if block is None:
+        raise UserError("the file is empty", where=str(file), mend="download or export it again")
+    lines = block.text.slice(0, SAMPLE_LINES).to_pylist()
+    found = separator or _separator(lines, wanted if header is None else ())
+    before = 0
+    if header is None:
+        before = _row_names(lines, found)
+    layout = Layout(found, header or (), "optional" if header else "none", encoding, quoted=True, before=before)
+    return Dialect(layout, f"separator {NAMES.get(found, found)}, {said_encoding}")
+
+
+def headless(file: Path, layout: Layout) -> list[str] | None:
+    """Names for the columns of a file whose first line is data like the others; None where it is a header.
+
+    The names are a guess by the values: times, ratings, titles, then user and item in their order.
+    """
+    block = next(line_blocks(file, layout.encoding, block_bytes=HEAD_BYTES), None)
+    assert block is not None  # `dialect` has seen a line
+    rows = [read_header(line, layout.delimiter) for line in block.text.slice(0, SAMPLE_LINES).to_pylist()]
+    rows = [row for row in rows if len(row) == len(rows[0])]
+    if not any(NUMBER.fullmatch(field) for field in rows[0]):
+        return None
+    columns = list(zip(*rows))
+    names: list[str] = [""] * len(columns)
+    numbers = [[float(v) for v in column if NUMBER.fullmatch(v)] for column in columns]
+    for name, fits in (
+        ("timestamp", lambda i: len(numbers[i]) > len(rows) / 2 and min(numbers[i]) > 1e8),
+        ("rating", lambda i: len(numbers[i]) > len(rows) / 2 and max(numbers[i]) <= 10 and i >= 2),
+        ("title", lambda i: sum(any(c.isalpha() for c in v) and (" " in v) for v in columns[i]) > len(rows) / 4),
+    ):
+        place = next((i for i in reversed(range(len(columns))) if not names[i] and fits(i)), None)
+        if place is not None:
+            names[place] = name
+    rest = iter(["user", "item"] + [f"column{i}" for i in range(len(columns))])
+    return [name or next(rest) for name in names]
+
+
+def suggestion(key: str, names: Sequence[str], taken: Collection[str]) -> str | None:
+    """The column that most likely holds `key` (user, item ...), if there is one."""
+    plain = {re.sub(r"[^0-9a-z]", "", name.lower()): name for name in reversed(names) if name and name not in taken}
+    for synonym in SYNONYMS.get(key, key).split():
+        if synonym in plain:
+            return plain[synonym]
+    close = difflib.get_close_matches(key, list(plain), n=1, cutoff=0.6)
+    return plain[close[0]] if close else None
+
+
+def _encoding(file: Path, given: str | None) -> tuple[str, str]:
+    """Codec of the file's text once UTF-16 is made UTF-8, and what to say of it."""
+    with opened(file) as stream:
+        wide = wide_encoding(stream.peek(HEAD)[:HEAD])  # type: ignore[attr-defined]
+    if wide is not None:
+        return "utf-8", wide
+    if given is not None:
+        return given, given
+    bad: list[bytes] = []
+    invalid = other = 0
+    for block in itertools.islice(line_blocks(file, "utf-8"), SAMPLE_BLOCKS):
+        if not block.raw.isascii():
+            other += int(pc.sum(pc.invert(pc.string_is_ascii(block.text))).as_py() or 0)
+        if block.garbled.any():
+            invalid += int(block.garbled.sum())
+            if len(bad) < SAMPLE_LINES:
+                bad += [line for line in block.raw.splitlines() if not _is_utf8(line)][: SAMPLE_LINES - len(bad)]
+    if invalid > 1 and invalid > other / 2:  # else single lines are broken
+        name = narrow_encoding(b"\n".join(bad))
+        return name, f"{name} (guessed: it is not UTF-8)"
+    return "utf-8", "utf-8"
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _separator(lines: list[str], wanted: Collection[str]) -> str:
+    """The one that finds most wanted names in the first line, then the one that cuts all lines into as many fields."""
+
+    def merit(separator: str) -> tuple[int, bool, float]:
+        names = read_header(lines[0], separator)
+        widths = np.array([len(read_header(line, separator)) for line in lines])
+        even = float((widths == len(names)).mean())
+        found = len({*wanted} & {*names})
+        return found, len(names) > 1 and even > 0.5, even * len(names)
+
+    return max(SEPARATORS, key=merit)  # the first of equals
+
+
+def _row_names(lines: list[str], separator: str) -> int:
+    """1 where every line but the first has one field more, the first of it no number of the header's: R's row names."""
+    width = len(read_header(lines[0], separator))
+    widths = [len(read_header(line, separator)) for line in lines[1:]]
+    filled = [not line.endswith(separator) for line in lines[1:]]
+    return int(bool(widths) and all(w == width + 1 for w in widths) and all(filled))

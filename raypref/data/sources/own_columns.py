@@ -1,0 +1,167 @@
+"""Columns of one's own files on their way to a log: ids, titles, ratings and times as people write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raypref.config.data import OwnColumns
+from raypref.data.hints import options
+from raypref.data.schema import Log
+from raypref.data.sources.columnar import ids_of_numbers
+from raypref.data.sources.dialect import suggestion
+from raypref.data.sources.rating_scales import raw_ratings, settled
+from raypref.data.sources.rows import INTERACTION_ROWS, FileTable, Rows, Sink
+from raypref.data.sources.times import TimeForm, time_form
+from raypref.errors import UserError
+
+OPTIONAL = ("rating", "count", "timestamp")
+MISSING = pa.array(["nan", "NaN", "None", "NULL", "null", "<NA>", "\\N"])  # as programs write what is not there
+NO_TITLE = pa.array(["nan", "NaN", "<NA>", "\\N"])  # but a film may be called None
+ROUNDED = r"^\d(\.\d+)?[eE]\+?\d+$"  # 7.65612E+16: a spreadsheet has rounded it
+
+
+class Table(Protocol):
+    """A file of rows, delimited or columnar."""
+
+    file: Path
+    names: tuple[str, ...]
+
+    def rows(self, wanted: Sequence[str]) -> Iterator[Rows]: ...
+
+
+@dataclass(frozen=True)
+class OwnRows:
+    """What tables of interactions gave."""
+
+    files: list[FileTable]
+    said: list[str]
+
+
+def check_columns(file: Path, names: Sequence[str], wanted: dict[str, str], read_as: str = "") -> None:
+    """Refuse a file that lacks one of the `wanted` columns (by key) or holds one twice.
+
+    Args:
+        read_as: how the file was read: a wrong separator shows as a missing column.
+
+    Raises:
+        UserError: it names the options that read the file.
+    """
+    twice = [name for name in wanted.values() if list(names).count(name) > 1]
+    if twice:
+        raise UserError(f"two columns are called '{twice[0]}'", where=str(file), mend="rename one of them")
+    missing = {key: name for key, name in wanted.items() if name not in names}
+    if not missing:
+        return
+    taken = set(wanted.values())
+    source: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    complaints = []
+    for key, name in missing.items():
+        close = suggestion(name, names, taken) or suggestion(key.removeprefix("items_"), names, taken)
+        complaints.append(f"there is no column '{name}'" + (f": did you mean '{close}'?" if close else ""))
+        if close is not None:
+            source[key] = close
+            taken.add(close)
+        elif key in OPTIONAL:
+            source[key] = None
+            if key == "rating" and "count" not in wanted:
+                data = {"target": "next"}
+        else:
+            source[key] = source.get("item", wanted.get("item", "NAME")) if key == "title" else "NAME"
+    columns = f"columns{f' ({read_as})' if read_as else ''}: {', '.join(map(repr, names))}"
+    hint = f"name them: {options(source, data)}"
+    if source.get("title") is not None and source["title"] == source.get("item", wanted.get("item")):
+        hint += "; this takes ids for titles: better give a file of titles by --data.source.items"
+    raise UserError("\n".join([*complaints, columns]), where=str(file), mend=hint)
+
+
+def read_interactions(
+    tables: Sequence[Table],
+    columns: dict[str, str],
+    config: OwnColumns,
+    limit: float,
+    each: Callable[[Rows, pa.Array], None] | None = None,
+) -> OwnRows:
+    """The interactions of the tables, whose `columns` are named by key (user, item, rating, count, timestamp).
+
+    Args:
+        each: sees the rows of each block, and their items' ids, before they are taken.
+    """
+    in_order_of_rows = config.order == "rows"  # a row's number is its time
+    if in_order_of_rows:
+        columns = {key: name for key, name in columns.items() if key != "timestamp"}
+    form = TimeForm()
+    said = []
+    if "timestamp" in columns:
+        form = _form(tables, columns["timestamp"], config)
+        said.append(form.said)
+    elif in_order_of_rows:
+        said.append("no times, a user's interactions are in the order of the rows")
+    files = []
+    before = 0
+    for table in tables:
+        sink = Sink(table.file, limit, INTERACTION_ROWS)
+        for rows in table.rows(list(dict.fromkeys(columns.values()))):
+            item = id_of(rows, columns["item"], "item", table.file)
+            given: dict[str, Any] = {"user_id": id_of(rows, columns["user"], "user", table.file), "item_id": item}
+            if each is not None:
+                each(rows, item)
+            if "rating" in columns:
+                given["rating"] = raw_ratings(rows, columns["rating"])
+            if "count" in columns:
+                given["count"] = rows.number_of(columns["count"], "count", 0)
+            if "timestamp" in columns:
+                given["timestamp"] = form.seconds_of(rows, columns["timestamp"])
+            elif in_order_of_rows:
+                given["timestamp"] = before + rows.number
+            sink.add(rows, **given)
+        files.append(sink.finish())
+        before += files[-1].account.lines + files[-1].account.continued + 1
+    if "rating" in columns:
+        files, of_ratings = settled(files, columns["rating"], config.rating_scale, config.unrated, limit)
+        said.append(of_ratings)
+    if "count" in columns:
+        said.append(f"ratings are derived from {columns['count']} where there are none: fifths of each item's users")
+    return OwnRows(files, [text for text in said if text])
+
+
+def _form(tables: Sequence[Table], name: str, config: OwnColumns) -> TimeForm:
+    def column() -> Iterable[pa.Array]:
+        return (rows.columns[name] for table in tables for rows in table.rows([name]))
+
+    return time_form(column, name, config.time_format, str(tables[0].file))
+
+
+def id_of(rows: Rows, name: str, what: str, file: Path) -> pa.Array:
+    """A column of ids as text; what programs write for nothing is missing, and so refused."""
+    text = pc.utf8_trim_whitespace(ids_of_numbers(rows.columns[name], name, file))
+    text = pc.replace_substring_regex(text, r"^(\d+)\.0+$", r"\1")  # 7.0: a whole number that has been a float
+    rows.refuse(pc.fill_null(pc.equal(pc.binary_length(text), 0), True), f"{what} is empty")
+    rows.refuse(pc.fill_null(pc.is_in(text, value_set=MISSING), False), f"{what} is missing")
+    rows.refuse(pc.fill_null(pc.match_substring_regex(text, ROUNDED), False), f"{what} is a rounded number")
+    lone = np.asarray(pc.fill_null(pc.count_substring(text, '"'), 0)) % 2 == 1
+    rows.refuse(lone, "a quote is not closed on its line")
+    return text
+
+
+def title_of(rows: Rows, name: str, file: Path) -> pa.Array:
+    """A column of titles; missing ones are refused."""
+    rows.columns[name] = ids_of_numbers(rows.columns[name], name, file)
+    titles = rows.title_of(name)
+    rows.refuse(pc.fill_null(pc.is_in(titles, value_set=NO_TITLE), False), "title is missing")
+    return titles
+
+
+def numeric_titles(log: Log) -> str | None:
+    """A warning where titles are but numbers."""
+    numbers = pc.match_substring_regex(log.items["title"], r"^[\d.\s]+(\[.*\])?$")
+    if float(np.mean(np.asarray(numbers))) < 0.5:
+        return None
+    return "WARNING: titles are numbers, of which a language model knows nothing: is another column the title?"
