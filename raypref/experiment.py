@@ -17,6 +17,8 @@ from raypref.store import Store
 
 DISK_PER_RUN = 200 << 20  # a tiny run writes some tens of MB; a check against a full disk, not an estimate
 
+LONG = 200  # characters of a title that are worth a word
+
 
 class Runner(Protocol):
     def __call__(self, run: Chain, stage: Stage) -> None:
@@ -67,6 +69,7 @@ def _headline(stage: Stage, facts: dict[str, Any]) -> str:
         return (
             f"  {facts['users']:,} users, {facts['items']:,} items, {facts['interactions']:,} interactions; examples "
             + "/".join(f"{facts[f'{split}_examples']:,}" for split in ("train", "validation", "test"))
+            + (f"; the longest title has {longest:,} characters" if (longest := facts["longest_title"]) > LONG else "")
         )
     if stage.kind in ("expert", "try", "tune", "fit"):
         ranking = facts.get("kept_back_ndcg@10")

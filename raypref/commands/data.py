@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from raypref.config.base import pick
-from raypref.config.data import CutConfig, DataConfig, GeneratedSource, PromptConfig, SourceConfig
+from raypref.config.data import CutConfig, DataConfig, GeneratedSource, PromptConfig
 from raypref.config.loading import load
 from raypref.data import download as catalog
 from raypref.data.audit import LEAKS, audit, leak_warning
@@ -21,8 +21,8 @@ from raypref.data.download import CATALOG
 from raypref.data.examples import Examples, asks_for_liked, examples_of
 from raypref.data.export import export_recbole, export_sdpo, export_trl
 from raypref.data.prompts import PromptRenderer
+from raypref.data.reading import read_log
 from raypref.data.schema import Log, PublishedLog
-from raypref.data.sources import SOURCES
 from raypref.data.sources.files import data_folder
 from raypref.data.splitting import SPLITS
 from raypref.data.statistics import PUBLISHED, Statistics, length_histogram, rating_histogram, statistics
@@ -102,7 +102,7 @@ def show(
 
 def show_config(config: DataConfig, name: str, console: Console, prompt: PromptConfig | None = None) -> None:
     """`show` for any config."""
-    log = _read(config.source)
+    log = read_log(config)
     whole = statistics(log.interactions, log.items.num_rows)
     console.print(_sizes(log, whole, name))
     for account in log.files:
@@ -148,7 +148,7 @@ def audit_leaks(
         Whether the data leak.
     """
     console, config = _console(console), data_config(name, path, cut)
-    log = _read(config.source)
+    log = read_log(config)
     examples = examples_of(log, config)
     split = split or ("test" if examples.rows("test") else "validation")
     guesses = audit(examples.shards("train"), examples.shards(split), log.items["title"])
@@ -186,7 +186,7 @@ def export(
         negatives: rejected titles of each example (trl); by default all candidates beside the target.
     """
     config = data_config(name, path, cut)
-    log = _read(config.source)
+    log = read_log(config)
     examples = examples_of(log, config)
     if format == "trl":
         files = export_trl(examples, log, to, _renderer(log, config, prompt), negatives)
@@ -208,10 +208,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def _console(console: Console | None) -> Console:
     return console or Console()
-
-
-def _read(source: SourceConfig) -> Log:
-    return SOURCES[source.kind](source)
 
 
 def _renderer(log: Log, config: DataConfig, prompt: PromptConfig) -> PromptRenderer:

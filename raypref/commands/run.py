@@ -11,7 +11,7 @@ from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line,
 from raypref.shortages import print_shortages
 from raypref.stages.chain import AlignedChain, chain
 from raypref.stages.in_process import InProcess
-from raypref.stages.needs import memory_line
+from raypref.stages.needs import length_line, memory_line
 from raypref.store import Store
 from raypref.sweeps.options import RunOptions, parse
 
@@ -36,6 +36,8 @@ def run(arguments: list[str]) -> int:
         print_shortages(console, config, store, 1)
         if isinstance(planned, AlignedChain):
             console.print(memory_line(planned, store), highlight=False, soft_wrap=True)
+        if line := length_line(planned, store):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
         return 0
     store.check_space(DISK_PER_RUN)
     runner: Runner = InProcess(store)

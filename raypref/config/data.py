@@ -319,6 +319,8 @@ class CutConfig(Frozen):
     """Interactions before the cut that a prompt may show, the latest ones."""
     max_train_examples_per_user: Count | None = None
     """Only so many training examples of each user, the latest ones; none: all."""
+    max_title: Annotated[int, Field(ge=8)] | None = None
+    """Characters of a title; a longer one is cut, at a word's end where it can be; none: titles are as they are."""
     candidates: CandidateConfig = CandidateConfig()
     """How candidates are drawn."""
     seed: int = 0

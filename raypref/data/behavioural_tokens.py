@@ -37,6 +37,8 @@ def add_mark(tokenizer: PreTrainedTokenizerBase) -> None:
 class HybridTokenizer(ExampleTokenizer):
     """As `ExampleTokenizer`, with behavioural tokens in the prompts; titles to be scored have none."""
 
+    beside = 1
+
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, renderer: PromptRenderer, titles: Sequence[str], max_tokens: int
     ) -> None:

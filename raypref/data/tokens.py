@@ -24,25 +24,21 @@ TOKENS = pa.schema(
 class ExampleTokenizer:
     """Tokenizes tables of examples; titles are tokenized once, when it is made."""
 
+    beside = 0
+    """Tokens that stand beside a title in a prompt."""
+
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, renderer: PromptRenderer, titles: Sequence[str], max_tokens: int
     ) -> None:
         """`titles`: of item 0, 1, ...; `max_tokens`: longer prompts lose their oldest history lines."""
         self.tokenizer, self.renderer, self.max_tokens = tokenizer, renderer, max_tokens
-        self.titles = np.array(titles, dtype=object)
+        self.plain_titles = self.titles = np.array(titles, dtype=object)
         encoded = encode_titles(tokenizer, titles)
         self.title_ids = pa.array([[*ids, tokenizer.eos_token_id] for ids in encoded], pa.list_(pa.int32()))
 
     def __call__(self, examples: pa.Table, least: bool = False) -> pa.Table:
         """`schema.EXAMPLES` in, `TOKENS` out, row for row; `least`: the prompts ask for the least fitting item."""
-        rows = list(
-            zip(
-                examples["example"].to_pylist(),
-                [self.titles[h] for h in examples["history"].to_pylist()],
-                examples["history_rating"].to_pylist(),
-                [self.titles[c] for c in examples["candidates"].to_pylist()],
-            )
-        )
+        rows = self._rows(examples)
         prompts = encode_prompts(self.tokenizer, [self.renderer(*row, least=least) for row in rows])
         for i, ids in enumerate(prompts):
             if len(ids) > self.max_tokens:
@@ -55,6 +51,24 @@ class ExampleTokenizer:
             type=TOKENS.field("title_ids").type,
         )
         return pa.table({"example": examples["example"], "prompt_ids": prompts, "title_ids": titles}, schema=TOKENS)
+
+    def lengths(self, example: pa.Table, least: bool = False) -> tuple[int, int]:
+        """Tokens of one example's prompt, without any history, and with as much of it as there is room for."""
+        (row,) = self._rows(example)
+        bare, whole = encode_prompts(
+            self.tokenizer, [self.renderer(*row, drop=drop, least=least) for drop in (len(row[1]), 0)]
+        )
+        return len(bare), len(whole) if len(whole) <= self.max_tokens else max(len(bare), self.max_tokens)
+
+    def _rows(self, examples: pa.Table) -> list[tuple[int, Sequence[str], Sequence[float], Sequence[str]]]:
+        return list(
+            zip(
+                examples["example"].to_pylist(),
+                [self.titles[h] for h in examples["history"].to_pylist()],
+                examples["history_rating"].to_pylist(),
+                [self.titles[c] for c in examples["candidates"].to_pylist()],
+            )
+        )
 
     def _shortened(self, row: tuple[int, Sequence[str], Sequence[float], Sequence[str]], least: bool) -> list[int]:
         for drop in range(1, len(row[1]) + 1):

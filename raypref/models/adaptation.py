@@ -32,7 +32,7 @@ from raypref.data.encoding import encode_prompts, encode_titles
 from raypref.data.examples import asks_for_liked, examples_of
 from raypref.data.filtering import user_ranges
 from raypref.data.prompts import RATING, PromptRenderer
-from raypref.data.sources import SOURCES
+from raypref.data.reading import read_log
 from raypref.models import backbone
 from raypref.models.folders import local_folder
 from raypref.models.lessons import Lesson, Question, asked, check, copies, loss_of, padded
@@ -63,7 +63,7 @@ class Material:
     """
 
     def __init__(self, config: RunConfig) -> None:
-        log = SOURCES[config.data.source.kind](config.data.source)
+        log = read_log(config.data)
         self.titles = np.array(log.items["title"].to_pylist(), dtype=object)
         self.render = PromptRenderer(config.prompt, log.domain, asks_for_liked(log, config.data))
         self.examples = examples_of(log, config.data)

@@ -104,14 +104,25 @@ def skeleton(config: ModelConfig, vocabulary: int) -> Policy:
     if isinstance(config, ScratchModel):
         model: Any = AutoModelForCausalLM.from_config(_llama(config, vocabulary))
     else:
-        path = local_folder(config) or config.path
-        try:
-            architecture = AutoConfig.from_pretrained(str(path), revision=config.revision)
-        except (OSError, ValueError) as error:
-            raise _not_loadable(config.path, "model", error) from error
-        model = AutoModelForCausalLM.from_config(architecture, dtype=_dtype(config))
+        model = AutoModelForCausalLM.from_config(_architecture(config), dtype=_dtype(config))
         _checkpointed(model, config)
     return _adapted(model, config)
+
+
+def positions(config: ModelConfig) -> int | None:
+    """How many tokens the model was made to read at once; None where its config does not say."""
+    if isinstance(config, ScratchModel):
+        return MAX_POSITIONS
+    found: int | None = getattr(_architecture(config).get_text_config(), "max_position_embeddings", None)
+    return found
+
+
+def _architecture(config: PretrainedModel) -> Any:
+    path = local_folder(config) or config.path
+    try:
+        return AutoConfig.from_pretrained(str(path), revision=config.revision)
+    except (OSError, ValueError) as error:
+        raise _not_loadable(config.path, "model", error) from error
 
 
 def _adapted(model: Any, config: ModelConfig) -> Policy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from raypref.config.data import CutConfig
 from raypref.config.model import ScratchModel
 from raypref.config.recommender import BaselineConfig
 from raypref.data.behavioural_tokens import HybridTokenizer, add_mark
-from raypref.data.columns import ExampleTable, write_shard
+from raypref.data.columns import ExampleTable, splits_in, write_shard
+from raypref.data.encoding import check_answerable
 from raypref.data.examples import asks_for_liked, examples_of
+from raypref.data.lengths import Ruler, check_lengths
 from raypref.data.prompts import PromptRenderer
+from raypref.data.reading import read_log
 from raypref.data.schema import Log
 from raypref.data.sources import SOURCES
 from raypref.data.splitting import LEAST, PROBES, SPLITS
@@ -47,11 +51,12 @@ from raypref.training.precision import autocast
 SETS = (*SPLITS, *PROBES)
 TOKENIZER_SAMPLE_SHARDS = 2
 SCORING_BATCH = 32
+logger = logging.getLogger(__name__)
 
 
 def prepare(config: RunConfig, folder: Path) -> dict[str, Any]:
     """Read the source, cut examples, write them shard by shard with the catalog and the refused lines."""
-    return write_examples(SOURCES[config.data.source.kind](config.data.source), config.data, folder)
+    return write_examples(read_log(config.data), config.data, folder)
 
 
 def write_examples(log: Log, config: CutConfig, folder: Path) -> dict[str, Any]:
@@ -67,6 +72,7 @@ def write_examples(log: Log, config: CutConfig, folder: Path) -> dict[str, Any]:
         "items": len(examples.unseen.items),
         "interactions": len(examples.user),
         "rejected_lines": log.rejected.num_rows,
+        "longest_title": max(map(len, log.items["title"].to_pylist())),
     }
     counts = {"item": np.arange(log.items.num_rows, dtype=np.int32), "count": examples.train_counts.astype(np.int64)}
     pq.write_table(pa.table(counts), folder / "train_counts.parquet")
@@ -129,6 +135,39 @@ def example_tokenizer(config: RunConfig, prepared: Path, tokenizer: PreTrainedTo
     """What makes tokens of the run's examples; LLaRA's have behavioural ones among them."""
     kind = HybridTokenizer if config.system == "llara" else ExampleTokenizer
     return kind(tokenizer, renderer_of(config, prepared), titles_of(prepared), config.prompt.max_tokens)
+
+
+def write_tokenizer(config: RunConfig, inputs: Mapping[str, Path], folder: Path) -> dict[str, Any]:
+    """The run's tokenizer, in `folder`; what it makes of the data set's titles and prompts.
+
+    Raises:
+        UserError: titles can't be said with its tokens; prompts, or prompts with titles, are too long.
+    """
+    tokenizer = make_tokenizer(config, inputs)
+    facts = check_tokens(config, inputs["prepare"], tokenizer)
+    tokenizer.save_pretrained(folder)
+    return facts
+
+
+def check_tokens(config: RunConfig, prepared: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What a tokenizer makes of prepared data, before any of it is tokenized.
+
+    Raises:
+        UserError: titles can't be said with its tokens; prompts, or prompts with titles, are too long.
+    """
+    if line := check_answerable(tokenizer, titles_of(prepared)):
+        logger.warning(line)
+    if config.system == "tallrec":  # a question has one title, and its answer is Yes or No
+        return {}
+
+    def read() -> Iterator[tuple[pa.Table, bool]]:
+        for split in splits_in(prepared, SETS):
+            for table in ExampleTable([prepared], split, ("history", "history_rating", "candidates")):
+                yield table, split in LEAST
+
+    ruler = Ruler(example_tokenizer(config, prepared, tokenizer), backbone.positions(config.model))
+    lengths = check_lengths(ruler, read)
+    return {"longest_prompt": lengths.longest, "longest_title": lengths.title}
 
 
 class ShardTokenizer:

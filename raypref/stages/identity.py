@@ -16,7 +16,7 @@ from raypref.data.sources.files import find, items_file
 from raypref.errors import UserError
 from raypref.models.folders import TRAINED_ON, check_model, local_folder
 
-NOT_WHAT_IS_TRAINED_ON = {"held_out_targets", "max_history", "max_train_examples_per_user", "candidates"}
+NOT_WHAT_IS_TRAINED_ON = {"held_out_targets", "max_history", "max_train_examples_per_user", "max_title", "candidates"}
 """Of a cut's config what does not decide which interactions training examples are cut from."""
 
 READING = 2

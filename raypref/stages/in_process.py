@@ -33,7 +33,7 @@ class InProcess:
                 return
             worker: Any
             if stage.kind == "tokenize":
-                bodies.make_tokenizer(run.config, paths).save_pretrained(folder / "tokenizer")
+                facts |= bodies.write_tokenizer(run.config, paths, folder / "tokenizer")
                 kind, splits = bodies.token_writer(stage.config)
                 worker = kind(run.config, paths["prepare"], folder / "tokenizer", folder)
             elif stage.kind == "expert":

@@ -1,4 +1,4 @@
-"""What a run's training asks of a worker's memory, before anything is run."""
+"""What a run asks of a worker's memory and of its model's positions, before anything is run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import torch
 
 from raypref.config.model import ScratchModel
 from raypref.data.columns import ExampleTable
+from raypref.data.lengths import SPARE
 from raypref.errors import UserError
 from raypref.models import backbone
 from raypref.models.layout import document_length
 from raypref.models.memory import Peak, predict
-from raypref.stages.chain import AlignedChain
+from raypref.stages import bodies
+from raypref.stages.chain import AlignedChain, Chain
 from raypref.store import Store
 
 UNKNOWN_TITLE = 16  # tokens of a title, where none has been tokenized yet
@@ -70,6 +72,31 @@ def memory_line(run: AlignedChain, store: Store) -> str:
     has = psutil.virtual_memory().available / resources.workers
     line += f" and {process / GB:.2f} for the process; there are {has / GB:.1f} GB for it here"
     return line + _warning(peak.total + process > has)
+
+
+def length_line(run: Chain, store: Store) -> str:
+    """Whether prompts and titles fit the model: of prepared data as they are, else what the config allows."""
+    config = run.config
+    tokenize = next((stage for stage in run if stage.kind == "tokenize"), None)
+    if tokenize is None:
+        return ""
+    prepared = store.path(tokenize.inputs["prepare"].address)
+    try:
+        positions = backbone.positions(config.model)
+        if store.done(tokenize.inputs["prepare"].address):
+            inputs = {name: store.path(stage.address) for name, stage in tokenize.inputs.items()}
+            found = bodies.check_tokens(config, prepared, bodies.make_tokenizer(config, inputs))
+            told = f"prompts of up to {found['longest_prompt']:,} tokens, titles of {found['longest_title']:,}"
+            return f"{told}; the model has {positions:,} positions" if positions else told
+    except UserError as error:
+        return f"TOO LONG: {error}"
+    room = None if positions is None else positions - UNKNOWN_TITLE - SPARE
+    if room is None or config.prompt.max_tokens <= room:
+        return ""
+    return (
+        f"prompts may have {config.prompt.max_tokens:,} tokens (prompt.max_tokens), and the model has {positions:,} "
+        f"positions: runs with longer ones are refused; --prompt.max-tokens {room} keeps to it"
+    )
 
 
 def _warning(too_much: bool) -> str:

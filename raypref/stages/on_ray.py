@@ -67,7 +67,7 @@ class OnRay:
         paths = stage.input_paths(self.store)
         prepared = paths["prepare"]
         with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
-            bodies.make_tokenizer(run.config, paths).save_pretrained(folder / "tokenizer")
+            facts |= bodies.write_tokenizer(run.config, paths, folder / "tokenizer")
             part = afar.new_part(self.store)
             writer, splits = bodies.token_writer(stage.config)
             facts["tokens"] = map_shards(
