@@ -6,8 +6,11 @@ python tests/trajectory/recorded.py     # writes them anew: for a change that me
 from __future__ import annotations
 
 import json
+import platform
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from differences import Recording
 from runs import HERE, take
@@ -38,9 +41,21 @@ def rounded(value: object) -> object:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
+def made_by() -> dict[str, str]:
+    """What rounds otherwise in another version, or on another family of processors."""
+    return {"machine": platform.machine(), "torch": version("torch").partition("+")[0]}
+
+
+def load() -> tuple[Recording, dict[str, Any]]:
+    """The committed numbers, and what they were made by."""
+    content = json.loads(FILE.read_text())
+    made = content.pop("made by")
+    return content, made
+
+
 def written(recording: Recording) -> str:
     """As JSON, a line for each column, so that a diff shows what has moved."""
-    kinds = []
+    kinds = [f'"made by": {json.dumps(made_by())}']
     for kind, files in recording.items():
         blocks = []
         for file, columns in files.items():

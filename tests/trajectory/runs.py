@@ -3,8 +3,7 @@
 They go through what does not move when modules do: the config, the command line without Ray, and the files that stages
 leave. Two workers need the one function of `group.py`, which knows raypref's inside.
 
-As a program it is one worker of runs with as many: `python tests/trajectory/runs.py FOLDER RANK KIND ...` leaves
-`FOLDER/<kind>.json`.
+As a program it is one of two processes that share them: `python tests/trajectory/runs.py FOLDER RANK KIND ...`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import runpy
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ import yaml
 
 HERE = Path(__file__).parent
 Run = Callable[[Path, Path], None]
+PROCESSES = 2
 OBJECTIVES = ("sdpo", "recpo", "napo", "eapo", "simpo", "alpha-dpo")
 SMALL = {
     "kind": "scratch",
@@ -104,13 +104,11 @@ def take(folder: Path, tree: Path, kinds: Sequence[str] = tuple(KINDS)) -> dict[
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **SAME_EVERYWHERE, "PYTHONPATH": str(tree)}
     logs, processes = [], []
-    for workers in sorted({KINDS[kind].workers for kind in kinds}):
-        for rank in range(workers):
-            some = [kind for kind in kinds if KINDS[kind].workers == workers]
-            logs.append(folder / f"{rank}-of-{workers}.log")
-            with logs[-1].open("w") as log:
-                command = [sys.executable, __file__, str(folder), str(rank), *some]
-                processes.append(subprocess.Popen(command, cwd=tree, env=environment, stdout=log, stderr=log))
+    for rank in range(PROCESSES):
+        logs.append(folder / f"{rank}.log")
+        with logs[-1].open("w") as log:
+            command = [sys.executable, __file__, str(folder), str(rank), *kinds]
+            processes.append(subprocess.Popen(command, cwd=tree, env=environment, stdout=log, stderr=log))
     try:
         while any(process.poll() is None for process in processes):
             if any(process.poll() for process in processes):  # the others may wait for it
@@ -126,8 +124,20 @@ def take(folder: Path, tree: Path, kinds: Sequence[str] = tuple(KINDS)) -> dict[
     return {kind: json.loads((folder / f"{kind}.json").read_text()) for kind in kinds}
 
 
+def run_share(kinds: Sequence[str], folder: Path, rank: int) -> None:
+    """Run what falls to one of the processes: its part of what they do together, and every other of the rest."""
+    together = [kind for kind in kinds if KINDS[kind].workers == PROCESSES]
+    alone = [kind for kind in kinds if kind not in together]
+    if together:
+        with group(folder, rank) as run:
+            for kind in together:
+                run_kind(kind, folder, rank, run)
+    for kind in alone[rank::PROCESSES]:
+        run_kind(kind, folder, 0, run_alone)
+
+
 def run_kind(kind: str, folder: Path, rank: int, run: Run) -> None:
-    """Run all objectives of a kind, as one of its workers, and write down what their stages left."""
+    """Run all objectives of a kind, as one of its workers; the first leaves what the stages left as `<kind>.json`."""
     model, workers, objectives = KINDS[kind]
     root = folder / f"results of {kind}"
     root.mkdir(exist_ok=True)
@@ -160,17 +170,17 @@ def run_alone(config: Path, root: Path) -> None:
             raise RuntimeError(f"{' '.join(sys.argv)} ended with {end.code}:\n{said.getvalue()}") from end
 
 
-def join_group(folder: Path, rank: int, workers: int) -> Run:
-    """Runs by a process of several, through the `group.py` of the tree that is run, else the one beside this file."""
-    import torch
+@contextlib.contextmanager
+def group(folder: Path, rank: int) -> Iterator[Run]:
+    """Runs by all processes, through the `group.py` of the tree that is run, else the one beside this file."""
     import torch.distributed as dist
 
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "rendezvous"), workers)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=workers)
+    store = dist.FileStore(str(folder / "rendezvous"), PROCESSES)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES)
     own = Path.cwd() / "tests" / "trajectory" / "group.py"
     run = runpy.run_path(str(own if own.is_file() else HERE / "group.py"))["run"]
-    return lambda config, root: run(config, root, rank, workers)
+    yield lambda config, root: run(config, root, rank, PROCESSES)
+    dist.destroy_process_group()
 
 
 def read(stage: Path) -> dict[str, dict[str, Any]]:
@@ -211,9 +221,6 @@ READERS = {".jsonl": _lines, ".parquet": _table, ".safetensors": _weights}
 
 if __name__ == "__main__":
     _, at, number, *asked = sys.argv
-    group_of = KINDS[asked[0]].workers
-    how = run_alone if group_of == 1 else join_group(Path(at), int(number), group_of)
-    for each in asked:
-        run_kind(each, Path(at), int(number), how)
+    run_share(asked, Path(at), int(number))
     sys.stdout.flush()
     os._exit(0)  # threads of the back ends that nobody joins may make the interpreter's own way out abort
