@@ -129,8 +129,9 @@ def _objectives(arguments: list[str]) -> int:
 
 def _data(arguments: list[str]) -> int:
     from raypref.commands.data import COMMANDS as data_commands
+    from raypref.commands.data import short_options
 
-    tyro.extras.subcommand_cli_from_dict(data_commands, args=arguments, prog="raypref data")
+    tyro.extras.subcommand_cli_from_dict(data_commands, args=short_options(arguments), prog="raypref data")
     return 0
 
 

@@ -12,41 +12,60 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from raypref.config.base import pick
-from raypref.config.data import CutConfig, DataConfig, GeneratedSource, PromptConfig
+from raypref.config.data import (
+    SOURCE_CONFIGS,
+    CutConfig,
+    DataConfig,
+    FileOptions,
+    GeneratedSource,
+    PromptConfig,
+)
 from raypref.config.loading import load
 from raypref.data import download as catalog
 from raypref.data.audit import LEAKS, audit, leak_warning
 from raypref.data.download import CATALOG
 from raypref.data.examples import Examples, asks_for_liked, examples_of
 from raypref.data.export import export_recbole, export_sdpo, export_trl
+from raypref.data.names import named_source, source_of_place, with_options
 from raypref.data.prompts import PromptRenderer
 from raypref.data.reading import read_log
 from raypref.data.schema import Log, PublishedLog
 from raypref.data.sources.files import data_folder
 from raypref.data.splitting import SPLITS
 from raypref.data.statistics import PUBLISHED, Statistics, length_histogram, rating_histogram, statistics
+from raypref.data.ties import tied_rows, ties
 from raypref.errors import UserError
 from raypref.store import digest
 
 Name = Annotated[str, tyro.conf.Positional]
 BAR = 40
-DEFAULT_CUT, DEFAULT_PROMPT = CutConfig(), PromptConfig()
+DEFAULT_CUT, DEFAULT_PROMPT, DEFAULT_FILE = CutConfig(), PromptConfig(), FileOptions()
+Own = Annotated[FileOptions, tyro.conf.arg(name="")]
 
 
-def data_config(name: str, path: Path | None = None, cut: CutConfig | None = None) -> DataConfig:
-    """The config that reads a data set of the catalog, or `generated`, and cuts it as `cut` says; or that of a config
-    file (.yaml), which says both itself.
+def short_options(arguments: list[str]) -> list[str]:
+    """The words of a job's command line (--data.source.user, --data.target) as those of `raypref data`."""
+    for long, short in (("--data.source.", "--"), ("--data.", "--cut.")):
+        arguments = [short + a.removeprefix(long) if a.startswith(long) else a for a in arguments]
+    return arguments
+
+
+def data_config(
+    name: str, path: Path | None = None, cut: CutConfig | None = None, own: FileOptions = DEFAULT_FILE
+) -> DataConfig:
+    """The config that reads a data set by its name, or a file or folder of one's own, and cuts it as `cut` says.
+
+    A config file (.yaml) says both itself.
     """
+    given = {key: value for key, value in own if value != getattr(DEFAULT_FILE, key)}
     if Path(name).suffix in (".yaml", ".yml"):
-        if path is not None or cut not in (None, CutConfig()):
+        if path is not None or given or cut not in (None, CutConfig()):
             raise UserError("a config file says where its data are and how they are cut", where=name, mend="edit it")
         return load("tiny", Path(name))[0].data
-    source: Any = GeneratedSource() if name == "generated" else pick(name, CATALOG, "data set").source
-    if path is not None:
-        if name == "generated":
-            raise UserError("generated data have no files", where="--path", mend="leave --path out")
-        source = source.model_copy(update={"path": path})
+    source = source_of_place(name) or named_source(name)
+    if path is not None and isinstance(source, GeneratedSource):
+        raise UserError("generated data have no files", where="--path", mend="leave --path out")
+    source = with_options(source, given | ({"path": path} if path is not None else {}), name)
     return DataConfig(source=source, **dict(cut or CutConfig()))
 
 
@@ -58,7 +77,8 @@ def list_sets(console: tyro.conf.Suppress[Console | None] = None) -> None:
         table.add_row(name, data.title, data.paper, "yes" if here else "")
     table.add_row("generated", "a made-up movie catalog and its viewers", "", "yes")
     _console(console).print(table)
-    _console(console).print("Your own CSV, Parquet or RecBole files: source kinds csv and recbole (docs/data.md).")
+    others = ", ".join(kind for kind in SOURCE_CONFIGS if kind not in CATALOG and kind != "generated")
+    _console(console).print(f"Kinds of files, each with --path: {others}. Your own file: raypref data show FILE.")
 
 
 def download(name: Name, to: Path | None = None, console: tyro.conf.Suppress[Console | None] = None) -> Path:
@@ -89,15 +109,17 @@ def show(
     path: Path | None = None,
     cut: CutConfig = DEFAULT_CUT,
     console: tyro.conf.Suppress[Console | None] = None,
+    own: Own = DEFAULT_FILE,
 ) -> None:
     """Show a data set: its size beside the papers' tables, its ratings and lengths, three prompts.
 
     Args:
-        name: its name in `raypref data list`, `generated`, or a config file (.yaml) with its source.
+        name: its name in `raypref data list`, a file of your own, or a config file (.yaml) with its source.
         path: where its files are; by default where `download` puts them.
         cut: how it is cut into examples.
+        own: what to know of a file of your own; options of jobs (--data.source.user) are understood too.
     """
-    show_config(data_config(name, path, cut), name, _console(console))
+    show_config(data_config(name, path, cut, own), name, _console(console))
 
 
 def show_config(config: DataConfig, name: str, console: Console, prompt: PromptConfig | None = None) -> None:
@@ -108,8 +130,8 @@ def show_config(config: DataConfig, name: str, console: Console, prompt: PromptC
     for account in log.files:
         refused = f", {account.rejected:,} refused" if account.rejected else ""
         console.print(f"{account.file}: {account.lines:,} lines, {account.accepted:,} accepted{refused}")
-    if log.assumed:
-        console.print(escape(f"assumed: {'; '.join(log.assumed)}"), soft_wrap=True)
+    if assumed := (*log.assumed, *_assumed_order(log)):
+        console.print(escape(f"assumed: {'; '.join(assumed)}"), soft_wrap=True)
     for row in log.rejected.slice(0, 5).to_pylist():
         console.print(escape(f"  {row['file']}:{row['line']}: {row['reason']}: {row['text'][:80]!r}"))
     console.print(_bars("rating", rating_histogram(log)))
@@ -124,6 +146,8 @@ def show_config(config: DataConfig, name: str, console: Console, prompt: PromptC
         sizes = f"{kept.users:,} users, {kept.items:,} items, {kept.interactions:,} interactions"
         console.print(f"first meetings, {config.k_core}-core: {sizes}")
     console.print(", ".join(f"{examples.rows(split):,} {split}" for split in SPLITS) + " examples")
+    if log.has_times:
+        console.print(escape(_ties(log, examples, "test")), soft_wrap=True)
     for text in _prompts(log, examples, config, prompt or DEFAULT_PROMPT):
         console.rule("a prompt and its answer")
         console.print(escape(text), soft_wrap=True)
@@ -135,19 +159,21 @@ def audit_leaks(
     cut: CutConfig = DEFAULT_CUT,
     split: Literal["validation", "test"] | None = None,
     console: tyro.conf.Suppress[Console | None] = None,
+    own: Own = DEFAULT_FILE,
 ) -> bool:
     """Measure what a guesser gets who never reads a title; more than chance by position alone is a leak.
 
     Args:
-        name: its name in `raypref data list`, `generated`, or a config file (.yaml) with its source.
+        name: its name in `raypref data list`, a file of your own, or a config file (.yaml) with its source.
         path: where its files are; by default where `download` puts them.
         cut: how it is cut into examples.
         split: what to guess on; by default test, or validation where test was not published.
+        own: what to know of a file of your own; options of jobs (--data.source.user) are understood too.
 
     Returns:
         Whether the data leak.
     """
-    console, config = _console(console), data_config(name, path, cut)
+    console, config = _console(console), data_config(name, path, cut, own)
     log = read_log(config)
     examples = examples_of(log, config)
     split = split or ("test" if examples.rows("test") else "validation")
@@ -157,6 +183,8 @@ def audit_leaks(
         verdict = "[red]LEAK[/red]" if g.leaks else ("no leak" if g.name in LEAKS else "")
         table.add_row(g.name, f"{g.share:.4f}", f"{g.low:.4f} to {g.high:.4f}", f"{g.chance:.4f}", verdict)
     console.print(table)
+    if log.has_times:
+        console.print(escape(_ties(log, examples, split)), soft_wrap=True)
     warning = leak_warning(guesses, log.name)
     console.print(
         f"[red]{escape(warning)}[/red]" if warning else "no place in the list tells the target", soft_wrap=True
@@ -173,19 +201,21 @@ def export(
     prompt: PromptConfig = DEFAULT_PROMPT,
     negatives: int | None = None,
     console: tyro.conf.Suppress[Console | None] = None,
+    own: Own = DEFAULT_FILE,
 ) -> list[Path]:
     """Write a data set for other tools.
 
     Args:
-        name: its name in `raypref data list`, `generated`, or a config file (.yaml) with its source.
+        name: its name in `raypref data list`, a file of your own, or a config file (.yaml) with its source.
         to: the folder to write to.
         format: trl: prompt, chosen, rejected. recbole: atomic files. sdpo-json: S-DPO's examples.
         path: where its files are; by default where `download` puts them.
         cut: how it is cut into examples.
         prompt: how an example becomes text (trl).
         negatives: rejected titles of each example (trl); by default all candidates beside the target.
+        own: what to know of a file of your own; options of jobs (--data.source.user) are understood too.
     """
-    config = data_config(name, path, cut)
+    config = data_config(name, path, cut, own)
     log = read_log(config)
     examples = examples_of(log, config)
     if format == "trl":
@@ -208,6 +238,20 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def _console(console: Console | None) -> Console:
     return console or Console()
+
+
+def _assumed_order(log: Log) -> list[str]:
+    """How ties in time and ratings from counts were taken, where there are such."""
+    said = []
+    if log.has_times and (tied := tied_rows(log.interactions)).any():
+        said.append(f"ties: {float(tied.mean()):.1%} of the interactions, their order is drawn")
+    if (rating := log.interactions["rating"]).null_count and log.interactions["count"].null_count < len(rating):
+        said.append("ratings derived from counts: fifths of each item's users")
+    return said
+
+
+def _ties(log: Log, examples: Examples, split: str) -> str:
+    return ties(examples.interactions, examples.shards(split), log.items["item_id"]).said
 
 
 def _renderer(log: Log, config: DataConfig, prompt: PromptConfig) -> PromptRenderer:

@@ -33,15 +33,20 @@ class GeneratedSource(Frozen):
     """Seed of the catalog, the tastes and the log."""
 
 
-class FileSource(Frozen):
+class BadLines(Frozen):
+    """How much of a file may be broken."""
+
+    max_bad_lines: Share = 0.01
+    """Share of a file's lines that may be broken; they are written to rejected.parquet."""
+
+
+class FileSource(BadLines):
     """What every source made of files shares."""
 
     files: ClassVar[tuple[str, ...]] = ()
     """Files that the folder must hold, where they have fixed names."""
     path: Path
     """The file or folder; relative paths are tried under $RAYPREF_DATA too."""
-    max_bad_lines: Share = 0.01
-    """Share of a file's lines that may be broken; they are written to rejected.parquet."""
 
 
 class MovieLens100KSource(FileSource):
@@ -220,7 +225,7 @@ class LLaRASource(FileSource):
     """What the items are: chooses the prompt's words."""
 
 
-class FileOptions(OwnColumns):
+class FileOptions(OwnColumns, BadLines):
     """What one may say about a table of one's own beside its place; what is left unsaid is found in the file."""
 
     user: str = "user"

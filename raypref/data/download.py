@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raypref.config import data as sources
-from raypref.config.base import pick
 from raypref.config.data import FileSource
+from raypref.data.names import named_source
 from raypref.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -176,7 +176,14 @@ def download(name: str, root: Path, progress: Callable[[str, int, int], None]) -
     Raises:
         UserError: it can't be fetched; the error says what to get by hand and where to put it.
     """
-    data = pick(name, CATALOG, "data set")
+    if name not in CATALOG:
+        kind = named_source(name).kind
+        raise UserError(
+            f"nothing is downloaded for '{name}'"
+            + (", which is made up" if kind == "generated" else ": it is for files of yours"),
+            mend=f"sets to download: {', '.join(CATALOG)}",
+        )
+    data = CATALOG[name]
     place: Path = root / data.source.path
     logger.info(f"{data.title} ({data.paper})\nterms: {data.licence}")
     folder = root / data.folder

@@ -11,10 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from raypref.config import RunConfig
-from raypref.config.base import pick
-from raypref.config.data import SOURCE_CONFIGS
 from raypref.config.loading import override
 from raypref.config.run import TRANSFERABLE
+from raypref.data.names import named_source, source_content
 from raypref.errors import UserError
 from raypref.store import Store, digest
 from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, print_error
@@ -93,8 +92,8 @@ def _bases(config: RunConfig, datasets: tuple[str, ...] | None) -> dict[str, Run
     if datasets is None:
         return {_called(config): config}
     for name in datasets:
-        pick(name, SOURCE_CONFIGS, "data source")
-    bases = [override(config, {"data.source": {"kind": name}}, f"--datasets {name}") for name in datasets]
+        named_source(name)
+    bases = [override(config, {"data.source": source_content(name)}, f"--datasets {name}") for name in datasets]
     return {_called(base): base for base in bases}
 
 

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from raypref.config import RunConfig
 from raypref.config.base import leaves, pick
-from raypref.config.data import SOURCE_CONFIGS
 from raypref.config.loading import dump, load, merge, plain_faults, validated
 from raypref.config.objectives import OBJECTIVE_CONFIGS
+from raypref.data.names import source_content
 from raypref.errors import UserError
 from raypref.stages.chain import located
 
@@ -33,7 +33,7 @@ class RunOptions:
     config: Path | None = None
     """A YAML file over the preset."""
     dataset: str | None = None
-    """Kind of data source (generated, ml-100k, csv ...); its options are --data.source.*"""
+    """Data set by its name in `raypref data list`, or kind of source (csv ...); its options are --data.source.*"""
     transfer_dataset: str | None = None
     """Evaluate on held-out users of this kind of data source instead (cross-domain); its options are --transfer.*"""
     objective: Annotated[str | None, tyro.conf.arg(aliases=("--method",))] = None
@@ -89,13 +89,11 @@ def parse(
     config, origins = load(first.preset, first.config)
     content = dump(config)
     if first.dataset is not None:
-        pick(first.dataset, SOURCE_CONFIGS, "data source")
-        content = merge(content, {"data": {"source": {"kind": first.dataset}}})
+        content = merge(content, {"data": {"source": source_content(first.dataset)}})
         origins["data.source.kind"] = "command line"
     if first.transfer_dataset is not None:
-        pick(first.transfer_dataset, SOURCE_CONFIGS, "data source")
         given = content["transfer"] or content["data"]  # cut as the training data are, unless told otherwise
-        content["transfer"] = merge(given, {"source": {"kind": first.transfer_dataset}})
+        content["transfer"] = merge(given, {"source": source_content(first.transfer_dataset)})
         origins["transfer.source.kind"] = "command line"
     name = first.objective or objective
     if name is not None and name != content["align"]["objective"]["name"]:

@@ -127,8 +127,6 @@ def read_interactions(
     if "rating" in columns:
         files, of_ratings = settled(files, columns["rating"], config.rating_scale, config.unrated, limit)
         said.append(of_ratings)
-    if "count" in columns:
-        said.append(f"ratings are derived from {columns['count']} where there are none: fifths of each item's users")
     return OwnRows(files, [text for text in said if text])
 
 
