@@ -15,7 +15,7 @@ from typing import Any
 
 MOST_LINES = 1000  # of one record: past them a quote is taken for one that is never closed
 _NUMBER = re.compile(r"\s*[+-]?\d+(\.\d+)?\s*")
-_AFTER_QUOTE = re.compile(r'"[ \t]+(?=[,;|]|$)')
+_AFTER_QUOTE = re.compile(r'" +(?=[,;|\t]|$)')
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ def read_record(lines: Sequence[str], at: int, delimiter: str, width: int, last:
 
 def read_header(line: str, delimiter: str) -> list[str]:
     """The fields of a line, whatever their number."""
-    found = _parsed(iter([line]), delimiter, {"doublequote": True}) if len(delimiter) == 1 and '"' in line else None
+    found: list[str] | str = ""
+    if len(delimiter) == 1 and '"' in line:
+        found = _parsed(iter([_AFTER_QUOTE.sub('"', line)]), delimiter, {"doublequote": True})
     return [f.strip() for f in (found if isinstance(found, list) else line.split(delimiter))]
 
 

@@ -117,7 +117,7 @@ def to_numbers(column: pa.Array) -> np.ndarray:
             trimmed = pc.utf8_trim_whitespace(column)
             number = pc.match_substring_regex(trimmed, NUMBER)
             column = pc.cast(pc.if_else(number, trimmed, pa.scalar(None, pa.string())), pa.float64())
-    return np.asarray(pc.cast(column, pa.float64()).fill_null(np.nan))
+    return np.asarray(pc.cast(column, pa.float64(), safe=False).fill_null(np.nan))  # past 2**53 rounded
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ PAST = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": np.inf}  # a median below is of
 DAY = 86_400
 EXCEL_EPOCH = 25_569  # day number of 1970-01-01 in Excel
 SURE = 1e8  # seconds (March 1973): a time before it, in a file in ms, is rather one in seconds
+ROUNDING = 5e-7  # seconds: a float64 holds nanoseconds since 1970 to some 128 of them
 UNKNOWN = "time is neither a Unix time nor a date from 1970 on"
 
 
@@ -43,7 +44,7 @@ class TimeForm:
         """The column as int64 Unix seconds; rows without such a time are refused."""
         column = rows.columns[name]
         number = to_numbers(column)
-        value = np.floor(_of_numbers(number, self.numbers))
+        value = np.floor(_of_numbers(number, self.numbers) + (ROUNDING if self.numbers == "ns" else 0))
         if pa.types.is_string(column.type):
             if self.pattern is not None:
                 value = _by_pattern(column, self.pattern)
