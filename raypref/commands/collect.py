@@ -10,11 +10,6 @@ import tyro
 from rich.console import Console
 
 from raypref.errors import UserError
-from raypref.place import Place
-from raypref.results.collect import RESULTS, load
-from raypref.results.collect import collect as collected
-from raypref.results.conclusion import draw, tell
-from raypref.results.together import SERIES, draw_together, write_together
 
 
 def collect(folders: tyro.conf.Positional[tuple[str, ...]], root: str | None = None, out: Path | None = None) -> int:
@@ -27,6 +22,11 @@ def collect(folders: tyro.conf.Positional[tuple[str, ...]], root: str | None = N
     """
     if not folders:
         raise UserError("no folder is given", where="raypref collect", mend="name a sweep's folder, or several")
+    from raypref.place import Place
+    from raypref.results.collect import collect as collected
+    from raypref.results.conclusion import tell
+    from raypref.results.together import write_together
+
     console = Console(width=None if sys.stdout.isatty() else 160)  # a log must not cut the table
     found, well = [], True
     places = [Place.of(folder) for folder in folders]
@@ -59,6 +59,10 @@ def plot(
         out: Where to draw; default: there.
         formats: Kinds of files.
     """
+    from raypref.results.collect import RESULTS, load
+    from raypref.results.conclusion import draw
+    from raypref.results.together import SERIES, draw_together
+
     out, together = out or folder, (folder / SERIES).is_file()
     drawn = draw_together(folder, out, formats) if together else []
     if not together or (folder / RESULTS).is_file():

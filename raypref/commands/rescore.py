@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 
-from raypref.config import RunConfig
-from raypref.data.columns import ExampleTable, splits_in
-from raypref.data.splitting import LEAST
 from raypref.errors import UserError
-from raypref.evaluation.metrics import means
-from raypref.evaluation.rows import rows_of
-from raypref.results.labels import metric_label
-from raypref.stages import bodies
-from raypref.stages.chain import VERSIONS, data_config, prepare_stage
-from raypref.store import MANIFEST, Address, Store, digest, write_json
-from raypref.sweeps.methods import METHOD
+from raypref.stages.chain import data_config, prepare_stage
+from raypref.store import Store
 from raypref.sweeps.options import RunOptions, parse
-from raypref.sweeps.trial_records import now, read_records
 
-COLUMNS = ("user", "item", "score")
 DESCRIPTION = """An outside system's scores join a table: a Parquet of user, item (ids as in the data set) and score.
 
 Every candidate of every evaluated user needs a score; `--pairs FILE` writes which those are.
@@ -69,150 +53,20 @@ def rescore(arguments: list[str]) -> int:
             where=str(store.root),
             mend="run a job with the same data options first, or give its --root",
         )
+    if options.pairs is None and options.scores is None:
+        raise UserError("no scores are given", mend="give --scores FILE, or --pairs FILE to see what they must cover")
+    from raypref.commands import outside_scores  # pandas and the metrics: not for a typing mistake
+
     console = Console()
     if options.pairs is not None:
-        wanted = pairs(prepared, config)
+        wanted = outside_scores.pairs(prepared, config)
         wanted.to_parquet(options.pairs, index=False)
         console.print(f"{len(wanted):,} pairs: {options.pairs}", highlight=False)
         return 0
-    if options.scores is None:
-        raise UserError("no scores are given", mend="give --scores FILE, or --pairs FILE to see what they must cover")
-    scores = read_scores(options.scores)
-    rows = outside_rows(prepared, config, scores)
-    content = {"data": stage.address.key, "splits": config.evaluation.splits, "version": VERSIONS["evaluate"]}
-    content |= {"system": options.called, "seed": options.of_seed}
-    content["scores"] = hashlib.sha256(options.scores.read_bytes()).hexdigest()
-    address = Address("evaluate", options.called, digest(content))
-    if not store.done(address):
-        with store.writing(address, content, {"prepare": str(stage.address)}) as (folder, facts):
-            pq.write_table(rows, folder / "rows.parquet", compression="zstd")
-            facts |= {split: means(part) | {"examples": part.num_rows} for split, part in _by_split(rows).items()}
-    metric, value = next(iter(means(_by_split(rows).get("test", rows)).items()))
-    console.print(f"{options.called}: {metric_label(metric)} {value:.4f}; {store.path(address)}", highlight=False)
+    assert options.scores is not None  # or it has been refused
+    address, headline = outside_scores.write_rows(options.scores, options.called, options.of_seed, config, store, stage)
+    console.print(f"{options.called}: {headline}; {store.path(address)}", highlight=False)
     if options.table is not None:
-        join_table(options.table, options.called, options.of_seed, address, stage.address)
+        outside_scores.join_table(options.table, options.called, options.of_seed, address, stage.address)
         console.print("joined; draw the table again with `raypref collect` or the benchmark's command", highlight=False)
     return 0
-
-
-def pairs(prepared: Path, config: RunConfig) -> pd.DataFrame:
-    """Ids of every user and candidate of the evaluated splits, each pair once."""
-    users, items = _ids(prepared)
-    found = []
-    for split in _splits(prepared, config):
-        for shard in ExampleTable([prepared], split, ("user", "candidates")):
-            candidates = np.array(shard["candidates"].to_pylist())
-            owner = np.repeat(shard["user"].to_numpy(), candidates.shape[1])
-            found.append(pd.DataFrame({"user": users[owner], "item": items[candidates.ravel()]}))
-    return pd.concat(found, ignore_index=True).drop_duplicates(ignore_index=True)
-
-
-def read_scores(path: Path) -> pd.Series:
-    """Scores by (user, item), as text.
-
-    Raises:
-        UserError: no such file, a column missing, two scores of one pair, a score that is no number.
-    """
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"the scores can't be read: {error}", where=str(path), mend="give a Parquet file") from error
-    lacking = [name for name in COLUMNS if name not in frame]
-    if lacking:
-        mend = "name the columns user, item and score"
-        raise UserError(f"columns are missing: {', '.join(lacking)}", where=str(path), mend=mend)
-    if not pd.api.types.is_numeric_dtype(frame["score"]) or frame["score"].isna().any():
-        raise UserError("some scores are no numbers", where=f"{path}, column score", mend="leave no score empty")
-    texts = frame.assign(user=frame["user"].astype(str), item=frame["item"].astype(str))
-    series: pd.Series = texts.set_index(["user", "item"])["score"].astype(np.float64)
-    twice = series.index[series.index.duplicated()]
-    if len(twice):
-        raise UserError(f"{len(twice)} pairs have two scores, e.g. {twice[0]}", where=str(path), mend="keep one each")
-    return series
-
-
-def outside_rows(prepared: Path, config: RunConfig, scores: pd.Series) -> pa.Table:
-    """Rows of the evaluated splits by the given scores.
-
-    Raises:
-        UserError: a candidate without a score.
-    """
-    users, items = _ids(prepared)
-    counts, parts = bodies.train_counts(prepared), []
-    for split in _splits(prepared, config):
-        sign = -1 if split in LEAST else 1
-        for shard in ExampleTable([prepared], split):
-            candidates = np.array(shard["candidates"].to_pylist())
-            owner = np.repeat(users[shard["user"].to_numpy()], candidates.shape[1])
-            wanted = pd.MultiIndex.from_arrays([owner, items[candidates.ravel()]])
-            found = scores.reindex(wanted).to_numpy()
-            missing = np.flatnonzero(np.isnan(found))
-            if len(missing):
-                raise UserError(
-                    f"{len(missing)} of {len(found)} candidates of '{split}' have no score, e.g. {wanted[missing[0]]}",
-                    where="--scores",
-                    mend="score all that `--pairs FILE` lists",
-                )
-            parts.append(rows_of(shard, split, sign * found.reshape(candidates.shape), counts))
-    return pa.concat_tables(parts)
-
-
-def join_table(folder: Path, system: str, seed: int, address: Address, prepared: Address) -> None:
-    """Leave a record in a benchmark's sweep folder as a trial of method `system`; a later one of its seed replaces it.
-
-    Raises:
-        UserError: no benchmark's sweep lies there, it is of other examples or of another root, or has such a method.
-    """
-    try:
-        space = json.loads((folder / "sweep.json").read_text())["space"]
-    except (OSError, ValueError, KeyError) as error:
-        mend = "give a folder ROOT/sweeps/benchmark-... with a sweep.json"
-        raise UserError("no sweep lies there", where=str(folder), mend=mend) from error
-    if METHOD not in space:
-        raise UserError("that sweep does not compare methods", where=str(folder), mend="give a benchmark's folder")
-    root = folder.absolute().parent.parent
-    if not (root / str(address) / MANIFEST).is_file():
-        mend = f"give --root {root}"
-        raise UserError("that sweep belongs to another root than the scores' rows", where=str(folder), mend=mend)
-    for record in read_records(folder):
-        if record.get("params") == {METHOD: system} and not record.get("outside"):
-            raise UserError(f"the table has a method {system} already", where="--called", mend="give another name")
-        manifest = root / str(record.get("evaluate")) / MANIFEST
-        if manifest.is_file() and json.loads(manifest.read_text())["inputs"]["prepare"] != str(prepared):
-            raise UserError(
-                f"that sweep is of other examples: {record['evaluate']} is not of {prepared}",
-                where=str(folder),
-                mend="give the data options of the benchmark's own command",
-            )
-    record = {
-        "trial": address.key,
-        "label": f"method={system} seed={seed}",
-        "params": {METHOD: system},
-        "seed": seed,
-        "status": "done",
-        "evaluate": str(address),
-        "outside": True,
-        "ended": now(),
-    }
-    write_json(folder / "trials" / f"{address.key}.json", record)
-
-
-def _splits(prepared: Path, config: RunConfig) -> list[str]:
-    found = splits_in(prepared, config.evaluation.splits)
-    if not found:
-        wanted = ", ".join(config.evaluation.splits)
-        raise UserError(f"no example of {wanted}", where="--evaluation.splits", mend="take a set that is not empty")
-    return found
-
-
-def _ids(prepared: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Raw ids by user code and by item code."""
-    users, items = (pq.read_table(prepared / f"{name}.parquet") for name in ("users", "items"))
-    by_code = np.empty(max(users["user"].to_pylist()) + 1, dtype=object)
-    by_code[users["user"].to_numpy()] = users["user_id"].to_pylist()
-    return by_code, np.array(items["item_id"].to_pylist(), dtype=object)
-
-
-def _by_split(rows: pa.Table) -> dict[str, pa.Table]:
-    splits = dict.fromkeys(rows["split"].to_pylist())
-    return {split: rows.filter(pa.compute.equal(rows["split"], split)) for split in splits}

@@ -10,8 +10,6 @@ from rich.console import Console
 from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line, run_chain
 from raypref.shortages import print_shortages
 from raypref.stages.chain import AlignedChain, chain
-from raypref.stages.in_process import InProcess
-from raypref.stages.needs import length_line, memory_line
 from raypref.store import Store
 from raypref.sweeps.options import RunOptions, parse
 
@@ -34,12 +32,16 @@ def run(arguments: list[str]) -> int:
         print_plan(console, planned, store, origins, stages)
         console.print(f"each training stage asks for {resources_line(config)}", highlight=False)
         print_shortages(console, config, store, 1)
+        from raypref.stages.needs import length_line, memory_line  # torch and transformers
+
         if isinstance(planned, AlignedChain):
             console.print(memory_line(planned, store), highlight=False, soft_wrap=True)
         if line := length_line(planned, store):
             console.print(line, highlight=False, soft_wrap=True, markup=False)
         return 0
     store.check_space(DISK_PER_RUN)
+    from raypref.stages.in_process import InProcess  # torch and transformers: not for --help, nor for a typing mistake
+
     runner: Runner = InProcess(store)
     if options.ray and not all(store.done(stage.address) for stage in stages):
         from raypref.sweeps import runtime

@@ -27,7 +27,7 @@ class Frozen(BaseModel):
         return values
 
 
-def variants(union: Any, tag: str) -> dict[str, type[BaseModel]]:
+def variants(union: Any, tag: str) -> dict[str, type[Any]]:
     """The classes of a tagged union, `Annotated[A | B ..., ...]`, by their tag."""
     return {cls.model_fields[tag].default: cls for cls in get_args(get_args(union)[0])}
 

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from raypref.commands.recommend import DESCRIPTION, answer, of_lines, of_user, recommend
+from raypref.commands.recommend import DESCRIPTION, recommend
+from raypref.commands.recommendation import answer, of_lines, of_user
 from raypref.commands.rescore import rescore
 from raypref.config import RunConfig
 from raypref.config.loading import dump, load, override

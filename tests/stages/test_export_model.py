@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from raypref.cli import COMMANDS
 from raypref.commands.export import Export, export
-from raypref.commands.recommend import answer, of_user
+from raypref.commands.recommendation import answer, of_user
 from raypref.config.loading import override
 from raypref.errors import UserError
 from raypref.models.folders import SHIPPED_FOLDER, TRAINED_ON

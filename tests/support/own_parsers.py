@@ -101,7 +101,8 @@ def _python(arguments: tuple[str, ...]) -> str | None:
         return None
     if not script.is_file():
         return f"there is no {arguments[0]}"
-    job = re.search(rf"^from raypref\.sweeps\.({'|'.join(JOBS)}) import main$", script.read_text(), re.MULTILINE)
+    own = rf"^from raypref\.sweeps\.({'|'.join(JOBS)}) import main$|^from raypref import sweep$"
+    job = re.search(own, script.read_text(), re.MULTILINE)
     return _of_job(script, arguments[1:]) if job else _of_script(script, arguments[1:])
 
 
