@@ -99,7 +99,7 @@ def make_log(rows: int, seed: int = 0) -> Log:
 
 def prepare(millions: float, k_core: int, folder: Path) -> dict[str, float]:
     """Seconds and counts of preparing one size into `folder`, in this process."""
-    from raypref.stages.bodies import write_examples
+    from raypref.stages.prepare import write_examples
 
     log = make_log(int(millions * 1e6))
     start, start_cpu = time.perf_counter(), time.process_time()
@@ -119,16 +119,16 @@ def config() -> RunConfig:
 def tokenize(prepared: Path, shards: int) -> dict[str, float]:
     """Prompt tokens a second of the stage's own code under Ray Data: over all, and once its actors stand."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
-    from raypref.stages import bodies
     from raypref.stages.on_ray import map_shards
+    from raypref.stages.tokenize import ShardTokenizer, make_tokenizer
     from raypref.sweeps.runtime import connect
 
     connect()
     with tempfile.TemporaryDirectory() as out:
-        bodies.make_tokenizer(config(), {"prepare": prepared}).save_pretrained(Path(out) / "tokenizer")
-        arguments = (config(), prepared, Path(out) / "tokenizer", Path(out))
+        make_tokenizer(config(), {"prepare": prepared}).save_pretrained(Path(out) / "tokenizer")
+        arguments = (config(), {"prepare": prepared}, Path(out), Path(out))
         start = time.perf_counter()
-        tokens = map_shards(bodies.ShardTokenizer, arguments, prepared, ["train"], gpus=0, first=shards)
+        tokens = map_shards(ShardTokenizer, arguments, prepared, ["train"], gpus=0, first=shards)
         took = time.perf_counter() - start
         written = sorted(path.stat().st_mtime for path in (Path(out) / "train").glob("part-*"))
         # From the first shard written to the last: the rate without the start of processes and their imports.
@@ -157,11 +157,12 @@ def _keep(barrier: object) -> None:
 
 
 def _alone(folder: str, shards: range) -> tuple[int, float, float]:
-    from raypref.stages import bodies
+    from raypref.stages.prepare import renderer_of, titles_of
+    from raypref.stages.tokenize import make_tokenizer
 
     prepared = Path(folder)
-    tokenizer, render = bodies.make_tokenizer(config(), {"prepare": prepared}), bodies.renderer_of(config(), prepared)
-    titles = bodies.titles_of(prepared)
+    tokenizer, render = make_tokenizer(config(), {"prepare": prepared}), renderer_of(config(), prepared)
+    titles = titles_of(prepared)
     batches = []
     for shard in shards:
         rows = ExampleTable([prepared], "train", ("history", "history_rating", "candidates")).read(shard).to_pylist()

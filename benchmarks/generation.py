@@ -26,8 +26,9 @@ from raypref.errors import UserError
 from raypref.evaluation.decoding import beam_answers, greedy_answers
 from raypref.models.prompt_cache import prompt_cache
 from raypref.models.scoring import TitleScorer
-from raypref.stages import bodies
-from raypref.stages.chain import AlignedChain, chain
+from raypref.stages.chain import chain
+from raypref.stages.policy import load_policy
+from raypref.stages.stage import AlignedChain
 from raypref.store import Store
 from raypref.sweeps.options import RunOptions, parse
 from raypref.training.batches import all_candidates
@@ -64,7 +65,7 @@ def main() -> None:
         raise UserError("there is no SFT model of this run", where=str(options.root), mend="raypref run, same options")
     torch.set_num_threads(1)
     tokenized, sft = store.path(run.tokenize.address), store.path(run.sft.address)
-    model, tokenizer = bodies.load_policy(config, tokenized, sft)
+    model, tokenizer = load_policy(config, tokenized, sft)
     scorer, clock, users, same = TitleScorer(model.eval()), Clock(), 0, True
     for part in batches(ExampleTable([store.path(run.prepare.address), tokenized], "test"), config.evaluation.batch):
         users += part.num_rows

@@ -30,10 +30,11 @@ from raypref.config import RunConfig
 from raypref.config.loading import load, override
 from raypref.data.columns import ExampleTable
 from raypref.objectives import OBJECTIVES, ObjectiveOutput, PreferenceBatch
-from raypref.stages import bodies
-from raypref.stages.chain import Chain, Stage, chain
+from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
-from raypref.stages.training_inputs import training_folders
+from raypref.stages.policy import load_policy
+from raypref.stages.stage import Chain, Stage
+from raypref.stages.train import training_folders
 from raypref.store import Store
 from raypref.training.batches import Collator
 from raypref.training.engine import make_engine
@@ -102,7 +103,7 @@ def config_of(case: str) -> RunConfig:
 def measured(run: Chain, trained: Stage, store: Store) -> dict[str, float]:
     """Validation metrics of a model under the run's objective, its running statistics at their start."""
     config, inputs = run.config.align, run.align.input_paths(store)
-    model, tokenizer = bodies.load_policy(run.config, inputs["tokenize"], store.path(trained.address))
+    model, tokenizer = load_policy(run.config, inputs["tokenize"], store.path(trained.address))
     task = with_likelier(task_of(config))
     tables = list(ExampleTable(training_folders(run.align, store), "validation", table_columns(config)))
     collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id)

@@ -18,8 +18,9 @@ from raypref.errors import UserError
 from raypref.evaluation.metrics import means
 from raypref.evaluation.rows import rows_of
 from raypref.results.labels import metric_label
-from raypref.stages import bodies
-from raypref.stages.chain import VERSIONS, Stage
+from raypref.stages.evaluate import EVALUATE
+from raypref.stages.prepare import train_counts
+from raypref.stages.stage import Stage
 from raypref.store import MANIFEST, Address, Store, digest, write_json
 from raypref.sweeps.methods import METHOD
 from raypref.sweeps.trial_records import now, read_records
@@ -32,7 +33,7 @@ def write_rows(
 ) -> tuple[Address, str]:
     """Score the evaluated users as an outside system does; the address of its rows, and its first metric as text."""
     rows = outside_rows(store.path(prepared.address), config, read_scores(file))
-    content = {"data": prepared.address.key, "splits": config.evaluation.splits, "version": VERSIONS["evaluate"]}
+    content = {"data": prepared.address.key, "splits": config.evaluation.splits, "version": EVALUATE.version}
     content |= {"system": system, "seed": seed, "scores": hashlib.sha256(file.read_bytes()).hexdigest()}
     address = Address("evaluate", system, digest(content))
     if not store.done(address):
@@ -86,7 +87,7 @@ def outside_rows(prepared: Path, config: RunConfig, scores: pd.Series) -> pa.Tab
         UserError: a candidate without a score.
     """
     users, items = _ids(prepared)
-    counts, parts = bodies.train_counts(prepared), []
+    counts, parts = train_counts(prepared), []
     for split in _splits(prepared, config):
         sign = -1 if split in LEAST else 1
         for shard in ExampleTable([prepared], split):

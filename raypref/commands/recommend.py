@@ -10,7 +10,9 @@ from rich.console import Console
 
 from raypref.config.loading import override
 from raypref.errors import UserError
-from raypref.stages.chain import Chain, chain, data_config
+from raypref.stages.chain import chain
+from raypref.stages.prepare import data_config, titles_of
+from raypref.stages.stage import Chain
 from raypref.store import Store
 from raypref.sweeps.methods import method_changes
 from raypref.sweeps.options import RunOptions, parse
@@ -56,10 +58,9 @@ def recommend(arguments: list[str]) -> int:
     store, run = Store(options.root), chain(config)
     _check_done(run, store)
     from raypref.commands import recommendation  # torch and transformers: not before a model is there to ask
-    from raypref.stages import bodies
 
     prepared = store.path(run.evaluate.inputs["prepare"].address)  # of the other data set, where there is one
-    titles = bodies.titles_of(prepared)
+    titles = titles_of(prepared)
     if options.user is not None:
         question = recommendation.of_user(prepared, options.user)
     else:

@@ -20,8 +20,9 @@ from raypref.evaluation.decoding import greedy_answers, matched_strict
 from raypref.evaluation.yes_no import log_odds
 from raypref.models.scoring import TitleScorer
 from raypref.recommenders import load_recommender
-from raypref.stages import bodies
-from raypref.stages.chain import Chain
+from raypref.stages.policy import load_policy
+from raypref.stages.stage import Chain
+from raypref.stages.tokenize import asker_of, example_tokenizer
 from raypref.store import Store
 from raypref.training.batches import all_candidates
 
@@ -131,11 +132,11 @@ def answer(run: Chain, store: Store, question: Question) -> Answer:
     )
     config = run.config
     if "questions" in paths:
-        model, tokenizer = bodies.load_policy(config, paths["questions"], paths["model"])
-        asker = bodies.asker_of(config, prepared, tokenizer)
+        model, tokenizer = load_policy(config, paths["questions"], paths["model"])
+        asker = asker_of(config, prepared, tokenizer)
         return Answer(_shares(torch.from_numpy(log_odds(model, asker, table, config.evaluation.batch))[0]))
-    model, tokenizer = bodies.load_policy(config, paths["tokenize"], paths.get("model"))
-    tokens = bodies.example_tokenizer(config, prepared, tokenizer)(table)
+    model, tokenizer = load_policy(config, paths["tokenize"], paths.get("model"))
+    tokens = example_tokenizer(config, prepared, tokenizer)(table)
     batch = all_candidates(tokens, tokenizer.pad_token_id)
     shares = _shares(TitleScorer(model.eval())(batch.to(model.device))[0])
     prompts, longest = tokens["prompt_ids"].to_pylist(), max(map(len, tokens["title_ids"].to_pylist()[0]))

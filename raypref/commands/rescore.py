@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from raypref.errors import UserError
-from raypref.stages.chain import data_config, prepare_stage
+from raypref.stages.prepare import data_config, prepare_stage
 from raypref.store import Store
 from raypref.sweeps.options import RunOptions, parse
 

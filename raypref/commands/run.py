@@ -9,7 +9,8 @@ from rich.console import Console
 
 from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line, run_chain
 from raypref.shortages import print_shortages
-from raypref.stages.chain import AlignedChain, chain
+from raypref.stages.chain import chain
+from raypref.stages.stage import AlignedChain
 from raypref.store import Store
 from raypref.sweeps.options import RunOptions, parse
 

@@ -6,7 +6,7 @@ same examples in the same order, so reading is a horizontal join that is checked
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -79,3 +79,15 @@ class ExampleTable:
         """Number of examples, from the shards' footers."""
         paths = (shard_path(self.folders[0], self.split, i) for i in range(self.shards))
         return sum(pq.read_metadata(p).num_rows for p in paths)
+
+
+def head(tables: Iterable[pa.Table], rows: int | None) -> Iterator[pa.Table]:
+    """The first `rows` rows of a sequence of tables, all for None."""
+    for table in tables:
+        if rows is None:
+            yield table
+            continue
+        if rows <= 0:
+            return
+        yield table.slice(0, rows)
+        rows -= table.num_rows

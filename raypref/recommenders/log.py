@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,11 +89,9 @@ def training_log(examples: Examples, items: int) -> TrainingLog:
     return TrainingLog(user, item, items)
 
 
-def validation_questions(examples: Examples) -> Questions | None:
-    """The validation split, lists and all; None where a published data set has none."""
-    if not examples.rows("validation"):
-        return None
-    table = pa.concat_tables(examples.shards("validation"))
+def validation_questions(tables: Sequence[pa.Table]) -> Questions:
+    """The examples of a validation split, lists and all."""
+    table = pa.concat_tables(tables)
     candidates, target = np.array(table["candidates"].to_pylist()), table["target"].to_numpy()
     histories = [np.array(history, dtype=np.int64) for history in table["history"].to_pylist()]
     return Questions(histories, candidates[np.arange(len(target)), target].astype(np.int64), candidates)

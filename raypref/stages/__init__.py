@@ -1,1 +1,1 @@
-"""The chain of stages: addresses, bodies, and how each runs, on Ray or in one process."""
+"""The chain of stages, a file for each, and how they run, on Ray or in one process."""

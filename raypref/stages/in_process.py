@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from raypref.data.columns import ExampleTable, splits_in
-from raypref.stages import bodies
-from raypref.stages.chain import Chain, Stage, data_config
-from raypref.stages.worker import Surroundings, run_stages
+from raypref.stages.stage import Chain, Shards, Stage, Surroundings
+from raypref.stages.worker import run_stages
 from raypref.store import Store
 
 
@@ -22,28 +20,21 @@ class InProcess:
         """Run one stage unless its output is there."""
         if self.store.done(stage.address):
             return
-        if stage.kind in ("sft", "align", "features", "try", "tune", "fit", "evaluate"):
+        body = stage.of.body
+        if not isinstance(body, Shards):
             run_stages(run, [stage], Surroundings(self.store))
             return
-        paths = stage.input_paths(self.store)
-        addresses = {name: str(parent.address) for name, parent in stage.inputs.items()}
-        with self.store.writing(stage.address, stage.config, addresses) as (folder, facts):
-            if stage.kind == "prepare":
-                facts |= bodies.prepare(data_config(run.config, stage.address != run.prepare.address), folder)
-                return
-            worker: Any
-            if stage.kind == "tokenize":
-                facts |= bodies.write_tokenizer(run.config, paths, folder / "tokenizer")
-                kind, splits = bodies.token_writer(stage.config)
-                worker = kind(run.config, paths["prepare"], folder / "tokenizer", folder)
-            elif stage.kind == "expert":
-                facts |= bodies.fit_expert(run.config, folder)
-                worker, splits = bodies.ShardExpert(paths["prepare"], folder, folder), stage.config["splits"]
-            else:
-                worker, splits = bodies.ShardScorer(run.config, paths, folder), stage.config["splits"]
-            for split in splits_in(paths["prepare"], splits):
-                for shard in range(ExampleTable([paths["prepare"]], split).shards):
-                    worker(split, shard)
+        inputs = stage.input_paths(self.store)
+        with self.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts):
+            if body.first is not None:
+                facts |= body.first(run, inputs, folder)
+            worker = body.worker(stage)(run.config, inputs, folder, folder)
+            prepared = inputs["prepare"]
+            facts[body.counted] = sum(
+                worker(split, shard)
+                for split in splits_in(prepared, body.splits(stage))
+                for shard in range(ExampleTable([prepared], split).shards)
+            )
 
     def together(self, pairs: Iterable[tuple[Chain, Stage]]) -> Iterator[Stage]:
         """Run stages of which none needs another, here one by one; each is given back when it is done."""

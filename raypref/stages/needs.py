@@ -15,8 +15,8 @@ from raypref.errors import UserError
 from raypref.models import backbone
 from raypref.models.layout import document_length
 from raypref.models.memory import Peak, predict
-from raypref.stages import bodies
-from raypref.stages.chain import AlignedChain, Chain
+from raypref.stages.stage import AlignedChain, Chain
+from raypref.stages.tokenize import check_tokens, make_tokenizer
 from raypref.store import Store
 
 UNKNOWN_TITLE = 16  # tokens of a title, where none has been tokenized yet
@@ -85,7 +85,7 @@ def length_line(run: Chain, store: Store) -> str:
         positions = backbone.positions(config.model)
         if store.done(tokenize.inputs["prepare"].address):
             inputs = {name: store.path(stage.address) for name, stage in tokenize.inputs.items()}
-            found = bodies.check_tokens(config, prepared, bodies.make_tokenizer(config, inputs))
+            found = check_tokens(config, prepared, make_tokenizer(config, inputs))
             told = f"prompts of up to {found['longest_prompt']:,} tokens, titles of {found['longest_title']:,}"
             return f"{told}; the model has {positions:,} positions" if positions else told
     except UserError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ from ray.exceptions import RayTaskError
 
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.errors import UserError
-from raypref.stages import afar, bodies, remote
-from raypref.stages.chain import Chain, Stage
+from raypref.stages import afar, remote
 from raypref.stages.side_by_side import run_tasks
+from raypref.stages.stage import Chain, Shards, Stage, Surroundings
 from raypref.stages.train_group import alive_nodes, cores, fit
-from raypref.stages.worker import Surroundings, run_stages
-from raypref.store import Store
+from raypref.stages.worker import run_stages
+from raypref.store import MANIFEST, Store
 from raypref.training.allocator import give_back_freed_memory
 
 FEW_SHARDS = 8  # of at most 2,048 examples
@@ -41,99 +41,67 @@ class OnRay:
         """Run one shared stage unless its output is there."""
         if self.store.done(stage.address):
             return
-        {
-            "prepare": self._prepare,
-            "tokenize": self._tokenize,
-            "expert": self._expert,
-            "sft": self._train,
-            "reference": self._reference,
-            "evaluate": self._train,
-            "features": self._task,
-            "try": self._task,
-            "tune": self._tune,
-            "fit": self._train,
-            "align": self._train,
-        }[stage.kind](run, stage)
+        runs: dict[str, Callable[[Chain, Stage], None]] = {
+            "task": self._task,
+            "worker": self._worker,
+            "here": self._here,
+            "shards": self._shards,
+            "group": self._group,
+        }
+        runs[stage.of.runs](run, stage)
         give_back_freed_memory()  # the trials need it
 
-    def _prepare(self, run: Chain, stage: Stage) -> None:
-        arguments = run, stage, self.store.location
+    def _here(self, run: Chain, stage: Stage) -> None:
+        run_stages(run, [stage], Surroundings(self.store))
+
+    def _task(self, run: Chain, stage: Stage) -> None:
         if _alone():
-            remote.prepare(*arguments)
+            self._here(run, stage)
         else:
-            ray.get(ray.remote(num_cpus=1)(remote.prepare).remote(*arguments))
+            ray.get(ray.remote(num_cpus=1)(remote.run_stage).remote(run, stage, self.store.location))
 
-    def _tokenize(self, run: Chain, stage: Stage) -> None:
-        paths = stage.input_paths(self.store)
-        prepared = paths["prepare"]
-        with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
-            facts |= bodies.write_tokenizer(run.config, paths, folder / "tokenizer")
-            part = afar.new_part(self.store)
-            writer, splits = bodies.token_writer(stage.config)
-            facts["tokens"] = map_shards(
-                writer,
-                (run.config, prepared, afar.share(self.store, folder / "tokenizer", part), folder),
-                prepared,
-                splits_in(prepared, splits),
-                gpus=0,
-                threads=run.config.resources.threads,
-                send=afar.SendShard(self.store, stage.address),
-            )
-            afar.forget(self.store, part)
-
-    def _expert(self, run: Chain, stage: Stage) -> None:
-        prepared = stage.input_paths(self.store)["prepare"]
-        resources = run.config.resources
-        with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
-            part, threads = afar.new_part(self.store), resources.threads or cores()
-            arguments = run.config, folder, threads, self.store.location, part
-            if _suffices_here(resources.gpus_per_worker):
-                facts |= remote.fit_expert(*arguments)
-            else:
-                task = ray.remote(num_cpus=1, num_gpus=resources.gpus_per_worker)(remote.fit_expert)
-                found: Any = ray.get(task.remote(*arguments))
-                facts |= found
-            fitted = folder
-            if part is not None:
-                fitted = self.store.fetched(part)
-                shutil.copytree(fitted / "model", folder / "model", dirs_exist_ok=True)
-            facts["judged"] = map_shards(
-                bodies.ShardExpert,
-                (prepared, fitted, folder),
-                prepared,
-                splits_in(prepared, stage.config["splits"]),
-                gpus=0,
-                threads=threads,
-                send=afar.SendShard(self.store, stage.address),
-            )
-            afar.forget(self.store, part)
-
-    def _reference(self, run: Chain, stage: Stage) -> None:
-        paths = stage.input_paths(self.store)
-        resources = run.config.resources
-        with self.store.writing(stage.address, stage.config, _addresses(stage)) as (folder, facts):
-            facts["titles_scored"] = map_shards(
-                bodies.ShardScorer,
-                (run.config, paths, folder),
-                paths["tokenize"],
-                splits_in(paths["tokenize"], stage.config["splits"]),
-                gpus=resources.gpus_per_worker,
+    def _shards(self, run: Chain, stage: Stage) -> None:
+        body, inputs, resources = stage.of.body, stage.input_paths(self.store), run.config.resources
+        assert isinstance(body, Shards)
+        with self.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts):
+            part, made = afar.new_part(self.store), folder
+            if body.first is not None:
+                facts |= self._first(body, run, inputs, folder, part)
+                made = folder if part is None else self.store.fetched(part)
+                if made is not folder:
+                    shutil.copytree(made, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+            facts[body.counted] = map_shards(
+                body.worker(stage),
+                (run.config, inputs, made, folder),
+                inputs["prepare"],
+                splits_in(inputs["prepare"], body.splits(stage)),
+                gpus=resources.gpus_per_worker if body.trained else 0,
                 threads=resources.threads,
                 send=afar.SendShard(self.store, stage.address),
             )
+            afar.forget(self.store, part)
+
+    def _first(
+        self, body: Shards, run: Chain, inputs: dict[str, Path], folder: Path, part: str | None
+    ) -> dict[str, Any]:
+        """What all shards need, made here or by a task with a training worker's GPU."""
+        resources = run.config.resources
+        arguments = body, run, inputs, folder, resources.threads or cores(), self.store.location, part
+        if not body.trains or _suffices_here(resources.gpus_per_worker):
+            return remote.first(*arguments)
+        task = ray.remote(num_cpus=1, num_gpus=resources.gpus_per_worker)(remote.first)
+        facts: dict[str, Any] = ray.get(task.remote(*arguments))
+        return facts
 
     def together(self, pairs: Iterable[tuple[Chain, Stage]]) -> Iterator[Stage]:
         """Run tries of baselines, of which none needs another, side by side; each is given back when it is done."""
         yield from run_tasks(list(pairs), self.store)
 
-    def _task(self, run: Chain, stage: Stage) -> None:
+    def _worker(self, run: Chain, stage: Stage) -> None:
         for _ in self.together([(run, stage)]):
             pass
 
-    def _tune(self, run: Chain, stage: Stage) -> None:
-        run_stages(run, [stage], Surroundings(self.store))  # files are copied, no more
-
-    def _train(self, run: Chain, stage: Stage) -> None:
+    def _group(self, run: Chain, stage: Stage) -> None:
         """And, where it is the SFT model, ask it in the same group what the chain wants to know of it."""
         ready = {stage.address, *(s.address for s in run if self.store.done(s.address))}
         asked = [s for s in run.shared if s.kind == "evaluate" and s.inputs.get("model") is stage]
@@ -145,7 +113,7 @@ class OnRay:
             return
         for left in reversed(range(resources.max_failures + 1)):
             try:
-                self._train_alone(run, stages, name)
+                self._alone(run, stages, name)
                 break
             except UserError:
                 raise
@@ -154,7 +122,7 @@ class OnRay:
                     raise
                 logging.getLogger(__name__).warning("%s failed, and is tried again: %r", stage.address, error)
 
-    def _train_alone(self, run: Chain, stages: list[Stage], name: str) -> None:
+    def _alone(self, run: Chain, stages: list[Stage], name: str) -> None:
         """With one worker: here, or in a task where that has more to offer than this process."""
         resources = run.config.resources
         if _suffices_here(resources.gpus_per_worker):
@@ -171,7 +139,7 @@ class OnRay:
 
 
 def map_shards(
-    worker: type,
+    worker: Callable[..., Any],
     arguments: tuple[Any, ...],
     table: Path,
     splits: Iterable[str],
@@ -204,10 +172,6 @@ def map_shards(
         **restarts,
     )
     return sum(int(row["count"]) for row in counted.iter_rows())  # Ray's own sum starts processes
-
-
-def _addresses(stage: Stage) -> dict[str, str]:
-    return {name: str(parent.address) for name, parent in stage.inputs.items()}
 
 
 def _suffices_here(gpus: float) -> bool:

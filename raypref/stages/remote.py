@@ -13,15 +13,14 @@ import ray
 import ray.train
 import torch
 
-from raypref.config import RunConfig
 from raypref.errors import UserError
-from raypref.stages import afar, bodies
+from raypref.stages import afar
 from raypref.stages.agreed import FAULT, SHARE, WATCHED, notice_file, read_fault
-from raypref.stages.chain import Chain, Stage, data_config
 from raypref.stages.heartbeat import Heartbeat
+from raypref.stages.stage import Chain, Shards, Stage, Surroundings
 from raypref.stages.stream import stream
 from raypref.stages.train_group import Work, fit
-from raypref.stages.worker import Surroundings, run_stages
+from raypref.stages.worker import run_stages
 from raypref.store import Store, write_json
 from raypref.training.allocator import forget_peak_memory, give_back_freed_memory
 
@@ -119,31 +118,31 @@ def fit_alone(run: Chain, stages: list[Stage], root: str, name: str) -> None:
     fit(run, stages, Store(root), name)
 
 
-def prepare(run: Chain, stage: Stage, root: str) -> None:
-    """A prepare stage, as a task."""
-    store = Store(root)
-    with store.writing(stage.address, stage.config, {}) as (folder, facts):
-        facts |= bodies.prepare(data_config(run.config, stage.address != run.prepare.address), folder)
-
-
-def run_stage(run: Chain, stage: Stage, root: str, threads: int) -> None:
+def run_stage(run: Chain, stage: Stage, root: str, threads: int | None = None) -> None:
     """One stage of a run, as a task."""
-    torch.set_num_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
     run_stages(run, [stage], Surroundings(Store(root)))
 
 
-def fit_expert(config: RunConfig, folder: Path, threads: int, root: str, part: str | None) -> dict[str, Any]:
-    """The expert's fit, as a task; its facts. `part`: where other machines find it, in an object store."""
+def first(
+    body: Shards, run: Chain, inputs: dict[str, Path], folder: Path, threads: int, root: str, part: str | None
+) -> dict[str, Any]:
+    """What a stage's shards all need; its facts. `part`: where other machines find it, in an object store."""
+    assert body.first is not None
     torch.set_num_threads(threads)
-    facts = bodies.fit_expert(config, folder)
+    folder.mkdir(parents=True, exist_ok=True)  # of this machine, which may not be the driver's
+    facts = body.first(run, inputs, folder)
     afar.share(Store(root), folder, part)
     return facts
 
 
 class ShardActor:
-    """Holds a shard worker of `bodies` for one shard after another."""
+    """Holds a stage's shard worker (see `stage.Shards`) for one shard after another."""
 
-    def __init__(self, worker: type, arguments: tuple[Any, ...], threads: int, send: afar.SendShard | None) -> None:
+    def __init__(
+        self, worker: Callable[..., Any], arguments: tuple[Any, ...], threads: int, send: afar.SendShard | None
+    ) -> None:
         torch.set_num_threads(threads)
         self.worker, self.send = worker(*arguments), send
 

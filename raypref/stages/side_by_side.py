@@ -13,7 +13,7 @@ from ray.exceptions import RayTaskError
 
 from raypref.config import RunConfig
 from raypref.errors import UserError
-from raypref.stages.chain import Chain, Stage
+from raypref.stages.stage import Chain, Stage
 from raypref.store import Store
 
 
@@ -69,7 +69,7 @@ def _start(run: Chain, stage: Stage, store: Store, stages: int) -> Any:
 
     run = dataclasses.replace(run, config=_one_worker(run.config))
     config = run.config
-    task = ray.remote(num_cpus=config.resources.cpus_per_worker, num_gpus=config.resources.gpus_per_worker)(
+    task: Any = ray.remote(num_cpus=config.resources.cpus_per_worker, num_gpus=config.resources.gpus_per_worker)(
         remote.run_stage
     )
     threads = threads_per_worker(config, min(stages, concurrency(config)))

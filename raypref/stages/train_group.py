@@ -17,9 +17,9 @@ import ray.train.torch
 from raypref.config import RunConfig
 from raypref.data.columns import ExampleTable
 from raypref.stages.agreed import WATCHED, take_fault
-from raypref.stages.chain import Chain, Stage
 from raypref.stages.shard_reader import ReadShard
-from raypref.stages.training_inputs import training_config, training_folders
+from raypref.stages.stage import Chain, Stage
+from raypref.stages.train import training_config, training_folders
 from raypref.store import Store
 from raypref.training.tasks import table_columns
 

@@ -16,7 +16,8 @@ from raypref.config.base import Frozen, leaves, unknown_key
 from raypref.config.loading import dump, override, read_yaml, validated
 from raypref.errors import UserError
 from raypref.results.labels import same, setting_text
-from raypref.stages.chain import Chain, chain
+from raypref.stages.chain import chain
+from raypref.stages.stage import Chain
 from raypref.store import digest
 from raypref.sweeps.methods import METHOD, method_changes, seed_changes, seed_key
 

@@ -21,7 +21,8 @@ from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_all
 from raypref.provenance import masked, provenance
 from raypref.results.labels import symbol
 from raypref.shortages import print_shortages
-from raypref.stages.chain import AlignedChain, Chain, chain
+from raypref.stages.chain import chain
+from raypref.stages.stage import AlignedChain, Chain
 from raypref.store import Store, digest, disk_faults, write_json
 from raypref.sweeps.methods import METHOD, SEEDLESS
 from raypref.sweeps.options import SweepOptions
@@ -174,7 +175,7 @@ def _run(
     needed = [trial for trial in planned if trial in queue.waiting] or planned[:1]
     missing = any(not store.done(stage.address) for trial in needed for stage in trial.chain.shared)
     if queue.left or missing:
-        begin_importing("raypref.stages.bodies")
+        begin_importing("raypref.stages.policy")
         runtime.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
         concurrent = max(1, min(concurrency(base), queue.left))
     _run_shared(needed, store, say)

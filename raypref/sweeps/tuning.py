@@ -16,7 +16,7 @@ from raypref.config import RunConfig
 from raypref.config.training import ResourceConfig
 from raypref.errors import UserError
 from raypref.stages.agreed import METRIC, SHARE
-from raypref.stages.chain import Chain
+from raypref.stages.stage import Chain
 from raypref.stages.train_group import fit, ray_storage
 from raypref.store import Store, write_json
 from raypref.sweeps.board import open_board, tag_name, tags_of

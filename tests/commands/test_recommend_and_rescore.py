@@ -22,9 +22,10 @@ from raypref.config import RunConfig
 from raypref.config.loading import dump, load, override
 from raypref.errors import UserError
 from raypref.results.collect import collect
-from raypref.stages import bodies
-from raypref.stages.chain import Chain, chain
+from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
+from raypref.stages.prepare import titles_of, train_counts
+from raypref.stages.stage import Chain
 from raypref.store import Store
 from raypref.sweeps.methods import method_changes
 
@@ -84,7 +85,7 @@ def test_a_user_s_candidates_are_ranked_by_probability(
     user = pq.read_table(prepared / "users.parquet")["user_id"][5].as_py()
     assert recommend([*options, "--by", "sdpo", "--user", user]) == 0
     shown = capsys.readouterr().out
-    question, titles = of_user(prepared, user), bodies.titles_of(prepared)
+    question, titles = of_user(prepared, user), titles_of(prepared)
     assert all(titles[item] in shown for item in question.candidates)
     assert shown.count("<- came next") == 1
     shares = [float(line.split("│")[-2]) for line in shown.splitlines() if line.startswith("│")]
@@ -117,7 +118,7 @@ def test_the_examples_of_its_help_run(
     prepared = store.path(default.prepare.address)
     for typed, arguments in examples:
         if typed:
-            assert len(of_lines(typed.splitlines(), bodies.titles_of(prepared), 5, 0, 9).history) == 2
+            assert len(of_lines(typed.splitlines(), titles_of(prepared), 5, 0, 9).history) == 2
         else:
             assert of_user(prepared, arguments[arguments.index("--user") + 1]).candidates
         monkeypatch.setattr("sys.stdin", io.StringIO(typed))
@@ -154,7 +155,7 @@ def test_of_another_data_set_its_own_users_and_items_are_asked_for(
     user = dict(zip(users["user"], users["user_id"]))[row["user"]]
     assert of_user(prepared, user).candidates == row["candidates"]
     assert recommend([*options, *ELSEWHERE, "--user", user]) == 0
-    shown, titles = capsys.readouterr().out, bodies.titles_of(prepared)
+    shown, titles = capsys.readouterr().out, titles_of(prepared)
     assert all(titles[item] in shown for item in row["candidates"])
     assert rescore([*options, *ELSEWHERE, "--pairs", str(tmp_path / "pairs.parquet")]) == 0
     pairs = pd.read_parquet(tmp_path / "pairs.parquet")
@@ -178,7 +179,7 @@ def test_a_typed_history(
     here: tuple[list[str], Store], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options, store = here
-    titles = bodies.titles_of(store.path(chain(TINY).prepare.address))
+    titles = titles_of(store.path(chain(TINY).prepare.address))
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{titles[3]} | 5\n\n{titles[7]}\n"))
     assert recommend([*options, "--by", "popularity", "--history", "-", "--candidates", "4"]) == 0
     shown = capsys.readouterr().out
@@ -241,7 +242,7 @@ def test_popularity_s_own_counts_rescore_as_popularity(here: tuple[list[str], St
     assert rescore([*options, "--pairs", str(tmp_path / "pairs.parquet")]) == 0
     pairs = pd.read_parquet(tmp_path / "pairs.parquet")
     items = pq.read_table(prepared / "items.parquet").to_pydict()
-    counts = dict(zip(items["item_id"], bodies.train_counts(prepared)))
+    counts = dict(zip(items["item_id"], train_counts(prepared)))
     pairs.assign(score=[counts[i] for i in pairs["item"]]).to_parquet(tmp_path / "scores.parquet")
     folder = sweep_of(plan, store, "fame")
     found = ["--scores", str(tmp_path / "scores.parquet"), "--called", "fame", "--table", str(folder)]

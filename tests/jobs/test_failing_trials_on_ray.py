@@ -66,11 +66,11 @@ def test_a_fault_is_tried_again_a_mistake_is_not_and_a_good_end_leaves_the_proce
     assert manifest["facts"]["resumed_at"] == [1]
 
     # What Tune itself knows of the trials: the setting, and by which process each result was reported.
-    (folder,) = (tmp_path / "root" / ".ray-tune").iterdir()
-    points = [json.loads(path.read_text()) for path in folder.glob("*/params.json")]
+    folder = tmp_path / "root" / ".ray-tune"
+    points = [json.loads(path.read_text()) for path in folder.glob("*/*/params.json")]
     assert sorted((point["harm"], point["seed"]) for point in points) == [(harm, 0) for harm in range(5)]
     processes: dict[int, set[int]] = {}
-    for path in folder.glob("*/result.json"):
+    for path in folder.glob("*/*/result.json"):
         for line in path.read_text().splitlines():
             result = json.loads(line)
             processes.setdefault(result["config"]["harm"], set()).add(result["pid"])

@@ -111,7 +111,7 @@ def test_they_beat_popularity_on_held_out_users(examples: ExampleBuilder, name: 
     config = CONFIGS[name].model_copy(
         update={"dimension": 32, "batch": 64, "epochs": 25, "patience": 25, "learning_rate": 5e-3, "l2": (1e-5,)}
     )
-    log, questions = training_log(examples, 80), validation_questions(examples)
+    log, questions = training_log(examples, 80), validation_questions(list(examples.shards("validation")))
     assert questions is not None
     model, facts = fitted(config, log, CPU, questions)
     floor, _ = fitted(configs.Popularity(), log, CPU)
@@ -126,7 +126,7 @@ def test_they_beat_popularity_on_held_out_users(examples: ExampleBuilder, name: 
 
 
 def test_the_penalty_is_the_one_that_ranks_best(examples: ExampleBuilder) -> None:
-    log, questions = training_log(examples, 80), validation_questions(examples)
+    log, questions = training_log(examples, 80), validation_questions(list(examples.shards("validation")))
     assert questions is not None
     config = CONFIGS["gru4rec"].model_copy(update={"epochs": 6, "batch": 64, "learning_rate": 1e-2, "l2": (1.0, 1e-5)})
     model, facts = fitted(config, log, CPU, questions)

@@ -14,9 +14,10 @@ from raypref.config.loading import override
 from raypref.data.columns import ExampleTable
 from raypref.objectives import COLUMNS
 from raypref.recommenders import load_recommender
-from raypref.stages.chain import Chain, chain
+from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
-from raypref.stages.training_inputs import training_folders
+from raypref.stages.stage import Chain
+from raypref.stages.train import training_folders
 from raypref.store import Store
 from raypref.training.batches import Collator
 from raypref.training.tasks import table_columns

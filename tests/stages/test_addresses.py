@@ -13,7 +13,8 @@ from raypref.config.loading import override
 from raypref.config.model import ScratchModel
 from raypref.errors import UserError
 from raypref.models import backbone
-from raypref.stages.chain import Chain, chain
+from raypref.stages.chain import chain
+from raypref.stages.stage import Chain
 from tests.support.tiny_chain import TINY, changed
 
 STAGES = ("prepare", "tokenize", "sft", "evaluate_sft", "reference", "align", "evaluate")

@@ -19,8 +19,9 @@ from raypref.errors import UserError
 from raypref.evaluation.metrics import means
 from raypref.evaluation.rows import ROWS
 from raypref.experiment import run_chain
-from raypref.stages.chain import Chain, Stage, chain
+from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
+from raypref.stages.stage import Chain, Stage
 from raypref.store import MANIFEST, Store
 from tests.support.tiny_chain import TINY, changed, run
 
@@ -122,7 +123,7 @@ def test_a_stage_that_failed_is_done_again(
     store = Store(tmp_path)
     plan = chain(TINY)
     with monkeypatch.context() as patch:
-        patch.setattr("raypref.stages.bodies.write_shard", fails_on_call(2))
+        patch.setattr("raypref.stages.prepare.write_shard", fails_on_call(2))
         with pytest.raises(RuntimeError, match="struck"):
             run(TINY, store)
     assert not store.done(plan.prepare.address)

@@ -19,9 +19,11 @@ from raypref.commands.recommendation import answer, of_user
 from raypref.config.loading import override
 from raypref.errors import UserError
 from raypref.models.folders import SHIPPED_FOLDER, TRAINED_ON
-from raypref.stages import bodies
-from raypref.stages.chain import Chain, chain
+from raypref.stages.chain import chain
 from raypref.stages.identity import training_data
+from raypref.stages.policy import load_policy
+from raypref.stages.prepare import titles_of
+from raypref.stages.stage import Chain
 from raypref.store import Store
 from tests.support.tiny_chain import TINY, run
 
@@ -56,7 +58,7 @@ def logits(model: Any, tokenizer: Any) -> torch.Tensor:
 
 def own_logits(store: Store, plan: Chain) -> torch.Tensor:
     paths = (store.path(stage.address) for stage in (plan.tokenize, plan.align))
-    return logits(*bodies.load_policy(plan.config, *paths))
+    return logits(*load_policy(plan.config, *paths))
 
 
 def written(store: Store, plan: Chain, to: Path, **options: Any) -> Path:
@@ -103,7 +105,7 @@ def test_an_exported_model_answers_as_recommend_does(adapted: tuple[Store, Chain
     folder = written(store, plan, tmp_path / "merged", merge=True)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     prepared = store.path(plan.prepare.address)
-    titles = bodies.titles_of(prepared)
+    titles = titles_of(prepared)
     ids = pq.read_table(prepared / "users.parquet")["user_id"].to_pylist()
     evaluated = pq.read_table(store.path(plan.evaluate.address) / "rows.parquet", columns=["user"])["user"]
     for user in sorted(set(evaluated.to_pylist()))[:3]:

@@ -27,9 +27,10 @@ from raypref.models import backbone
 from raypref.models.behaviour import BehaviouralEmbedding, attach
 from raypref.models.scoring import TitleScorer
 from raypref.recommenders import load_recommender
-from raypref.stages import bodies
-from raypref.stages.chain import Chain, chain
+from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
+from raypref.stages.policy import attach_behaviour, load_policy
+from raypref.stages.stage import Chain
 from raypref.store import Store
 from raypref.sweeps.methods import method_changes
 from raypref.training.batches import VALIDATION_EPOCH, all_candidates
@@ -179,14 +180,14 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Chain]:
 def test_its_stages(done: tuple[Store, Chain]) -> None:
     store, run = done
     paths = run.evaluate.input_paths(store)
-    model, tokenizer = bodies.load_policy(run.config, paths["tokenize"], paths["model"])
+    model, tokenizer = load_policy(run.config, paths["tokenize"], paths["model"])
     embedding = model.get_input_embeddings()
     assert isinstance(embedding, BehaviouralEmbedding)
     expert = load_recommender(store.path(run.shared[2].address) / "model")
     torch.testing.assert_close(embedding.items, expert.item_embedding.detach())
     assert embedding.first == len(tokenizer)
     fresh = backbone.build(run.config.model, tokenizer)
-    bodies.attach_behaviour(run.config, fresh, tokenizer, store.path(run.shared[2].address))
+    attach_behaviour(run.config, fresh, tokenizer, store.path(run.shared[2].address))
     moved = (embedding.outer.weight - fresh.get_input_embeddings().outer.weight).abs().max()
     assert moved > 1e-4  # it was trained
     rows = pq.read_table(store.path(run.evaluate.address) / "rows.parquet").to_pylist()

@@ -23,10 +23,10 @@ from raypref.data.tokens import ExampleTokenizer
 from raypref.errors import UserError
 from raypref.models.backbone import load_tokenizer
 from raypref.models.folders import SHIPPED_FOLDER
-from raypref.stages.bodies import SETS
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.needs import length_line
+from raypref.stages.prepare import SETS
 from raypref.store import Store
 from tests.support.tiny_chain import TINY
 

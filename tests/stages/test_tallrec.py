@@ -18,9 +18,10 @@ from raypref.data.columns import ExampleTable
 from raypref.data.yes_no import YesNo
 from raypref.errors import UserError
 from raypref.models.backbone import train_tokenizer
-from raypref.stages import bodies
-from raypref.stages.chain import Chain, chain
+from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
+from raypref.stages.prepare import titles_of
+from raypref.stages.stage import Chain
 from raypref.store import Store
 from raypref.sweeps.methods import method_changes, seed_changes
 from tests.support import liked_red
@@ -78,7 +79,7 @@ def test_it_learns_from_the_target_and_some_other_candidates(done: tuple[Store, 
     examples = ExampleTable([paths["prepare"]], "train").read(0)
     questions = ExampleTable([paths["questions"]], "train").read(0)
     tokenizer = AutoTokenizer.from_pretrained(paths["questions"] / "tokenizer")
-    titles = bodies.titles_of(paths["prepare"])
+    titles = titles_of(paths["prepare"])
     assert questions.num_rows == 3 * examples.num_rows
     assert len(set(questions["example"].to_pylist())) == questions.num_rows
     assert questions["target"].to_pylist() == [0, 1, 1] * examples.num_rows
@@ -100,7 +101,7 @@ def test_scores_are_the_log_odds_of_plain_transformers(done: tuple[Store, Chain]
     paths = run.evaluate.input_paths(store)
     model = AutoModelForCausalLM.from_pretrained(paths["model"] / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(paths["questions"] / "tokenizer")
-    asking = YesNo(tokenizer, run.config.prompt, "movie", bodies.titles_of(paths["prepare"]))
+    asking = YesNo(tokenizer, run.config.prompt, "movie", titles_of(paths["prepare"]))
     yes, no = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("Yes", "No"))
 
     def logp(prompt: list[int], answer: list[int]) -> float:
@@ -150,7 +151,7 @@ def test_too_many_negatives_are_refused(done: tuple[Store, Chain]) -> None:
 def test_it_learns_what_users_like(tmp_path: Path) -> None:
     """Chance has 1 in 8."""
     store, run, rows = liked_red.evaluated(tmp_path, 2, system="tallrec", sft__max_steps=120)
-    red = np.array([title.startswith("Red") for title in bodies.titles_of(store.path(run.prepare.address))])
+    red = np.array([title.startswith("Red") for title in titles_of(store.path(run.prepare.address))])
     shown, liked = np.array([red[c].sum() for c in rows["candidates"]]), red[rows["target_item"]]
     expected = (liked / np.maximum(shown, 1)).mean()  # of one who tells red from blue and no more
     assert expected > 0.3

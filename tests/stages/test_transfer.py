@@ -13,8 +13,10 @@ from raypref.config.loading import dump
 from raypref.data.columns import ExampleTable
 from raypref.errors import UserError
 from raypref.evaluation.yes_no import log_odds
-from raypref.stages import bodies
 from raypref.stages.chain import chain
+from raypref.stages.policy import load_policy
+from raypref.stages.prepare import titles_of
+from raypref.stages.tokenize import asker_of
 from raypref.store import Store
 from raypref.sweeps.options import RunOptions, parse
 from tests.support.tiny_chain import TINY, changed, run
@@ -42,7 +44,7 @@ def test_training_is_shared_and_the_evaluation_is_of_the_other_users(tmp_path: P
     assert tested
     for row in tested:
         assert row["candidates"] == by_example[row["example"]]["candidates"]
-    assert bodies.titles_of(paths["prepare"]) != bodies.titles_of(store.path(at_home.prepare.address))
+    assert titles_of(paths["prepare"]) != titles_of(store.path(at_home.prepare.address))
 
 
 def test_the_other_catalog_is_read_in_the_models_own_vocabulary(tmp_path: Path) -> None:
@@ -77,9 +79,9 @@ def test_tallrec_asks_about_the_other_items(tmp_path: Path) -> None:
     paths = plan.evaluate.input_paths(store)
     rows = pq.read_table(store.path(plan.evaluate.address) / "rows.parquet").to_pylist()
     asked = {row["example"]: row for row in ExampleTable([paths["prepare"]], "test").read(0).to_pylist()}
-    model, tokenizer = bodies.load_policy(plan.config, paths["questions"], paths["model"])
-    asker = bodies.asker_of(plan.config, paths["prepare"], tokenizer)
-    assert asker.titles == bodies.titles_of(paths["prepare"]) != bodies.titles_of(store.path(home.prepare.address))
+    model, tokenizer = load_policy(plan.config, paths["questions"], paths["model"])
+    asker = asker_of(plan.config, paths["prepare"], tokenizer)
+    assert asker.titles == titles_of(paths["prepare"]) != titles_of(store.path(home.prepare.address))
     examples = ExampleTable([paths["prepare"]], "test").read(0).slice(0, 6)
     odds = log_odds(model, asker, examples, 8)
     for row, expected in zip(rows, odds.tolist()):

@@ -10,8 +10,9 @@ import pytest
 
 from raypref.config import RunConfig
 from raypref.experiment import run_all
-from raypref.stages.chain import Chain, Stage, chain
+from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
+from raypref.stages.stage import Chain, Stage
 from raypref.store import Store
 from tests.support.tiny_chain import changed
 

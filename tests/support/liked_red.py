@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from raypref.stages.chain import Chain
+from raypref.stages.stage import Chain
 from raypref.store import Store
 from tests.support.tiny_chain import changed, run
 

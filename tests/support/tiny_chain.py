@@ -6,8 +6,9 @@ from typing import Any
 
 from raypref.config import RunConfig
 from raypref.config.loading import override
-from raypref.stages.chain import Chain, Stage, chain
+from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
+from raypref.stages.stage import Chain, Stage
 from raypref.store import Store
 
 TINY = RunConfig.model_validate(

@@ -12,7 +12,8 @@ import torch.distributed as dist
 from raypref.config.loading import load
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
-from raypref.stages.worker import Surroundings, run_stages
+from raypref.stages.stage import Surroundings
+from raypref.stages.worker import run_stages
 from raypref.store import Store
 
 

@@ -1,0 +1,101 @@
+"""evaluate: a row for every evaluated user, and their means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raypref.data.columns import ExampleTable, head, splits_in
+from raypref.stages.prepare import renderer_of, titles_of, train_counts
+from raypref.stages.stage import Chain, Kind, Stage, Surroundings
+from raypref.store import Store
+
+
+def evaluation_of(whole: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config, JSON-ready, that decides what an evaluation finds."""
+    return {k: v for k, v in whole["evaluation"].items() if k != "batch"}
+
+
+def of_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The part that counts where candidates are scored and nothing is generated."""
+    return {k: v for k, v in evaluation.items() if k not in ("generate", "beams")}
+
+
+def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
+    """Rows of every evaluated example; each worker does its share of the batches."""
+    from raypref.evaluation.metrics import means
+
+    store, config = around.store, chain.config.evaluation
+    paths = stage.input_paths(store)
+    started = time.perf_counter()
+    judge = _judge(chain, paths, store)
+    folders = [paths[name] for name in ("prepare", "tokenize") if name in paths]
+    scratch = store.scratch(stage.address)
+    scratch.mkdir(parents=True, exist_ok=True)
+    parts: list[pa.Table] = []
+    splits = splits_in(paths["prepare"], config.splits)
+    for split in splits:
+        tables = head(ExampleTable(folders, split), config.max_examples)
+        own = (t.slice(i, config.batch) for t in tables for i in range(0, t.num_rows, config.batch))
+        own = (t for n, t in enumerate(own) if n % around.world == around.rank)
+        parts += judge(own if chain.config.system == "chatrec" else _beating(own, around), split)
+    around.beat.stop()
+    if parts:
+        pq.write_table(pa.concat_tables(parts), scratch / f"rows-{around.rank}-of-{around.world}.parquet")
+    around.barrier()
+    if around.rank == 0:
+        found = [pq.read_table(p) for p in sorted(scratch.glob(f"rows-*-of-{around.world}.parquet"))]
+        rows = pa.concat_tables(found).sort_by([("split", "ascending"), ("example", "ascending")])
+        with store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts):
+            pq.write_table(rows, folder / "rows.parquet", compression="zstd", write_page_checksum=True)
+            for split in splits:
+                of_split = rows.filter(pa.compute.equal(rows["split"], split))
+                facts[split] = means(of_split) | {"examples": of_split.num_rows}
+            facts["evaluate_seconds"] = round(time.perf_counter() - started, 2)
+            facts["finished"] = time.time()
+
+
+def _beating(tables: Iterable[pa.Table], around: Surroundings) -> Iterator[pa.Table]:
+    for table in tables:
+        around.beat()
+        yield table
+
+
+def _judge(
+    chain: Chain, paths: dict[str, Path], store: Store
+) -> Callable[[Iterable[pa.Table], str], Iterator[pa.Table]]:
+    """What makes rows of a split's tables: a language model that writes and scores titles, a recommender, or a chat."""
+    from raypref.evaluation.chat import ChatClient, chatted
+    from raypref.evaluation.rows import evaluated, judged
+    from raypref.evaluation.yes_no import asked
+    from raypref.recommenders import load_recommender
+    from raypref.stages.policy import load_policy
+    from raypref.stages.tokenize import asker_of
+
+    config, counts = chain.config.evaluation, train_counts(paths["prepare"])
+    if "fit" in paths:
+        recommender = load_recommender(paths["fit"] / "model")
+        return lambda tables, split: judged(recommender, tables, split, config.batch, counts)
+    if "questions" in paths:
+        model, tokenizer = load_policy(chain.config, paths["questions"], paths["model"])
+        asker = asker_of(chain.config, paths["prepare"], tokenizer)
+        return lambda tables, split: asked(model, asker, tables, split, config.batch, counts)
+    titles = titles_of(paths["prepare"])
+    if chain.config.system == "chatrec":
+        chat, workers = chain.config.chat, chain.config.resources.workers
+        own = chat.model_copy(update={"spend_cap": chat.spend_cap / workers})  # each spends its share at most
+        client = ChatClient(own, store.root / "chat-cache")
+        render = renderer_of(chain.config, paths["prepare"])
+        return lambda tables, split: chatted(client, render, titles, tables, split, counts)
+    model, tokenizer = load_policy(chain.config, paths["tokenize"], paths.get("model"))
+    return lambda tables, split: evaluated(
+        model, tokenizer, titles, tables, split, config.batch, config.generate, counts, config.beams
+    )
+
+
+EVALUATE = Kind("evaluate", 2, "group", run)
