@@ -18,10 +18,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from raypref import bucket as bucket_module
 from raypref.bucket import Bucket
 from raypref.errors import UserError
-from raypref.stages import worker
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.store import MANIFEST, MIRROR, Address, Store
+from raypref.training import loop
 from tests.support.tiny_chain import TINY, changed, run
 
 HERE = Address("align", "run", "0123456789ab")
@@ -169,7 +169,7 @@ def test_a_training_goes_on_on_another_machine(tmp_path: Path, monkeypatch: pyte
     for stage in plan.shared:
         InProcess(store)(plan, stage)
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "train", dies_after(worker.train, 5))
+        patch.setattr(loop, "train", dies_after(loop.train, 5))
         with pytest.raises(InterruptedError):
             InProcess(store)(plan, plan.align)
     other = machine(monkeypatch, tmp_path, "b")
