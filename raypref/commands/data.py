@@ -26,6 +26,7 @@ from raypref.data.audit import LEAKS, audit, leak_warning
 from raypref.data.download import CATALOG
 from raypref.data.examples import Examples, asks_for_liked, examples_of
 from raypref.data.export import export_recbole, export_sdpo, export_trl
+from raypref.data.hints import options
 from raypref.data.names import named_source, source_of_place, with_options
 from raypref.data.prompts import PromptRenderer
 from raypref.data.reading import read_log
@@ -139,6 +140,8 @@ def show_config(config: DataConfig, name: str, console: Console, prompt: PromptC
     console.print(f"config {digest(config.model_dump(mode='json'))}")
     if not log.has_times and not isinstance(log, PublishedLog):
         console.print("no times: there is no next item, so no sequential split (data.split) will take these data")
+        if "order" in type(config.source).model_fields:
+            console.print(escape(f"if the rows of a user are in order: {options({'order': 'rows'})}"), soft_wrap=True)
         return
     examples = examples_of(log, config)
     if not isinstance(log, PublishedLog):

@@ -40,14 +40,14 @@ def draws(key: np.ndarray, counters: np.ndarray) -> np.ndarray:
 
 
 def _fewer(config: CandidateConfig, left: int) -> str:
-    """The options with which lists need no more than `left` random items."""
-    if left < 1:
+    """The options with which lists are no longer than the `left` items that every user leaves."""
+    if left < 2:
         return "take more items: some user has met all"
-    future = max(1, min(config.train_future, (left + 1) // 2))
+    future = min(config.train_future, (left + 1) // 2)
     smaller = {
         "train_future": future,
-        "train_random": min(config.train_random, left + 1 - future),
-        "eval_random": min(config.eval_random, left),
+        "train_random": min(config.train_random, left - future),
+        "eval_random": min(config.eval_random, left - 1),
     }
     return f"shorter lists: {options({}, {'candidates': smaller})}"
 

@@ -177,12 +177,8 @@ def download(name: str, root: Path, progress: Callable[[str, int, int], None]) -
         UserError: it can't be fetched; the error says what to get by hand and where to put it.
     """
     if name not in CATALOG:
-        kind = named_source(name).kind
-        raise UserError(
-            f"nothing is downloaded for '{name}'"
-            + (", which is made up" if kind == "generated" else ": it is for files of yours"),
-            mend=f"sets to download: {', '.join(CATALOG)}",
-        )
+        why = "it is made up" if named_source(name).kind == "generated" else "it is for files of yours"
+        raise UserError(f"nothing is downloaded for '{name}': {why}", mend=f"sets to download: {', '.join(CATALOG)}")
     data = CATALOG[name]
     place: Path = root / data.source.path
     logger.info(f"{data.title} ({data.paper})\nterms: {data.licence}")

@@ -75,8 +75,8 @@ class ExampleBuilder:
         check_not_empty(targets, config)
         self.split = Split(cut.targets if warm.all() else {**targets, "train": cut.targets["train"]}, cut.horizon)
         c = config.candidates
-        self.unseen.check(c.eval_random, c)
-        self._train.unseen.check(c.train_future + c.train_random - 1, c)
+        self.unseen.check(c.eval_random + 1, c)
+        self._train.unseen.check(c.train_future + c.train_random, c)
         self._cuts = {name: Probe(targets[name], targets[name][:, None]) for name in SPLITS[1:]}
         self._cuts |= probes(config, cut, self.user, self.position, self.rating)
         test = cut.targets["test"]

@@ -62,14 +62,12 @@ class Scale:
 
     @property
     def said(self) -> str:
-        names: dict[tuple[float, float], str] = {
-            (0, 1): "thumbs or shares 0 to 1, as 1 to 5",
-            (-1, 1): "thumbs -1 and 1, as 1 and 5",
-        }
-        text = names.get((self.low, self.high), f"{self.low:g} to {self.high:g}")
-        if (self.low, self.high) not in names and self.high != HIGHEST:
-            text += f", times {HIGHEST / self.high:g}" if self.low >= 0 else ", as 0.5 to 5"
-        return "ratings " + text
+        text = f"ratings {self.low:g} to {self.high:g}"
+        if self.high == 1:
+            return f"{text} (thumbs), as 1 to 5"
+        if self.low < 0:
+            return f"{text}, as 0.5 to 5"
+        return text if self.high == HIGHEST else f"{text}, times {HIGHEST / self.high:g}"
 
 
 def raw_ratings(rows: Rows, name: str) -> np.ndarray:
