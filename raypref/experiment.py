@@ -21,8 +21,8 @@ LONG = 200  # characters of a title that are worth a word
 
 
 class Runner(Protocol):
-    def __call__(self, run: Chain, stage: Stage) -> None:
-        """Run one stage."""
+    def __call__(self, run: Chain, stage: Stage) -> bool:
+        """Run one stage; False where another process made it meanwhile."""
 
     def together(self, pairs: Iterable[tuple[Chain, Stage]]) -> Iterator[Stage]:
         """Run stages of which none needs another; each is given back when it is done."""
@@ -46,8 +46,8 @@ def run_all(pairs: Iterable[tuple[Chain, Stage]], store: Store, runner: Runner, 
             elif tries:
                 missing.append((run, stage))
             else:
-                runner(run, stage)
-                say(_line(stage, store))
+                made = runner(run, stage)
+                say(_line(stage, store, None if made else "by another"))
         for stage in runner.together(missing) if missing else ():
             say(_line(stage, store))
 

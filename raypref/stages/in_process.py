@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from raypref.data.columns import ExampleTable, splits_in
+from raypref.lease import leased
 from raypref.stages.stage import Chain, Shards, Stage, Surroundings
 from raypref.stages.worker import run_stages
 from raypref.store import Store
@@ -16,10 +17,16 @@ class InProcess:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def __call__(self, run: Chain, stage: Stage) -> None:
-        """Run one stage unless its output is there."""
+    def __call__(self, run: Chain, stage: Stage) -> bool:
+        """Run one stage unless its output is there, or another process makes it; whether it was run."""
         if self.store.done(stage.address):
-            return
+            return False
+        with leased(self.store, stage.address):
+            if missing := not self.store.done(stage.address):
+                self._make(run, stage)
+        return missing
+
+    def _make(self, run: Chain, stage: Stage) -> None:
         body = stage.of.body
         if not isinstance(body, Shards):
             run_stages(run, [stage], Surroundings(self.store))

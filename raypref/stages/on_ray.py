@@ -20,6 +20,7 @@ from ray.exceptions import RayTaskError
 
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.errors import UserError
+from raypref.lease import leased
 from raypref.stages import afar, remote
 from raypref.stages.side_by_side import run_tasks
 from raypref.stages.stage import Chain, Shards, Stage, Surroundings
@@ -36,20 +37,42 @@ class OnRay:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.made: set[str] = set()
 
-    def __call__(self, run: Chain, stage: Stage) -> None:
-        """Run one shared stage unless its output is there."""
+    def __call__(self, run: Chain, stage: Stage) -> bool:
+        """Run one shared stage unless its output is there, or another process makes it; whether it was run.
+
+        In the group that trains a model it is asked at once what the chain wants to know of it.
+        """
         if self.store.done(stage.address):
+            return str(stage.address) in self.made  # along with another
+        asked = self._asked(run, stage)
+        with leased(self.store, stage.address, *(one.address for one in asked)):
+            if missing := not self.store.done(stage.address):
+                self._make(run, stage, asked)
+                self.made |= {str(stage.address), *(str(one.address) for one in asked)}
+        give_back_freed_memory()  # the trials need it
+        return missing
+
+    def _asked(self, run: Chain, stage: Stage) -> list[Stage]:
+        """Evaluations of a stage's model that need nothing else which is missing."""
+        ready = {stage.address, *(s.address for s in run if self.store.done(s.address))}
+        asked = [s for s in run.shared if s.kind == "evaluate" and s.inputs.get("model") is stage]
+        return [s for s in asked if ready.issuperset(needed.address for needed in s.inputs.values())]
+
+    def _make(self, run: Chain, stage: Stage, asked: list[Stage]) -> None:
+        if stage.of.runs == "group":
+            self._group(run, [stage, *asked])
+            return
+        if stage.of.runs == "worker":
+            list(run_tasks([(run, stage)], self.store))
             return
         runs: dict[str, Callable[[Chain, Stage], None]] = {
             "task": self._task,
-            "worker": self._worker,
             "here": self._here,
             "shards": self._shards,
-            "group": self._group,
         }
         runs[stage.of.runs](run, stage)
-        give_back_freed_memory()  # the trials need it
 
     def _here(self, run: Chain, stage: Stage) -> None:
         run_stages(run, [stage], Surroundings(self.store))
@@ -95,18 +118,14 @@ class OnRay:
 
     def together(self, pairs: Iterable[tuple[Chain, Stage]]) -> Iterator[Stage]:
         """Run tries of baselines, of which none needs another, side by side; each is given back when it is done."""
-        yield from run_tasks(list(pairs), self.store)
+        pairs = list(pairs)
+        with leased(self.store, *(stage.address for _, stage in pairs)):
+            missing = [pair for pair in pairs if not self.store.done(pair[1].address)]
+            yield from (stage for _, stage in pairs if self.store.done(stage.address))
+            yield from run_tasks(missing, self.store)
 
-    def _worker(self, run: Chain, stage: Stage) -> None:
-        for _ in self.together([(run, stage)]):
-            pass
-
-    def _group(self, run: Chain, stage: Stage) -> None:
-        """And, where it is the SFT model, ask it in the same group what the chain wants to know of it."""
-        ready = {stage.address, *(s.address for s in run if self.store.done(s.address))}
-        asked = [s for s in run.shared if s.kind == "evaluate" and s.inputs.get("model") is stage]
-        asked = [s for s in asked if ready.issuperset(needed.address for needed in s.inputs.values())]
-        stages, name = [stage, *asked], str(stage.address).replace("/", "-")
+    def _group(self, run: Chain, stages: list[Stage]) -> None:
+        name = str(stages[0].address).replace("/", "-")
         resources = run.config.resources
         if resources.workers > 1:
             fit(run, stages, self.store, name)  # Ray Train tries again by itself
@@ -120,7 +139,7 @@ class OnRay:
             except Exception as error:
                 if not left:
                     raise
-                logging.getLogger(__name__).warning("%s failed, and is tried again: %r", stage.address, error)
+                logging.getLogger(__name__).warning("%s failed, and is tried again: %r", name, error)
 
     def _alone(self, run: Chain, stages: list[Stage], name: str) -> None:
         """With one worker: here, or in a task where that has more to offer than this process."""

@@ -15,6 +15,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from raypref.config import RunConfig
 from raypref.config.training import ResourceConfig
 from raypref.errors import UserError
+from raypref.lease import leased
 from raypref.stages.agreed import METRIC, SHARE
 from raypref.stages.stage import Chain
 from raypref.stages.train_group import fit, ray_storage
@@ -145,7 +146,7 @@ def _trial(point: dict[str, Any], folder: str, root: str, sweep: str, threads: i
         done_before = all(store.done(stage.address) for stage in run.own)
         if alone:
             _run_missing(run, store, threads)
-        with open_board(trial.label, tags_of(trial, sweep)):
+        with leased(store, *(stage.address for stage in run.own)), open_board(trial.label, tags_of(trial, sweep)):
             facts = fit(
                 run,
                 run.own,

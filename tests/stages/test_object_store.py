@@ -16,6 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from raypref import bucket as bucket_module
+from raypref import lease
 from raypref.bucket import Bucket
 from raypref.errors import UserError
 from raypref.stages.chain import chain
@@ -58,6 +59,7 @@ class Flaky(MemoryFileSystem):
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     fsspec.register_implementation("flaky", Flaky, clobber=True)
     monkeypatch.setattr(bucket_module, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(lease, "SETTLE_S", 0.01)
     machine(monkeypatch, tmp_path, "a")
     Flaky.every, Flaky.calls, Flaky.written = None, 0, []
     yield
