@@ -175,8 +175,9 @@ def _run(
     needed = [trial for trial in planned if trial in queue.waiting] or planned[:1]
     missing = any(not store.done(stage.address) for trial in needed for stage in trial.chain.shared)
     if queue.left or missing:
-        begin_importing("raypref.stages.policy")
+        importing = begin_importing("raypref.stages.policy")
         runtime.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
+        importing.join()  # transformers finds its parts as they are asked for, and not for two threads at once
         concurrent = max(1, min(concurrency(base), queue.left))
     _run_shared(needed, store, say)
     if not queue.left:
@@ -191,9 +192,11 @@ def _run(
         run_trials(queue, concurrent, threads_per_worker(base, concurrent), options.verbose)
 
 
-def begin_importing(module: str) -> None:
-    """In a thread, while this process waits for others to start; what needs the module then waits for it."""
-    threading.Thread(target=importlib.import_module, args=[module]).start()
+def begin_importing(module: str) -> threading.Thread:
+    """In a thread, while this process waits for others to start; to be joined before anything else needs the module."""
+    thread = threading.Thread(target=importlib.import_module, args=[module])
+    thread.start()
+    return thread
 
 
 class Listeners:
