@@ -30,7 +30,8 @@ def source_content(name: str) -> dict[str, Any]:
     if name in SOURCE_CONFIGS:
         return {"kind": name}
     source = named_source(name)
-    return source.model_dump(mode="json", exclude_defaults=True) | {"kind": source.kind}  # type: ignore[no-any-return]
+    content: dict[str, Any] = source.model_dump(mode="json", exclude_defaults=True)
+    return content | {"kind": source.kind}
 
 
 def source_of_place(name: str) -> Any | None:

@@ -9,14 +9,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow.compute as pc
 
 from raypref.data.sources.delimited import HEAD_BYTES, Layout
 from raypref.data.sources.encodings import narrow_encoding, wide_encoding
 from raypref.data.sources.lines import line_blocks
 from raypref.data.sources.opening import HEAD, opened
-from raypref.data.sources.quoted import read_header
+from raypref.data.sources.quoted import read_header, read_record
 from raypref.errors import UserError
 
 SEPARATORS = (",", ";", "\t", "|", "::", "\x01")
@@ -142,17 +141,26 @@ def _separator(lines: list[str], wanted: Collection[str]) -> str:
 
     def merit(separator: str) -> tuple[int, bool, float]:
         names = read_header(lines[0], separator)
-        widths = np.array([len(read_header(line, separator)) for line in lines])
-        even = float((widths == len(names)).mean())
-        found = len({*wanted} & {*names})
-        return found, len(names) > 1 and even > 0.5, even * len(names)
+        even = _even(lines, separator, len(names))
+        return len({*wanted} & {*names}), len(names) > 1 and even > 0.5, even * len(names)
 
     return max(SEPARATORS, key=merit)  # the first of equals
 
 
+def _even(lines: list[str], separator: str, width: int) -> float:
+    """Share of the records below the first line that have `width` fields."""
+    at, records, right = 1, 0, 0
+    while at < len(lines):
+        record = read_record(lines, at, separator, width)
+        at += record.lines
+        records += 1
+        right += record.fields is not None
+    return right / max(records, 1)
+
+
 def _row_names(lines: list[str], separator: str) -> int:
-    """1 where every line but the first has one field more, the first of it no number of the header's: R's row names."""
+    """1 where every line but the first has one field more, none of them empty at the end: R's row names; else 0."""
     width = len(read_header(lines[0], separator))
-    widths = [len(read_header(line, separator)) for line in lines[1:]]
     filled = [not line.endswith(separator) for line in lines[1:]]
-    return int(bool(widths) and all(w == width + 1 for w in widths) and all(filled))
+    more = _even(lines, separator, width) == 0 and _even(lines, separator, width + 1) == 1
+    return int(bool(filled) and all(filled) and more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from typing import IO
 
@@ -17,6 +18,7 @@ WIDE = {
 # tell from a few names: cp1252 is by far the commonest, and the guess is said.
 LIKELY = ["cp1252", "cp1251", "koi8_r", "cp1253", "cp932", "gb18030", "big5", "cp949"]
 SAMPLE = 1 << 16
+BETWEEN = re.compile(rb"[\x00-\x3f]+")  # below what may be the second byte of a character
 
 
 def wide_encoding(head: bytes) -> str | None:
@@ -59,7 +61,10 @@ def narrow_encoding(sample: bytes) -> str:
     """The likeliest 8-bit or Asian encoding of lines that are not UTF-8."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample[:SAMPLE], cp_isolation=LIKELY).best()
+    words = [word for word in BETWEEN.split(sample[:SAMPLE]) if not word.isascii()]  # others tell nothing
+    # Its measures want some length, but it gives up on what repeats itself: both ways are tried.
+    tries = (from_bytes(b" ".join(w), cp_isolation=LIKELY).best() for w in (10 * words, [*dict.fromkeys(words)]))
+    best = next((found for found in tries if found is not None), None)
     for name in (best.encoding if best is not None else "cp1252", "cp1252"):
         if _decodes(sample, name):
             return codecs.lookup(name).name
