@@ -119,9 +119,9 @@ def config() -> RunConfig:
 def tokenize(prepared: Path, shards: int) -> dict[str, float]:
     """Prompt tokens a second of the stage's own code under Ray Data: over all, and once its actors stand."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
-    from raypref.stages.on_ray import map_shards
+    from raypref.cluster.connect import connect
+    from raypref.cluster.on_ray import map_shards
     from raypref.stages.tokenize import ShardTokenizer, make_tokenizer
-    from raypref.sweeps.runtime import connect
 
     connect()
     with tempfile.TemporaryDirectory() as out:

@@ -94,7 +94,7 @@ def one(nodes: int, trials: int, cpus: int, root: Path) -> dict[str, Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    from raypref.commands.submit import free_port
+    from raypref.cluster.head import free_port
     from raypref.sweeps.job import run
 
     dashboard = free_port()

@@ -45,10 +45,10 @@ def run(arguments: list[str]) -> int:
 
     runner: Runner = InProcess(store)
     if options.ray and not all(store.done(stage.address) for stage in stages):
-        from raypref.sweeps import runtime
+        from raypref.cluster import connect
 
-        runtime.connect(options.verbose)
-        from raypref.stages.on_ray import OnRay
+        connect.connect(options.verbose)
+        from raypref.cluster.on_ray import OnRay
 
         runner = OnRay(store)
     run_chain(planned, stages, store, runner, lambda line: console.print(line, highlight=False, soft_wrap=True))

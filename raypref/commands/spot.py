@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from raypref.cluster.faults import notice_file
 from raypref.errors import UserError
-from raypref.stages.agreed import notice_file
 
 logger = logging.getLogger(__name__)
 

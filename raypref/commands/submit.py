@@ -22,6 +22,7 @@ from pathlib import Path
 
 import tyro
 
+from raypref.cluster.head import FEWER_WARNINGS, MIN_LOGICAL_CPUS, ON_LOOPBACK, free_port
 from raypref.config.loading import load, read_yaml
 from raypref.errors import UserError
 from raypref.provenance import provenance
@@ -30,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 DASHBOARD_PORT = 8265
 START_SECONDS = 90
-MIN_LOGICAL_CPUS = 4  # Train's and Data's own processes need slots beside one or two workers
-FEWER_WARNINGS = ("RAY_worker_maximum_startup_concurrency", "8")  # Train starts more processes than there are cores
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 STATUS = (
     "import sys; from ray.job_submission import JobSubmissionClient as Client; "
@@ -41,8 +40,6 @@ STATUS_ATTEMPTS, STATUS_PAUSE = 3, 5.0  # a head without an answer for so long i
 # No secrets: the dashboard shows a job's variables.
 MIRRORS = ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL")
 PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH", *MIRRORS)
-# A head for this machine alone, as on a Mac: else Ray's ports are open to the network, and metrics ask for no token.
-ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 @dataclass
@@ -204,14 +201,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_for(address: str, head: subprocess.Popen[bytes], log: Path) -> None:

@@ -153,8 +153,8 @@ def _run(
     options: SweepOptions,
     console: Console,
 ) -> None:
-    from raypref.sweeps import runtime  # isort: skip  # must precede any other import of ray
-    from raypref.stages.side_by_side import concurrency, threads_per_worker
+    from raypref.cluster import connect  # isort: skip  # must precede any other import of ray
+    from raypref.cluster.side_by_side import concurrency, threads_per_worker
     from raypref.sweeps.mirrors import Mirror
     from raypref.sweeps.queue import TrialQueue
     from raypref.sweeps.study import Study
@@ -176,7 +176,7 @@ def _run(
     missing = any(not store.done(stage.address) for trial in needed for stage in trial.chain.shared)
     if queue.left or missing:
         importing = begin_importing("raypref.stages.policy")
-        runtime.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
+        connect.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
         importing.join()  # transformers finds its parts as they are asked for, and not for two threads at once
         concurrent = max(1, min(concurrency(base), queue.left))
     _run_shared(needed, store, say)
@@ -216,7 +216,7 @@ class Listeners:
 
 def _run_shared(planned: list[Trial], store: Store, say: Callable[[str], None], only_missing: bool = False) -> None:
     """The stages before alignment, by address: one serves all trials, unless the sweep varies something before it."""
-    from raypref.stages.on_ray import OnRay
+    from raypref.cluster.on_ray import OnRay
 
     needed = {str(stage.address): (trial.chain, stage) for trial in planned for stage in trial.chain.shared}
     pairs = [pair for pair in needed.values() if not only_missing or not store.done(pair[1].address)]

@@ -12,13 +12,13 @@ from ray.train import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from raypref.cluster.faults import METRIC, SHARE
+from raypref.cluster.train_group import fit, ray_storage
 from raypref.config import RunConfig
 from raypref.config.training import ResourceConfig
 from raypref.errors import UserError
 from raypref.lease import leased
-from raypref.stages.agreed import METRIC, SHARE
 from raypref.stages.stage import Chain
-from raypref.stages.train_group import fit, ray_storage
 from raypref.store import Store, write_json
 from raypref.sweeps.board import open_board, tag_name, tags_of
 from raypref.sweeps.space import SweepConfig, Trial

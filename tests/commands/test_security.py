@@ -125,7 +125,7 @@ def test_passwords_in_addresses_are_masked(text: str, shown: str) -> None:
 
 def test_the_local_head_listens_on_loopback_and_wants_the_token() -> None:
     submit = (CHECKOUT / "raypref/commands/submit.py").read_text()
-    runtime = (CHECKOUT / "raypref/sweeps/runtime.py").read_text()
+    runtime = (CHECKOUT / "raypref/cluster/connect.py").read_text()
     assert '"--dashboard-host=127.0.0.1"' in submit
     assert 'dashboard_host="127.0.0.1"' in runtime
     assert all('"RAY_AUTH_MODE"' in text and '"token"' in text for text in (submit, runtime))

@@ -28,7 +28,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr("raypref.sweeps.runtime.connect", refuse)
+    monkeypatch.setattr("raypref.cluster.connect.connect", refuse)
 
 
 def said(capsys: pytest.CaptureFixture[str], tmp_path: Path, *arguments: str) -> str:

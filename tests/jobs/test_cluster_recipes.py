@@ -19,8 +19,8 @@ import jsonschema
 import pytest
 import yaml
 
+from raypref.cluster import remote
 from raypref.commands import spot
-from raypref.stages import remote
 from tests.support.processes import CHECKOUT, environment
 
 LAUNCHED = ("cluster.yaml", "docs/clusters/gcp.yaml", "docs/clusters/on-premise.yaml")  # by `ray up`

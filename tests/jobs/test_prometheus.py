@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from raypref.cluster.head import free_port
 from raypref.commands.dashboard import write_files
-from raypref.commands.submit import free_port
 from raypref.sweeps.grafana import SWEEP, grafana_dashboard
 from raypref.sweeps.metric_names import METRICS, query
 from tests.support.processes import CHECKOUT, environment
@@ -27,7 +27,7 @@ PATIENCE = 400
 SWEEP_ALONE = """
 import os, sys, time
 os.environ["RAY_AUTH_MODE"] = "token"
-from raypref.sweeps import runtime
+from raypref.cluster import connect as runtime
 from pathlib import Path
 import ray
 init = ray.init

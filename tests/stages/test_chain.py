@@ -54,7 +54,7 @@ def test_it_runs_end_to_end(done: tuple[Store, Chain]) -> None:
 
 def test_stages_that_others_have_run_need_no_workers(done: tuple[Store, Chain]) -> None:
     """A benchmark's SFT model has been trained and asked before its own trial begins: its aligned methods need it."""
-    from raypref.stages.train_group import fit
+    from raypref.cluster.train_group import fit
 
     store, plan = done
     facts = fit(plan, [plan.sft, plan.evaluate_sft], store, name="sft")  # without Ray: it would start it

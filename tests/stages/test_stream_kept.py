@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import ray.train
 
-from raypref.stages import stream as module
+from raypref.cluster import stream as module
 
 TABLES = [pa.table({"example": [0, 1], "history": [[1], [2, 3]]}), pa.table({"example": [2], "history": [[]]})]
 

@@ -20,7 +20,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raypref.commands.submit import free_port
+from raypref.cluster.head import free_port
 from raypref.store import MANIFEST
 from tests.support.processes import CHECKOUT, environment
 

@@ -18,9 +18,9 @@ import pyarrow as pa
 import ray
 import ray.train.torch
 
-from raypref.stages.stream import stream
-from raypref.stages.train_group import stream_of
-from raypref.sweeps.runtime import connect
+from raypref.cluster.connect import connect
+from raypref.cluster.stream import stream
+from raypref.cluster.train_group import stream_of
 from raypref.training.batches import global_batches, worker_share
 
 SIZE, SEED, STEPS, ROWS = 16, 3, 12, 100

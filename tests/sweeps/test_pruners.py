@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from raypref.stages.agreed import METRIC, SHARE
+from raypref.cluster.faults import METRIC, SHARE
 from raypref.sweeps.tuning import scheduler
 from tests.support.simulated import LAMBDA, config
 from tests.support.tiny_chain import changed

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raypref.sweeps import runtime
+from raypref.cluster import connect as module
 
 
 @pytest.mark.parametrize(("named", "address"), [(None, "local"), ("127.0.0.1:6379", None)])
@@ -17,12 +17,12 @@ def test_only_the_named_cluster_is_joined(
     """Ray alone would also join what a `ray start` of this machine left in a file, be it dead."""
     asked: list[dict[str, Any]] = []
     connected = SimpleNamespace(is_initialized=lambda: False, init=lambda **options: asked.append(options))
-    monkeypatch.setattr(runtime, "ray", connected)
+    monkeypatch.setattr(module, "ray", connected)
     monkeypatch.setenv("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
     if named is None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
     else:
         monkeypatch.setenv("RAY_ADDRESS", named)
-    runtime.connect(verbose=True)
+    module.connect(verbose=True)
     assert [options.get("address") for options in asked] == [address]

@@ -18,13 +18,14 @@ import ray.data
 import torch
 from ray.exceptions import RayTaskError
 
+from raypref.cluster import remote
+from raypref.cluster.side_by_side import run_tasks
+from raypref.cluster.train_group import alive_nodes, cores, fit
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.errors import UserError
 from raypref.lease import leased
-from raypref.stages import afar, remote
-from raypref.stages.side_by_side import run_tasks
+from raypref.stages import afar
 from raypref.stages.stage import Chain, Shards, Stage, Surroundings
-from raypref.stages.train_group import alive_nodes, cores, fit
 from raypref.stages.worker import run_stages
 from raypref.store import MANIFEST, Store
 from raypref.training.allocator import give_back_freed_memory

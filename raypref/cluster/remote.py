@@ -13,13 +13,13 @@ import ray
 import ray.train
 import torch
 
+from raypref.cluster.faults import FAULT, SHARE, WATCHED, notice_file, read_fault
+from raypref.cluster.stream import stream
+from raypref.cluster.train_group import Work, fit
 from raypref.errors import UserError
 from raypref.stages import afar
-from raypref.stages.agreed import FAULT, SHARE, WATCHED, notice_file, read_fault
 from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.stage import Chain, Shards, Stage, Surroundings
-from raypref.stages.stream import stream
-from raypref.stages.train_group import Work, fit
 from raypref.stages.worker import run_stages
 from raypref.store import Store, write_json
 from raypref.training.allocator import forget_peak_memory, give_back_freed_memory

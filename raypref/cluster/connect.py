@@ -7,7 +7,7 @@ import os
 import warnings
 from typing import Any
 
-from raypref.commands.submit import FEWER_WARNINGS, MIN_LOGICAL_CPUS, ON_LOOPBACK, free_port
+from raypref.cluster.head import FEWER_WARNINGS, MIN_LOGICAL_CPUS, ON_LOOPBACK, free_port
 
 if not os.environ.get("RAY_ADDRESS"):  # Ray reads these when it is imported, not when it starts
     os.environ.setdefault("RAY_AUTH_MODE", "token")

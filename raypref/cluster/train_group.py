@@ -14,10 +14,10 @@ import ray.data
 import ray.train
 import ray.train.torch
 
+from raypref.cluster.faults import WATCHED, take_fault
+from raypref.cluster.shard_reader import ReadShard
 from raypref.config import RunConfig
 from raypref.data.columns import ExampleTable
-from raypref.stages.agreed import WATCHED, take_fault
-from raypref.stages.shard_reader import ReadShard
 from raypref.stages.stage import Chain, Stage
 from raypref.stages.train import training_config, training_folders
 from raypref.store import Store
@@ -88,7 +88,7 @@ def training_table(run: Chain, stage: Stage, store: Store) -> tuple[str | None, 
 
 def fit_here(work: Work, datasets: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
     """Train in this process, which its Tune trial or its task has for itself."""
-    from raypref.stages import remote  # which imports all that training needs
+    from raypref.cluster import remote  # which imports all that training needs
 
     try:
         ray.train.torch.TorchTrainer(
@@ -134,7 +134,7 @@ def fit_group(work: Work, datasets: dict[str, Any], store: Store, name: str, cal
 
 
 def _worker(arguments: dict[str, Any]) -> None:
-    from raypref.stages import remote
+    from raypref.cluster import remote
 
     remote.work_in_group(arguments["work"])
 

@@ -65,7 +65,7 @@ def _one_worker(config: RunConfig) -> RunConfig:
 
 
 def _start(run: Chain, stage: Stage, store: Store, stages: int) -> Any:
-    from raypref.stages import remote  # which imports all that stages need
+    from raypref.cluster import remote  # which imports all that stages need
 
     run = dataclasses.replace(run, config=_one_worker(run.config))
     config = run.config

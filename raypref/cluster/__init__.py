@@ -1,0 +1,1 @@
+"""Ray: the only room, beside sweeps/, that imports it."""
