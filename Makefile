@@ -1,13 +1,13 @@
 # Everything a newcomer needs: `make sweep` runs the main job, `make test` the tests. Both install into .venv first.
-# `make sweeps` runs a smoke version of every sweep in jobs/, `make docs` builds the site into site/, `make pages` runs what
-# the site's pages show.
+# `make sweeps` runs a smoke version of every sweep in jobs/, `make docs` builds the site into site/. What takes longer than
+# the tests, or wants the machine for itself, has targets of its own: measures, ray, cluster, pages.
 PYTHON ?= python3
 VENV := .venv
 RAYPREF_ROOT ?= $(CURDIR)/results
 export RAYPREF_ROOT
 ARGS ?=
 
-.PHONY: sweep sweeps test cluster scenarios lint docs pages audit install clean
+.PHONY: sweep sweeps test measures ray cluster lint docs pages audit install install-test clean
 sweep: $(VENV)/installed
 	$(VENV)/bin/raypref submit jobs/sweep_lambda.py $(ARGS)
 
@@ -17,13 +17,19 @@ sweeps: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-# Faults and exact resume, on three Ray nodes of this machine: minutes. Three files at a time, as they wait for processes.
-cluster: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest -m cluster -n 3 --dist loadfile $(ARGS)
+# What measures time or memory, or draws thousands of samples: one test at a time.
+measures: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest -m measures -n 0 $(ARGS)
 
-# Sweeps through Ray that are killed, extended, pruned and searched, and one that Prometheus scrapes: minutes.
-scenarios: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest -m slow tests/jobs/test_sweeps_on_ray.py tests/jobs/test_prometheus.py $(ARGS)
+# What starts Ray: the sweep's job, the training's stream, sweeps that are killed, extended, pruned and searched, and one
+# that Prometheus scrapes: minutes.
+ray: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest -m ray -n 2 $(ARGS)
+
+# Faults and exact resume, on three Ray nodes of this machine: minutes. Three files at a time, as they wait for processes;
+# a cache of its own, so that another pytest beside it does not write over what failed.
+cluster: $(VENV)/installed-test
+	$(VENV)/bin/python -m pytest -m cluster -n 3 -o cache_dir=.pytest_cache/cluster $(ARGS)
 
 # Known vulnerabilities of the pinned packages; needs the network.
 audit: $(VENV)/installed-test
@@ -37,11 +43,14 @@ lint: $(VENV)/installed-test
 docs: $(VENV)/installed-test
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-# The tutorial and the other pages with blocks that are run, as they stand: minutes.
+# Every command of the docs by its own parser; the tutorial and the other pages with blocks that are run, as they stand:
+# minutes.
 pages: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest -m slow tests/docs $(ARGS)
+	$(VENV)/bin/python -m pytest -m docs --dist load tests/docs $(ARGS)
 
 install: $(VENV)/installed
+
+install-test: $(VENV)/installed-test
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

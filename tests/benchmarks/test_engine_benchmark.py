@@ -112,6 +112,7 @@ def check(report: dict[str, Any]) -> None:
             assert ratio["memory"] == pytest.approx(row["peak_mb"] / own["peak_mb"], abs=0.01)
 
 
+@pytest.mark.measures
 def test_the_tiny_shape_from_end_to_end(tmp_path: Path) -> None:
     report = benchmark(tmp_path, "--only", "published", "ours", "--negatives", "3", "--peak-tflops", str(PEAK))
     assert report["limits"]["flops_per_second"] == PEAK * 1e12

@@ -1,6 +1,6 @@
 """Every command on a page is read by its own parser, and each that stands in a block is run, or says what it needs.
 
-Run are the blocks marked `<!-- run -->`, as they stand (slow), and commands that another test runs with small settings.
+Run are the blocks marked `<!-- run -->`, as they stand, and commands that another test runs with small settings.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tests.support.own_parsers import fault
 from tests.support.page_commands import PAGES, SHELL, Shown, commands, files_written
 from tests.support.processes import CHECKOUT
 
+pytestmark = pytest.mark.docs
 RUNNER = runpy.run_path(str(CHECKOUT / "docs" / "scripts" / "run_page.py"))
 RUN = [page for page in PAGES if RUNNER["blocks"](page)]
 ALL = [shown for page in PAGES for shown in commands(page)]
@@ -46,7 +47,7 @@ HELPS = [
     f"recommend {recommend.DESCRIPTION}",
     f"rescore {rescore.DESCRIPTION}",
 ]
-TESTS = re.compile(r"make (test|cluster|pages)|(python -m )?pytest .*")
+TESTS = re.compile(r"make (test|measures|ray|cluster|pages)|(python -m )?pytest .*")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -147,7 +148,6 @@ def test_an_unmarked_command_is_found(line: str, found: bool, tmp_path: Path) ->
     assert accounted(shown) == found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("RAY_", "RAYPREF_"))]:

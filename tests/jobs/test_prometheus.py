@@ -40,7 +40,7 @@ sys.exit(code)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed (apt-get install prometheus)")
 def test_two_trials_hr_at_1_by_tag(tmp_path):
     ray_folder, stop = Path("/tmp") / f"rp{os.getpid()}", tmp_path / "stop"  # a socket's path must be short

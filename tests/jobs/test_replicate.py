@@ -85,7 +85,7 @@ def test_seeds_are_whole(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--study", "mian"], "did you mean 'main'"),
         (["--study", "main", "--only", "sft", "rekpo"], "no variant rekpo"),
-        (["--dataset", "ml-10k"], "no data source is called 'ml-10k'"),
+        (["--dataset", "ml-10k"], "no data set is called 'ml-10k'"),
         (["--dataset", "generated", "--config", "mine.yaml"], "a data set that is one itself"),
         (["--seeds", "0"], "greater than or equal to 1"),
     ],

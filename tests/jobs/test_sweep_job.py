@@ -17,6 +17,7 @@ from raypref.evaluation.metrics import means
 from raypref.store import MANIFEST
 from tests.support.processes import CHECKOUT, environment
 
+pytestmark = pytest.mark.ray
 SMALL = """
     --dataset csv --data.source.path interactions.csv --data.source.domain movie --data.max-train-examples-per-user 4
     --sft.max-steps 4 --sft.global-batch 16 --sft.validations 1 --sft.validation-examples 16

@@ -16,7 +16,7 @@ import pytest
 from raypref.store import MANIFEST
 from tests.support.processes import CHECKOUT, environment
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 
 
 def command(job: str, home: Path, *options: str) -> dict:

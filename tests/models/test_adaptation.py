@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -189,13 +191,13 @@ def test_copies_count_the_second_time_only() -> None:
     assert (lesson.weights[:, length + 1 :] == 1).all()
 
 
-def test_an_adapted_model_answers_with_candidates() -> None:
+def test_an_adapted_model_answers_with_candidates(caplog: pytest.LogCaptureFixture) -> None:
     """After some seconds most answers are candidates, of a catalog of which a quarter is; losses have fallen."""
     how = Adaptation(vocabulary=1024, copy_steps=80, steps=160, batch=24, longest=20)
-    lines: list[str] = []
-    model, tokenizer, log = adapt(CONFIG, how, lines.append, log_every=40)
+    with caplog.at_level(logging.INFO, "raypref.models.adaptation"):
+        model, tokenizer, log = adapt(CONFIG, how, log_every=40)
     assert [row["step"] for row in log] == [40, 80, 120, 160, 200, 240]
-    assert len(lines) == 7
+    assert len(caplog.messages) == 7
     assert log[0]["loss"] > log[1]["loss"]  # copying
     assert log[2]["loss"] > log[-1]["loss"]  # histories and prompts
     material = Material(CONFIG)
@@ -203,15 +205,19 @@ def test_an_adapted_model_answers_with_candidates() -> None:
     assert check(model, tokenizer, test)["valid_ratio"] > 0.45
 
 
-def adapted_folder(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command leaves."""
+    folder = tmp_path_factory.mktemp("models") / "adapted"
     options = "--data.source.users 40 --data.source.items 60 --adapt.vocabulary 600"
     options += " --adapt.copy-steps 1 --adapt.steps 1"
     assert adapt_command(["--out", str(folder), *options.split()]) == 0
+    return folder
 
 
-def test_the_command_leaves_a_model_that_runs_of_the_same_training_data_take(tmp_path: Path) -> None:
+def test_the_command_leaves_a_model_that_runs_of_the_same_training_data_take(adapted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "adapted"
-    adapted_folder(folder)
+    shutil.copytree(adapted, folder)
     account = yaml.safe_load((folder / "adaptation.yaml").read_text())
     assert account["adaptation"]["vocabulary"] == 600
     assert account["log"][-1]["step"] == 2
@@ -242,9 +248,7 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_model_is_not_adapted_again_to_other_data(tmp_path: Path) -> None:
-    folder = tmp_path / "adapted"
-    adapted_folder(folder)
+def test_a_model_is_not_adapted_again_to_other_data(adapted: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="trained on other data"):
-        adapt_command(["--out", str(tmp_path / "again"), "--model.path", str(folder), "--data.source.users", "41"])
+        adapt_command(["--out", str(tmp_path / "again"), "--model.path", str(adapted), "--data.source.users", "41"])
     assert not (tmp_path / "again").exists()

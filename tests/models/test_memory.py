@@ -80,6 +80,7 @@ def predicted(model: ModelConfig, resources: ResourceConfig, *lengths: Any) -> P
     return predict(model, VOCABULARY, resources, *lengths)
 
 
+@pytest.mark.measures
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_the_prediction_is_within_15_percent(lora: dict[str, Any] | None) -> None:
     model = ScratchModel.model_validate(MODEL.model_dump() | {"lora": lora})

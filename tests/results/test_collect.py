@@ -171,6 +171,7 @@ def test_sweep_whose_trials_have_not_begun(folder):
     assert found.done.empty
 
 
+@pytest.mark.measures
 def test_a_thousand_trials_are_read_and_written_in_under_20_seconds(tmp_path):
     """Tables alone; what a user waits for is timed whole in test_a_thousand_trials.py."""
     folder = sweep(tmp_path, {LAMBDA: [0]}, {LAMBDA: 0}, lambda setting, seed: 0.3, seeds=1, users=10)

@@ -78,6 +78,7 @@ def test_symmetry(first, second, order):
     assert turned.p == pytest.approx(found.p)
 
 
+@pytest.mark.measures
 @pytest.mark.parametrize(
     ("groups", "seeds", "drift", "wild"),
     [(5, 3, 0, 1), (5, 3, 0.03, 1), (5, 3, 0.1, 1), (7, 3, 0.05, 1), (2, 2, 0.1, 1), (5, 5, 0.05, 1), (5, 3, 0.03, 4)],

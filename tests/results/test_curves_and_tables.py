@@ -147,6 +147,7 @@ def test_comparison_table_finds_a_planted_effect(finished):
     )
 
 
+@pytest.mark.measures
 def test_a_false_claim_is_marked_in_at_most_7_of_100_draws():
     """Equal systems, six comparisons: the marks of the table, and its bold."""
     rng = np.random.default_rng(2026)
@@ -159,6 +160,7 @@ def test_a_false_claim_is_marked_in_at_most_7_of_100_draws():
     assert bold <= 7
 
 
+@pytest.mark.measures
 def test_a_false_claim_with_one_seed():
     rng = np.random.default_rng(2027)
     tables = [comparison_table(scored(planted(rng, [0.35] * 7, seeds=1, users=90, drift=0), 0)) for _ in range(100)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from raypref.data.columns import write_shard
 from tests.support.processes import environment
@@ -17,6 +18,7 @@ from tests.support.stream_recorder import ROWS, SIZE, STEPS, fingerprint
 SHARD_ROWS = 7
 
 
+@pytest.mark.ray
 def test_workers_share_one_stream_and_a_resumed_run_goes_on_in_it(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     history = [rng.integers(0, 9, n).tolist() for n in rng.integers(1, 6, ROWS)]
