@@ -1,20 +1,28 @@
-"""What a training step costs: the published way, TRL's DPOTrainer, and this engine, on the same model, data and batch.
+"""What a training step costs: the published way, prefix sharing, TRL's DPOTrainer, and this engine, on the same model,
+data and batch.
 
     python benchmarks/engine.py                                # two cores, about eight minutes; a table on the screen
     python benchmarks/engine.py --write docs/performance       # and engine-small.json, .md and .svg there
-    python benchmarks/engine.py --shape 1b --lora 8 --micro 4 --copies 16 --peak-tflops 989       # on an H200: bfloat16
-    python benchmarks/engine.py --shape 8b --lora 8 --only ours --negatives 19 --micro 2 --checkpointing
+    python benchmarks/engine.py --shape 1b --lora 8 --micro 4 --copies 16 --peak-tflops 989 --alone     # on an H100
+    python benchmarks/engine.py --shape 8b --lora 8 --only flex --negatives 19 --micro 2 --checkpointing
 
-On a GPU it needs no ray, deepspeed or trl.
+On a GPU it needs no ray or deepspeed, and trl only for its own rows. `bash benchmarks/on_gpu.sh` runs all that is
+measured there.
 
 Published: K+1 copies of each prompt, logits over the vocabulary for every token, a reference model run beside the
-policy (the concatenated forward pass of the S-DPO and DPO trainers). TRL: `DPOTrainer.training_step` at K = 1, its own
-defaults but for gradient checkpointing, which is off for all. Ours: `compute_gradients` and `Engine.step`, as the
-training loop calls them, collation included, the reference's log-probs from a column (its one pass is timed apart).
+policy (the concatenated forward pass of the S-DPO and DPO trainers). Prefix sharing (our own statement of the idea of
+dpo-prefix-sharing and flash-preference): a prompt and its titles in one row under one mask, all of the rest as usual:
+every layer and the vocabulary's logits for every token, the reference's log-probs from a column. TRL:
+`DPOTrainer.training_step` at K = 1, its own defaults but for gradient checkpointing, which is off for all; trl-best: the
+same with the reference's log-probs precomputed (its logits are made in chunks in any case; its `padding_free` is out of
+order in trl 1.16, and nothing is padded here). Ours: `compute_gradients` and `Engine.step`, as the training loop calls
+them, collation included, the reference's log-probs from a column (its one pass is timed apart); flex: the same by
+FlexAttention, where there is a GPU.
 
 Each variant lives in a process of its own, so that none meets what another leaves in caches and in the allocator; the
-processes take turns, a step each, after a warm-up; the median is given. Memory: the peak of the process, above what it
-held before it made the model.
+processes take turns, a step each, after a warm-up (or, with --alone, live one after the other, where they would not fit
+into a GPU's memory together); the median is given. Memory: the peak of the process, above what it held before it made
+the model.
 
 Tokens a second: tokens pushed through a model, policy's and reference's, over the seconds of a step. Share of peak
 (MFU): the operations that a way needs at least, over what the machine's peak would make in that time. What is counted,
@@ -43,6 +51,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from raypref.config.training import AlignConfig, ResourceConfig
+from raypref.models import masks
+from raypref.models.layout import Rows, TitleBatch, title_batch
 from raypref.training.batches import Collator, all_candidates
 from raypref.training.engine import TorchEngine
 from raypref.training.loop import compute_gradients
@@ -54,14 +64,18 @@ NEGATIVES = (1, 3, 7, 15, 19)
 PAD, END = 0, 1
 RATE = 1e-5
 WARM_UP = 2
+COUNTED = {"trl": "published", "flex": "ours", "trl-best": "published", "prefix-sharing": "ours"}
+"""Whose least operations and bytes a variant is set beside: TRL's at K = 1 are the published way's (trl-best has no
+reference in the loop, so a quarter less), the others need no more than ours."""
 ANSWER = "raypref-benchmark "
 
 
 SHAPES = {
     "small": Shape(256, 4, 8, 4, 896, 8_000, batch=4, prompt=384, title=8),
+    "135m": Shape(576, 30, 9, 3, 1536, 49_152, batch=64, prompt=300, title=10),  # SmolLM2
     "1b": Shape(2048, 16, 32, 8, 8192, 128_256, batch=16, prompt=512, title=12),  # 1.2 B parameters
     "8b": Shape(4096, 32, 32, 8, 14_336, 128_256, batch=8, prompt=512, title=12, tied=False),
-    "tiny": Shape(32, 2, 2, 1, 64, 100, batch=2, prompt=24, title=4),  # for the test of this script
+    "tiny": Shape(32, 2, 2, 1, 64, 300, batch=2, prompt=24, title=4),  # for the test of this script
 }
 
 
@@ -87,8 +101,8 @@ class Case:
         return replace(shape, batch=self.batch or shape.batch)
 
     def micro_of(self, way: str, negatives: int) -> int:
-        """Examples of a micro-batch, ours or the published way's."""
-        if way == "published" and self.copies:
+        """Examples of a micro-batch, ours or that of a way with copies."""
+        if way != "ours" and self.copies:
             return max(1, self.copies // (negatives + 1))
         return self.micro or self.sizes.batch
 
@@ -192,6 +206,50 @@ class Published:
         return total
 
 
+class PrefixSharing:
+    """A prompt once for all its titles, and nothing else of ours: full logits, every layer for every token."""
+
+    def __init__(self, case: Case, negatives: int) -> None:
+        self.model = make_model(case)
+        self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=RATE, fused=True)
+        on_gpu = torch.cuda.is_available()
+        inner = self.model.get_base_model() if case.lora else self.model
+        inner.set_attn_implementation("flex_attention" if on_gpu else "sdpa")
+        table, chosen = make_table(case.sizes), Collator(negatives, 0, PAD).choose(make_table(case.sizes), 0)
+        prompts, titles = table["prompt_ids"].to_pylist(), table["title_ids"].to_pylist()
+        picked = [[own[c] for c in row] for own, row in zip(titles, chosen)]
+        micro = case.micro_of("ours", negatives)
+        rows = Rows(packed=True, multiple=128 if on_gpu else 1)
+        self.parts = [
+            title_batch(prompts[i : i + micro], picked[i : i + micro], PAD, rows).to(self.model.device)
+            for i in range(0, len(prompts), micro)
+        ]
+        self.tokens = sum(part.input_ids.numel() for part in self.parts)
+        with torch.no_grad():
+            self.reference = [self.logps(part) for part in self.parts]  # a fresh adapter adds nothing
+
+    def logps(self, part: TitleBatch) -> Tensor:
+        """(b, 1 + K) title log-probs."""
+        mask = masks.blocks(part) if part.input_ids.is_cuda else masks.dense(part)
+        with autocast():
+            logits = self.model(
+                input_ids=part.input_ids, position_ids=part.positions, attention_mask=mask, use_cache=False
+            ).logits.float()
+        logps = logits.flatten(0, 1).log_softmax(-1)[part.places[part.place], part.label]
+        return logps.new_zeros(part.lengths.numel()).index_add(0, part.title, logps).view(part.lengths.shape)
+
+    def step(self) -> float:
+        total = 0.0
+        for part, reference in zip(self.parts, self.reference):
+            loss = sdpo_loss(self.logps(part), reference) / len(self.parts)
+            loss.backward()
+            total += float(loss.detach())
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total
+
+
 class Ours:
     """The engine, by the functions that the training loop calls."""
 
@@ -233,8 +291,18 @@ def reference_weights(model: Any) -> Any:
     return model.disable_adapter() if hasattr(model, "disable_adapter") else torch.no_grad()
 
 
+class Flex(Ours):
+    """The same by FlexAttention."""
+
+    def __init__(self, case: Case, negatives: int) -> None:
+        super().__init__(replace(case, attention="flex"), negatives)
+
+
 class Trl:
     """TRL's DPOTrainer: chosen and rejected, each with the prompt, the reference model in the loop."""
+
+    precomputed = False
+    """The reference's log-probs are given instead."""
 
     def __init__(self, case: Case, negatives: int) -> None:
         import tempfile
@@ -244,25 +312,34 @@ class Trl:
 
         from raypref.models.backbone import train_tokenizer
 
-        if negatives != 1 or case.lora:
-            raise SystemExit("TRL is compared at K = 1 with all weights trained")
+        if negatives != 1:
+            raise SystemExit("TRL is compared at K = 1")
         pair = {"prompt": ["a b"], "chosen": [" c"], "rejected": [" d"]}
         with tempfile.TemporaryDirectory() as folder:
             arguments = DPOConfig(
                 output_dir=folder, beta=1.0, learning_rate=RATE, gradient_checkpointing=False, report_to="none",
                 per_device_train_batch_size=case.sizes.batch, bf16=torch.cuda.is_available(), disable_tqdm=True,
+                precompute_ref_log_probs=self.precomputed,
             )  # fmt: skip
             self.trainer = DPOTrainer(
-                model=make_model(case), ref_model=make_model(case), args=arguments,
-                train_dataset=Dataset.from_dict(pair), processing_class=train_tokenizer(["a b c d"], 300),
+                model=make_model(case), ref_model=None if case.lora or self.precomputed else make_model(case),
+                args=arguments, train_dataset=Dataset.from_dict(pair), processing_class=train_tokenizer(["a b c d"], 300),
             )  # fmt: skip
         self.trainer.create_optimizer()
         self.trainer.current_gradient_accumulation_steps = 1  # `train` sets it, which is not called here
         pairs = sequences(case.sizes, 1).transpose(0, 1).flatten(0, 1)  # chosen of all examples, then rejected
         completion = torch.zeros_like(pairs)
         completion[:, case.sizes.prompt :] = 1
-        self.inputs = {"input_ids": pairs, "attention_mask": torch.ones_like(pairs), "completion_mask": completion}
-        self.tokens = pairs.numel() * 2
+        inputs = {"input_ids": pairs, "attention_mask": torch.ones_like(pairs), "completion_mask": completion}
+        self.inputs = {name: tensor.to(self.trainer.accelerator.device) for name, tensor in inputs.items()}
+        self.tokens = pairs.numel() * (1 if self.precomputed else 2)
+        if self.precomputed:
+            model = self.trainer.model.eval()
+            with torch.no_grad(), autocast():
+                given = {name: self.inputs[name] for name in ("input_ids", "attention_mask")}
+                labels = self.inputs["input_ids"].masked_fill(self.inputs["completion_mask"] == 0, -100)
+                logps = model(**given, labels=labels, fused_lm_head=True).log_probs.sum(dim=1)
+            self.inputs["ref_chosen_logps"], self.inputs["ref_rejected_logps"] = logps.float().chunk(2)
 
     def step(self) -> float:
         model = self.trainer.model
@@ -274,7 +351,15 @@ class Trl:
         return float(loss)
 
 
-VARIANTS: dict[str, Callable[[Case, int], Any]] = {"published": Published, "trl": Trl, "ours": Ours}
+class TrlBest(Trl):
+    """The same at its best: the reference's log-probs are columns there too."""
+
+    precomputed = True
+
+
+VARIANTS: dict[str, Callable[[Case, int], Any]] = {
+    "published": Published, "prefix-sharing": PrefixSharing, "trl": Trl, "trl-best": TrlBest, "flex": Flex, "ours": Ours,
+}  # fmt: skip
 
 
 def timed(step: Callable[[], float]) -> tuple[float, float]:
@@ -332,6 +417,17 @@ def serve(case: Case, negatives: int, name: str, threads: int) -> None:
             return
 
 
+def one_by_one(case: Case, negatives: int, names: list[str], repeats: int, threads: int) -> dict[str, dict[str, Any]]:
+    """Times of a step of each variant, alone on the machine, and its peak of memory; one that fails is left out."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        try:
+            found |= side_by_side(case, negatives, [name], repeats, threads)
+        except SystemExit as failed:
+            print(failed, flush=True)
+    return found
+
+
 def side_by_side(case: Case, negatives: int, names: list[str], repeats: int, threads: int) -> dict[str, dict[str, Any]]:
     """Times of a step of each variant, taking turns, and its peak of memory."""
     children = [Child(case, negatives, name, threads) for name in names]
@@ -360,8 +456,9 @@ def held() -> tuple[float, float]:
 
 
 def run(
-    case: Case, names: list[str], negatives: list[int], repeats: int, threads: int, peak_tflops: float | None
-) -> dict[str, Any]:
+    case: Case, names: list[str], negatives: list[int], repeats: int, threads: int, peak_tflops: float | None,
+    alone: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     on_gpu = torch.cuda.is_available()
     torch.set_num_threads(threads)
     machine = find_machine(torch.device("cuda" if on_gpu else "cpu"), peak_tflops)
@@ -369,13 +466,13 @@ def run(
         torch.cuda.empty_cache()  # what the measurement took is the children's
     rows = []
     for k in negatives:
-        wanted = [name for name in names if name != "trl" or (k == 1 and not case.lora)]
-        found = side_by_side(case, k, wanted, repeats, threads)
+        wanted = [name for name in names if not name.startswith("trl") or k == 1]
+        found = (one_by_one if alone else side_by_side)(case, k, wanted, repeats, threads)
         parts = {way: -(-case.sizes.batch // case.micro_of(way, k)) for way in ("ours", "published")}
         flops = step_flops(case.sizes, k, case.lora is not None)
         moved = step_bytes(case.sizes, k, case.lora, on_gpu, parts, case.checkpointing)
-        for name in wanted:
-            way = "published" if name == "trl" else name  # at K = 1 the same passes over the same tokens
+        for name in found:
+            way = COUNTED.get(name, name)
             seconds = found[name]["seconds"]
             row = {"negatives": k, "variant": name, **found[name]}
             row["tokens_per_second"] = round(row["tokens"] / seconds, 1)
@@ -452,7 +549,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     measures = [("seconds", "seconds a step"), ("peak_mb", "peak memory, MB")]
     figure, axes = plt.subplots(1, len(measures), figsize=(5 * len(measures), 3.4), squeeze=False)
     for axis, (key, title) in zip(axes[0], measures):
-        for variant, marker in (("published", "o"), ("trl", "s"), ("ours", "D")):
+        for variant, marker in zip(VARIANTS, "os^v*D"):
             points = [(row["negatives"], row[key]) for row in report["rows"] if row["variant"] == variant]
             if points:
                 axis.plot(*zip(*points), marker=marker, label=variant)
@@ -481,8 +578,9 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--batch", type=int, help="examples of a step in place of the shape's")
     parser.add_argument("--negatives", type=int, nargs="+", default=list(NEGATIVES))
-    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, help="none: all that the machine can run")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--alone", action="store_true", help="one variant's process after the other, no turns")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="for engine-SHAPE.json, .md and .svg")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -491,12 +589,12 @@ def main() -> None:
         fields, negatives, name, threads = json.loads(options.child)
         serve(Case(**fields), negatives, name, threads)
         return
-    names = [n for n in options.only if n != "trl" or not torch.cuda.is_available()]
+    names = options.only or [name for name in VARIANTS if name != "flex" or torch.cuda.is_available()]
     case = Case(
         options.shape, options.lora, options.checkpointing, options.attention, options.micro, options.batch,
         options.copies,
     )  # fmt: skip
-    report = run(case, names, options.negatives, options.repeats, options.threads, options.peak_tflops)
+    report = run(case, names, options.negatives, options.repeats, options.threads, options.peak_tflops, options.alone)
     print("\n" + markdown(report) + "\n" + json.dumps(report["summary"], indent=1))
     if options.write:
         options.write.mkdir(parents=True, exist_ok=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from torch.nn.attention.flex_attention import BlockMask
 
 from raypref.models.layout import PROMPT, TitleBatch
 
 WINDOWED = "sliding_attention"
+BLOCK = 128  # FlexAttention's own
 Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -52,9 +55,39 @@ def of_document(batch: TitleBatch, number: int, first: int, window: int | None) 
 
 
 def blocks(batch: TitleBatch, window: int | None = None) -> BlockMask:
-    """The same for FlexAttention, which skips blocks of tokens where nothing is allowed."""
+    """Make the same for FlexAttention, which skips blocks of tokens where nothing is allowed.
+
+    Which blocks those are follows from where documents lie, on the host: the rule is never written out over all pairs of
+    tokens, and no device is waited for. Of blocks that are kept the rule is asked, but for those of a document's prompt
+    that all of a later block's tokens see whole.
+    """
     rows, length = batch.input_ids.shape
-    return create_block_mask(rule(batch, window), rows, None, length, length, device=batch.input_ids.device)
+    number = -(-length // BLOCK)
+    first, whole = np.arange(number)[None].repeat(rows, 0), np.zeros((rows, number, number), dtype=bool)
+    block = np.arange(number)
+    for row, own in itertools.groupby(batch.spans, key=lambda span: span.row):
+        starts, end = np.full(number * BLOCK, -1), 0
+        for span in own:
+            starts[span.start : span.end], end = span.start, span.end
+            if window is None:  # queries of blocks inside the document, keys of blocks inside its prompt
+                queries = (block * BLOCK >= span.start) & ((block + 1) * BLOCK <= span.end)
+                keys = (block * BLOCK >= span.start) & ((block + 1) * BLOCK <= span.titles)
+                whole[row] |= queries[:, None] & keys & (block < block[:, None])
+        starts[end:] = end  # padding sees padding
+        first[row] = starts[::BLOCK] // BLOCK
+    seen = (first[:, :, None] <= block) & (block <= block[:, None])
+
+    def listed(which: np.ndarray) -> tuple[Tensor, Tensor]:
+        """(R, 1, N) how many blocks of keys each block of queries has, (R, 1, N, N) which, those first."""
+        order = np.argsort(~which, axis=-1, kind="stable")
+        tables = (which.sum(-1), order)
+        count, index = (torch.from_numpy(t.astype(np.int32)).to(batch.input_ids.device)[:, None] for t in tables)
+        return count, index
+
+    return BlockMask.from_kv_blocks(
+        *listed(seen & ~whole), *listed(whole), BLOCK_SIZE=BLOCK, mask_mod=rule(batch, window),
+        seq_lengths=(length, length),
+    )  # fmt: skip
 
 
 def for_layers(config: Any, make: Callable[[int | None], Any]) -> Any:

@@ -25,7 +25,6 @@ from raypref.objectives.batch import widen
 
 LAYER_TYPES = {"full_attention", masks.WINDOWED}
 SCALED_LOGITS = ("logit_scale", "logits_scaling", "lm_head_multiplier")  # Cohere, Granite, Falcon-H1
-FLEX_BLOCK = 128
 CHUNK = 1 << 26  # logits at a time, all places together: 256 MiB in float32
 
 Attention = Literal["auto", "documents", "flex", "dense"]
@@ -84,7 +83,7 @@ class TitleScorer(nn.Module):
 
     def rows(self, packing: bool = True) -> Rows:
         """The rows that suit the attention: a dense mask, which grows with the square of a row, gets a row a prompt."""
-        return Rows(packing and self.attention != "dense", FLEX_BLOCK if self.attention == "flex" else 1)
+        return Rows(packing and self.attention != "dense", masks.BLOCK if self.attention == "flex" else 1)
 
     def forward(self, batch: TitleBatch, cache: DynamicCache | None = None) -> Tensor:
         """(B, C) summed log-probs of each title's tokens and its end token, in nats, at least float32.
