@@ -1,5 +1,6 @@
-"""What a training step costs: the published way, prefix sharing, TRL's DPOTrainer, and this engine, on the same model,
-data and batch.
+"""What a training step costs: the published way, prefix sharing, TRL's DPOTrainer, and this engine, side by side.
+
+All on the same model, data and batch.
 
     python benchmarks/engine.py                                # two cores, about eight minutes; a table on the screen
     python benchmarks/engine.py --write docs/performance       # and engine-small.json, .md and .svg there
@@ -13,11 +14,11 @@ Published: K+1 copies of each prompt, logits over the vocabulary for every token
 policy (the concatenated forward pass of the S-DPO and DPO trainers). Prefix sharing (our own statement of the idea of
 dpo-prefix-sharing and flash-preference): a prompt and its titles in one row under one mask, all of the rest as usual:
 every layer and the vocabulary's logits for every token, the reference's log-probs from a column. TRL:
-`DPOTrainer.training_step` at K = 1, its own defaults but for gradient checkpointing, which is off for all; trl-best: the
-same with the reference's log-probs precomputed (its logits are made in chunks in any case; its `padding_free` is out of
-order in trl 1.16, and nothing is padded here). Ours: `compute_gradients` and `Engine.step`, as the training loop calls
-them, collation included, the reference's log-probs from a column (its one pass is timed apart); flex: the same by
-FlexAttention, where there is a GPU.
+`DPOTrainer.training_step` at K = 1, its own defaults but for gradient checkpointing, which is off for all; trl-best:
+the same with the reference's log-probs precomputed (its logits are made in chunks in any case; its `padding_free` is
+out of order in trl 1.16, and nothing is padded here). Ours: `compute_gradients` and `Engine.step`, as the training
+loop calls them, collation included, the reference's log-probs from a column (its one pass is timed apart); flex: the
+same by FlexAttention, where there is a GPU.
 
 Each variant lives in a process of its own, so that none meets what another leaves in caches and in the allocator; the
 processes take turns, a step each, after a warm-up (or, with --alone, live one after the other, where they would not fit
@@ -323,7 +324,8 @@ class Trl:
             )  # fmt: skip
             self.trainer = DPOTrainer(
                 model=make_model(case), ref_model=None if case.lora or self.precomputed else make_model(case),
-                args=arguments, train_dataset=Dataset.from_dict(pair), processing_class=train_tokenizer(["a b c d"], 300),
+                args=arguments, train_dataset=Dataset.from_dict(pair),
+                processing_class=train_tokenizer(["a b c d"], 300),
             )  # fmt: skip
         self.trainer.create_optimizer()
         self.trainer.current_gradient_accumulation_steps = 1  # `train` sets it, which is not called here
@@ -358,7 +360,8 @@ class TrlBest(Trl):
 
 
 VARIANTS: dict[str, Callable[[Case, int], Any]] = {
-    "published": Published, "prefix-sharing": PrefixSharing, "trl": Trl, "trl-best": TrlBest, "flex": Flex, "ours": Ours,
+    "published": Published, "prefix-sharing": PrefixSharing, "trl": Trl, "trl-best": TrlBest, "flex": Flex,
+    "ours": Ours,
 }  # fmt: skip
 
 

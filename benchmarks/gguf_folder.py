@@ -1,4 +1,7 @@
-"""A GGUF file, whole or in parts, made into a model folder: `python benchmarks/gguf_folder.py PART [PART ...] --to FOLDER`."""
+"""Make a model folder of a GGUF file, whole or in parts.
+
+python benchmarks/gguf_folder.py PART [PART ...] --to FOLDER
+"""
 
 from __future__ import annotations
 

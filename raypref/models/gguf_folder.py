@@ -1,4 +1,4 @@
-"""GGUF files (llama.cpp's format) made into folders of the Hugging Face layout: weights, config, tokenizer, chat template.
+"""Makes folders of the Hugging Face layout out of GGUF files (llama.cpp's format).
 
 What a file holds is read and dequantized by the package `gguf`; the names of tensors and the order of rotated rows are
 undone as llama.cpp's converter made them. Weights are saved in bfloat16, which is finer than what 4 or 8 bits held.
@@ -70,7 +70,7 @@ class Architecture:
     """A family of models.
 
     Attributes:
-        rotated: llama.cpp stores the rows of queries and keys in pairs that are rotated together; transformers in halves.
+        rotated: the file has rows of queries and keys in pairs that are rotated together; transformers has halves.
     """
 
     config: type[PretrainedConfig]
@@ -85,7 +85,7 @@ ARCHITECTURES = {
 
 
 def convert(file: Path, folder: Path) -> None:
-    """Write the model of a GGUF file into `folder`: config.json, model.safetensors, the tokenizer and its chat template.
+    """Write a GGUF file's model into `folder`: config.json, model.safetensors, tokenizer and chat template.
 
     Raises:
         UserError: another architecture, tokenizer or quantization than those of this module.
@@ -117,7 +117,8 @@ def _config(
         return facts.get(f"{facts['general.architecture']}.{name}", default)
 
     width, heads = fact("embedding_length"), fact("attention.head_count")
-    config = of.config(
+    made: Any = of.config  # its keyword arguments are those of a family
+    config: PretrainedConfig = made(
         vocab_size=len(facts["tokenizer.ggml.tokens"]),
         hidden_size=width,
         intermediate_size=fact("feed_forward_length"),

@@ -57,9 +57,9 @@ def of_document(batch: TitleBatch, number: int, first: int, window: int | None) 
 def blocks(batch: TitleBatch, window: int | None = None) -> BlockMask:
     """Make the same for FlexAttention, which skips blocks of tokens where nothing is allowed.
 
-    Which blocks those are follows from where documents lie, on the host: the rule is never written out over all pairs of
-    tokens, and no device is waited for. Of blocks that are kept the rule is asked, but for those of a document's prompt
-    that all of a later block's tokens see whole.
+    Which blocks those are follows from where documents lie, on the host: the rule is never written out over all pairs
+    of tokens, and no device is waited for. Of blocks that are kept the rule is asked, but for those of a document's
+    prompt that all of a later block's tokens see whole.
     """
     rows, length = batch.input_ids.shape
     number = -(-length // BLOCK)

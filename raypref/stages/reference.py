@@ -38,7 +38,7 @@ class ShardScorer:
 
         self.inputs, self.out = inputs, out
         self.model, self.tokenizer = load_policy(config, inputs["tokenize"], inputs["sft"])
-        self.scorer = TitleScorer(self.model.eval())
+        self.scorer = TitleScorer(self.model.eval(), config.resources.attention)
         if self.model.device.type == "cpu":
             keep_freed_memory()
         self.base = config.align.reference == "base"
