@@ -195,6 +195,13 @@ def test_line_breaks_in_quotes_are_one_record(written, title, tmp_path):
     assert account.continued == times * (filled - 1)
 
 
+def test_quotes_of_both_kinds_on_one_line(tmp_path):
+    content = lines(rating=lambda e: f'"{e.rating},0"', title=lambda e: f'"{e.title}" live')
+    log = read(write(tmp_path / "x.csv", content))
+    assert [row[2] for row in facts(log)] == [row[2] for row in expected()]
+    assert {row[4] for row in facts(log)} == {f'"{row[4]}" live' for row in expected()}
+
+
 def test_line_numbers_behind_records_of_several_lines(tmp_path):
     content = lines()
     content[3] = content[3].replace("Title", '"Title\nof two\nlines') + '"'

@@ -1,13 +1,14 @@
 """Lines with quotes: which stand around a field, which are text, and where a field goes on in the next line.
 
 The csv module reads what is written by the book (quotes doubled, line breaks inside). What it refuses is read with
-backslashes before quotes, then with quotes as plain text (`12" Mix`, `"Weird Al" Yankovic`): the first way that gives
-the right number of fields is taken.
+backslashes before quotes, then field by field, with quotes as plain text where they stand in one (`12" Mix`,
+`"Weird Al" Yankovic`): the first way that gives the right number of fields is taken.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -50,14 +51,7 @@ def read_record(lines: Sequence[str], at: int, delimiter: str, width: int, last:
             is_open |= not last and len(lines) - at <= MOST_LINES and _stays_open(lines, at, delimiter, way)
     if is_open:
         return Record(None, open=True)
-    spaced = _AFTER_QUOTE.sub('"', line)
-    if (
-        spaced != line
-        and isinstance(found := _parsed(iter([spaced]), delimiter, ways[0]), list)
-        and len(found) == width
-    ):
-        return Record(found)
-    return Record(_if_wide(line.split(delimiter), width))
+    return Record(_if_wide(_field_by_field(line, delimiter), width))
 
 
 def read_header(line: str, delimiter: str) -> list[str]:
@@ -66,6 +60,24 @@ def read_header(line: str, delimiter: str) -> list[str]:
     if len(delimiter) == 1 and '"' in line:
         found = _parsed(iter([_AFTER_QUOTE.sub('"', line)]), delimiter, {"doublequote": True})
     return [f.strip() for f in (found if isinstance(found, list) else line.split(delimiter))]
+
+
+def _field_by_field(line: str, delimiter: str) -> list[str]:
+    """The fields, quotes taken for marks only where they stand around a whole field: `"4,5","Weird Al" Yankovic`."""
+    field, fields, at = _field(delimiter), [], 0
+    while True:
+        match = field.match(line, at)
+        assert match is not None  # its second way matches anything
+        fields.append(match[2] if match[1] is None else match[1].replace('""', '"'))
+        if match.end() >= len(line):
+            return fields
+        at = match.end() + 1
+
+
+@functools.cache
+def _field(delimiter: str) -> re.Pattern[str]:
+    mark = re.escape(delimiter)
+    return re.compile(rf' *"((?:[^"]|"")*)" *(?={mark}|$)|([^{mark}]*)')
 
 
 def _if_wide(fields: list[str], width: int) -> list[str] | None:
