@@ -192,6 +192,7 @@ def _write_model(stage: Path, tokenized: Path, config: dict[str, Any], base: str
     if merge:
         lora = PretrainedModel.model_validate({k: v for k, v in config.items() if k != "content"} | {"path": base})
         merged: Any = backbone.restore(lora, tokenizer, stage / "model")
+        backbone.untie_adapted(merged)
         merged.merge_and_unload().save_pretrained(to)
     else:
         shutil.copytree(stage / "model", to)

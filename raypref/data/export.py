@@ -21,6 +21,11 @@ from raypref.errors import UserError
 Render = Callable[[int, list[str], list[float], list[str]], str]
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 ITEM = "item_id:token\ttitle:token_seq\n"
+# What pandas takes for no value, in quotes or not (the documentation of `read_csv`, na_values).
+MISSING = {
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+}  # fmt: skip
 
 
 def export_trl(examples: Examples, log: Log, folder: Path, render: Render, negatives: int | None) -> list[Path]:
@@ -72,9 +77,19 @@ def export_sdpo(examples: Examples, log: Log, folder: Path, name: str) -> list[P
 
 
 def export_recbole(examples: Examples, log: Log, folder: Path, name: str) -> list[Path]:
-    """`NAME.inter` and `NAME.item`: the filtered log, ids as in the raw data, times in seconds (empty where none)."""
+    """`NAME.inter` and `NAME.item`: the filtered log, ids as in the raw data, times in seconds (empty where none).
+
+    Raises:
+        UserError: an id would be read as a missing value.
+    """
     table = examples.interactions
     users, items = (_field(log.users["user_id"]), _field(log.items["item_id"]))
+    for kind, ids in (("user", users), ("item", items)):
+        if missing := [text for text in pc.unique(ids).to_pylist() if text in MISSING]:
+            raise UserError(
+                f"the {kind} id {missing[0]!r} would be read as a missing value (RecBole reads its files by pandas)",
+                mend="export to trl, or rename it in the data",
+            )
     inter, item = folder / f"{name}.inter", folder / f"{name}.item"
     with _created(inter).open("w", encoding="utf-8", newline="") as out:
         out.write(INTER)
@@ -94,8 +109,10 @@ def export_recbole(examples: Examples, log: Log, folder: Path, name: str) -> lis
 
 
 def _field(column: pa.ChunkedArray) -> pa.Array:
-    """Text without the characters that part fields and lines."""
-    return pc.replace_substring_regex(column.combine_chunks(), r"[\t\r\n]+", " ")
+    """Text without the characters that part fields and lines; in quotes where it would be taken for a quoted one."""
+    text = pc.replace_substring_regex(column.combine_chunks(), r"[\t\r\n]+", " ")
+    quoted = pc.binary_join_element_wise('"', pc.replace_substring(text, '"', '""'), '"', "")
+    return pc.if_else(pc.starts_with(text, '"'), quoted, text)
 
 
 def _examples(examples: Examples, split: str) -> Iterator[dict[str, Any]]:

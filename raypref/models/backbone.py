@@ -182,6 +182,22 @@ def save(model: Policy, folder: Path) -> None:
         save_behaviour(behaviour, folder)
 
 
+def untie_adapted(model: Any) -> None:
+    """Give the head its own table where it shares one with the embeddings and an adapter changes either of them.
+
+    Merged into the one table, the adapter of either would act on both.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    inner = model.get_base_model()
+    head, embeddings = inner.get_output_embeddings(), inner.get_input_embeddings()
+    if not any(isinstance(layer, BaseTunerLayer) for layer in (head, embeddings)):
+        return
+    own = head.get_base_layer() if isinstance(head, BaseTunerLayer) else head
+    own.weight = torch.nn.Parameter(own.weight.detach().clone(), requires_grad=False)
+    inner.config.get_text_config().tie_word_embeddings = inner.config.tie_word_embeddings = False
+
+
 def _llama(config: ScratchModel, vocabulary: int, **special: Any) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=vocabulary,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
 import json
 
+import pandas
+import pyarrow as pa
 import pytest
 
-from raypref.config.data import CandidateConfig, CutConfig, RecBoleSource, SDPOJsonSource
+from raypref.config.data import CandidateConfig, CsvSource, CutConfig, RecBoleSource, SDPOJsonSource
 from raypref.data.examples import ExampleBuilder, examples_of
-from raypref.data.export import export_recbole, export_sdpo, export_trl
+from raypref.data.export import MISSING, export_recbole, export_sdpo, export_trl
 from raypref.data.sources import SOURCES
 from raypref.errors import UserError
 from tests.support.raw_formats import ml_dat, recbole
@@ -81,3 +86,48 @@ def test_titles_that_sdpo_cannot_hold_are_refused(tmp_path):
     log = SOURCES["recbole"](config)
     with pytest.raises(UserError, match="'Code :: Name'"):
         export_sdpo(ExampleBuilder(log, CUT), log, tmp_path, "x")
+
+
+QUOTED = ['"Weird Al"', '"', '""', '"open', 'a "b" c', '5" disk', '"a" b', "Known", "'s", '"x""y"']
+
+
+def test_recbole_files_are_read_back_by_pandas_and_by_us_whatever_the_quotes(tmp_path):
+    with (tmp_path / "x.csv").open("w", newline="") as out:
+        table = csv.writer(out)
+        table.writerow(["user", "item", "rating", "timestamp", "title"])
+        for user in range(12):
+            for n, title in enumerate(QUOTED):
+                table.writerow([f'"u{user}' if user % 2 else f"u{user}", f'"i{n}"', 5, 1_600_000_000 + n, title])
+    log = SOURCES["csv"](CsvSource(path=tmp_path / "x.csv"))
+    assert log.rejected.num_rows == 0
+    inter, item = export_recbole(Everything(log), log, tmp_path / "out", "x")
+    frame = pandas.read_csv(item, delimiter="\t", dtype=str)  # as RecBole reads it
+    titles = dict(zip(log.items["item_id"].to_pylist(), log.items["title"].to_pylist()))
+    assert dict(zip(frame["item_id:token"], frame["title:token_seq"])) == titles
+    assert sorted(titles.values()) == sorted(QUOTED)
+    frame = pandas.read_csv(inter, delimiter="\t", dtype={"user_id:token": str, "item_id:token": str})
+    assert len(frame) == 120
+    assert set(frame["user_id:token"]) == set(log.users["user_id"].to_pylist())
+    assert set(frame["item_id:token"]) == set(titles)
+    again = SOURCES["recbole"](RecBoleSource(path=tmp_path / "out"))
+    assert again.rejected.num_rows == 0
+    assert again.items.select(["item_id", "title"]).equals(log.items.select(["item_id", "title"]))
+    assert again.users.equals(log.users)
+
+
+def test_an_id_that_pandas_takes_for_no_value_is_refused(log, tmp_path):
+    ids = log.items["item_id"].to_pylist()
+    items = log.items.set_column(1, log.items.schema.field(1), pa.array(["NA", *ids[1:]]))
+    renamed = dataclasses.replace(log, items=items)
+    with pytest.raises(UserError, match="the item id 'NA' would be read as a missing value"):
+        export_recbole(Everything(renamed), renamed, tmp_path / "out", "x")
+    assert not (tmp_path / "out").exists()
+    words = [f'"{word}"' for word in sorted(MISSING - {""})]
+    assert pandas.read_csv(io.StringIO("\n".join(["a", *words])), delimiter="\t")["a"].isna().all()
+
+
+class Everything:
+    """A log as examples that filter nothing."""
+
+    def __init__(self, log):
+        self.interactions = log.interactions

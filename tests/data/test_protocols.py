@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import hypothesis.strategies as st
 import numpy as np
 import pyarrow as pa
@@ -154,6 +156,18 @@ def test_user_split_holds_out_whole_users():
         assert not sets[0] & sets[1]
         assert not (sets[0] | sets[1]) & sets[2]
         assert (len(users["test"]) == len(sets[2])) == (held_out == "last")
+
+
+@pytest.mark.parametrize("users", [1, 2])
+def test_too_few_users_for_a_split_by_users_are_refused_and_the_hint_cuts_them(users):
+    log = random_log(3)
+    few = dataclasses.replace(
+        log, interactions=log.interactions.filter(pa.compute.less(log.interactions["user"], users))
+    )
+    config = CutConfig(k_core=1, split="user", target="next", candidates=SMALL)
+    with pytest.raises(UserError, match=rf"{users} user\(s\) are too few for a split by users") as refused:
+        ExampleBuilder(few, config)
+    assert "or data.split leave-last-two" in refused.value.mend
 
 
 def test_time_split_is_one_cut_for_all():

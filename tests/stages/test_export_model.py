@@ -163,3 +163,24 @@ def test_the_command(whole: tuple[Store, Chain], tmp_path: Path) -> None:
     store, plan = whole
     assert COMMANDS["export"]([str(store.path(plan.sft.address)), "--to", str(tmp_path / "sft")]) == 0
     assert "supervised fine-tuning" in (tmp_path / "sft" / "README.md").read_text()
+
+
+TIED = (["q_proj", "lm_head"], ["q_proj", "embed_tokens"])
+
+
+@pytest.mark.parametrize("targets", TIED, ids="+".join)
+@pytest.mark.filterwarnings("ignore:Model with `tie_word_embeddings=True`")
+def test_an_adapter_on_a_tied_head_is_merged_into_a_head_of_its_own(targets: list[str], tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    lora = {"model": {"kind": "pretrained", "path": "raypref-tiny", "lora": {"rank": 2, "target_modules": targets}}}
+    strong = {"sft.learning_rate": 1e-2, "align.learning_rate": 1e-2}
+    store = Store(tmp_path / "root")
+    plan = run(override(TINY, LORA | lora | strong, "test"), store)[0]
+    own, folder = own_logits(store, plan), written(store, plan, tmp_path / "merged", merge=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    merged = logits(AutoModelForCausalLM.from_pretrained(folder), tokenizer)
+    assert (merged - own).abs().max() <= 1e-5 * own.abs().max()
+    base = AutoModelForCausalLM.from_pretrained(SHIPPED_FOLDER)
+    alone = PeftModel.from_pretrained(base, written(store, plan, tmp_path / "alone", adapter=True))
+    assert torch.equal(logits(alone, tokenizer), own)

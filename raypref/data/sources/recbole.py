@@ -14,7 +14,7 @@ from raypref.data.sources.own_columns import OPTIONAL, check_columns, id_of, rea
 from raypref.data.sources.rows import ITEM_ROWS, Sink
 from raypref.errors import UserError
 
-ATOMIC = Layout("\t")
+ATOMIC = Layout("\t", quoted=True)
 TITLES = ("title", "movie_title", "name", "item_name")
 
 
