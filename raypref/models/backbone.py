@@ -193,7 +193,7 @@ def untie_adapted(model: Any) -> None:
     head, embeddings = inner.get_output_embeddings(), inner.get_input_embeddings()
     if not any(isinstance(layer, BaseTunerLayer) for layer in (head, embeddings)):
         return
-    own = head.get_base_layer() if isinstance(head, BaseTunerLayer) else head
+    own: Any = head.get_base_layer() if isinstance(head, BaseTunerLayer) else head
     own.weight = torch.nn.Parameter(own.weight.detach().clone(), requires_grad=False)
     inner.config.get_text_config().tie_word_embeddings = inner.config.tie_word_embeddings = False
 
