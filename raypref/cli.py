@@ -29,7 +29,8 @@ USAGE = """usage: raypref COMMAND [options]
   data COMMAND           list, download, show, audit and export data sets
   watch-spot             tell Ray when this machine is about to be taken away
 
-`raypref COMMAND --help` tells more, `raypref --version` which version this is.
+`raypref COMMAND --help` tells more, `raypref --version` which version this is; `raypref --install-completion` lets
+bash, zsh or fish complete commands and options.
 """
 
 
@@ -42,6 +43,8 @@ def main() -> None:
     if arguments == ["--version"]:
         print(f"raypref {raypref.__version__}")
         return
+    if arguments[0] == "--install-completion":
+        arguments[0] = "install-completion"
     show_messages()
     command, rest = arguments[0], arguments[1:]
     try:
@@ -127,6 +130,12 @@ def _objectives(arguments: list[str]) -> int:
     return objectives(arguments, Console())
 
 
+def _install_completion(arguments: list[str]) -> int:
+    from raypref.commands.completion import install_completion
+
+    return install_completion(arguments, [name for name in COMMANDS if name != "install-completion"])
+
+
 def _data(arguments: list[str]) -> int:
     from raypref.commands.data import COMMANDS as data_commands
     from raypref.commands.data import short_options
@@ -148,6 +157,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "objectives": _objectives,
     "data": _data,
     "watch-spot": _watch_spot,
+    "install-completion": _install_completion,
 }
 
 if __name__ == "__main__":

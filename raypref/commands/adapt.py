@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from rich.console import Console
@@ -32,6 +32,7 @@ ACCOUNT = "adaptation.yaml"
 class AdaptOptions(RunOptions):
     """Options of an adaptation."""
 
+    program: ClassVar[str] = "raypref adapt"
     preset: str = "replicate"
     """Settings to start from: the model, the data and how they are split, the prompt; of the rest nothing is read."""
     out: Path = Path("adapted")

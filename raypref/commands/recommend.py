@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from rich.console import Console
 
@@ -32,6 +33,7 @@ Examples:
 class RecommendOptions(RunOptions):
     """Options of recommend."""
 
+    program: ClassVar[str] = "raypref recommend"
     user: str | None = None
     """A user's id in the data set; the candidates are those of the user's test example, else validation."""
     history: str | None = None

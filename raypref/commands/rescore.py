@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import ClassVar
 
 from rich.console import Console
 
@@ -27,6 +28,7 @@ Examples:
 class RescoreOptions(RunOptions):
     """Options of rescore."""
 
+    program: ClassVar[str] = "raypref rescore"
     scores: Path | None = None
     """Parquet with the columns user, item and score; greater is better."""
     called: str = "outside"

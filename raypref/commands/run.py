@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import ClassVar
 
 from rich.console import Console
 
@@ -19,6 +20,7 @@ from raypref.sweeps.options import RunOptions, parse
 class SingleRunOptions(RunOptions):
     """Options of a single run."""
 
+    program: ClassVar[str] = "raypref run"
     ray: bool = True
     """Run on Ray; --no-ray: in this process, as on a GPU machine without Ray."""
 

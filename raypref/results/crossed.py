@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from raypref.results.statistics import Test, cohens_d
 
@@ -81,8 +81,8 @@ def crossed_test(
         return Test(mean, mean, mean, 0.0 if mean else 1.0, cohens_d(by_user), users, "all users and seeds alike")
     parts = a**2 / (users - 1) + b**2 / spread.freedom + c**2 / (spread.freedom * (users - 1))
     freedom, error = variance**2 / parts, math.sqrt(variance)
-    half = float(stats.t.ppf(0.975, freedom)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
+    half = float(scipy.stats.t.ppf(0.975, freedom)) * error
+    p = float(2 * scipy.stats.t.sf(abs(mean) / error, freedom))
     return Test(mean, mean - half, mean + half, p, cohens_d(by_user), users)
 
 

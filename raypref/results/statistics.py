@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 RESAMPLES = 2000
 _CHUNK = 4_000_000  # drawn indices held at once
@@ -56,7 +56,7 @@ def seed_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         return Interval(math.nan, math.nan, math.nan, 0, "no finished seed")
     if n == 1:
         return Interval(float(seen[0]), math.nan, math.nan, 1, "one seed: no interval over seeds")
-    half = stats.t.ppf(0.5 + confidence / 2, n - 1) * seen.std(ddof=1) / math.sqrt(n)
+    half = scipy.stats.t.ppf(0.5 + confidence / 2, n - 1) * seen.std(ddof=1) / math.sqrt(n)
     return Interval(float(seen.mean()), float(seen.mean() - half), float(seen.mean() + half), n)
 
 
@@ -128,7 +128,7 @@ def user_intervals(
         for i, row, low, high in zip(rows, seen, *bounds):
             found[int(i)] = Interval(_mean(row), float(low), float(high), n)
             if np.ptp(row) == 0 and row[0] in (0, 1):
-                exact = stats.binomtest(n * int(row[0]), n).proportion_ci(confidence, method="exact")
+                exact = scipy.stats.binomtest(n * int(row[0]), n).proportion_ci(confidence, method="exact")
                 found[int(i)] = Interval(float(row[0]), exact.low, exact.high, n, "all users alike: exact binomial")
     return [found[i] for i in range(len(array))]
 
@@ -177,9 +177,9 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> Test:
     differ = only_first + only_second
     if n == 0:
         return Test(math.nan, math.nan, math.nan, math.nan, math.nan, 0, "no users: no test")
-    p = min(1.0, 2 * float(stats.binom.cdf(min(only_first, only_second), differ, 0.5))) if differ else 1.0
+    p = min(1.0, 2 * float(scipy.stats.binom.cdf(min(only_first, only_second), differ, 0.5))) if differ else 1.0
     d = (only_first - only_second) / n
-    half = stats.norm.ppf(0.975) * math.sqrt(differ - (only_first - only_second) ** 2 / n) / n
+    half = scipy.stats.norm.ppf(0.975) * math.sqrt(differ - (only_first - only_second) ** 2 / n) / n
     effect = (only_first - only_second) / differ if differ else 0.0
     return Test(d, d - half, d + half, p, effect, n, f"{only_first} users to {only_second}")
 
@@ -198,9 +198,9 @@ def wilcoxon(first: ArrayLike, second: ArrayLike) -> Test:
     d, differ = float(difference.mean()), difference[difference != 0]
     if not len(differ):
         return Test(0.0, math.nan, math.nan, 1.0, 0.0, n, "no user differs")
-    ranks = stats.rankdata(np.abs(differ))
+    ranks = scipy.stats.rankdata(np.abs(differ))
     effect = float((ranks * np.sign(differ)).sum() / ranks.sum())
-    p = float(stats.wilcoxon(differ, zero_method="wilcox").pvalue)
+    p = float(scipy.stats.wilcoxon(differ, zero_method="wilcox").pvalue)
     return Test(d, math.nan, math.nan, p, effect, n)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import tyro
 from pydantic import ValidationError
@@ -28,6 +28,8 @@ Options = TypeVar("Options", bound="RunOptions")
 class RunOptions:
     """Options that every command with a config has."""
 
+    program: ClassVar[str] = ""
+    """The command as users type it; none: the name of the script."""
     preset: str = "tiny"
     """Settings to start from: tiny, smoke, scratch, classical, replicate, llama3-8b-lora or qwen2.5-7b-lora."""
     config: Path | None = None
@@ -111,7 +113,7 @@ def parse(
             Whole,
             args=arguments,
             config=(tyro.conf.AvoidSubcommands,),
-            prog=Path(sys.argv[0]).name,
+            prog=options.program or Path(sys.argv[0]).name,
             description=description,
         )
     except ValidationError as error:
