@@ -1,4 +1,4 @@
-"""What all tests share: one thread for torch, no network for Hugging Face."""
+"""What all tests share: one thread for torch, no network for Hugging Face, a store of tiny runs."""
 
 from __future__ import annotations
 
@@ -7,3 +7,14 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: a missing model must fail at once
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from raypref.store import Store
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Store:
+    """One store for all workers of the session; tests.support.shared_store fills it, and copies from it."""
+    own = tmp_path_factory.getbasetemp()
+    return Store((own if worker_id == "master" else own.parent) / "shared-store")

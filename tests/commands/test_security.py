@@ -18,6 +18,7 @@ from raypref.provenance import masked, provenance
 from raypref.store import Store, write_json
 from raypref.sweeps.job import run
 from tests.support.processes import CHECKOUT
+from tests.support.shared_store import copied, made
 from tests.support.tiny_chain import TINY
 from tests.support.tiny_chain import run as run_chain
 
@@ -70,9 +71,9 @@ class Evil:
         return (Path.touch, (self.path,))
 
 
-def test_a_pickle_in_a_model_s_folder_is_not_run(tmp_path: Path) -> None:
-    store = Store(tmp_path / "root")
-    plan, _ = run_chain(TINY, store)
+def test_a_pickle_in_a_model_s_folder_is_not_run(shared_store: Store, tmp_path: Path) -> None:
+    plan = made(TINY, shared_store)
+    store = copied(plan, shared_store, tmp_path / "root")
     folder = store.path(plan.align.address) / "model"
     (folder / "model.safetensors").unlink()
     torch.save({"evil": Evil(tmp_path / "ran")}, folder / "pytorch_model.bin")

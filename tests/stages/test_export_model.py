@@ -25,7 +25,8 @@ from raypref.stages.policy import load_policy
 from raypref.stages.prepare import titles_of
 from raypref.stages.stage import Chain
 from raypref.store import Store
-from tests.support.tiny_chain import TINY, run
+from tests.support.shared_store import made
+from tests.support.tiny_chain import TINY
 
 PROMPT = "Crimson Harbor | Rating: 5\nAnswer:\n"
 LORA = {
@@ -39,15 +40,13 @@ LORA = {
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Chain]:
-    store = Store(tmp_path_factory.mktemp("whole"))
-    return store, run(TINY, store)[0]
+def whole(shared_store: Store) -> tuple[Store, Chain]:
+    return shared_store, made(TINY, shared_store)
 
 
 @pytest.fixture(scope="module")
-def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Chain]:
-    store = Store(tmp_path_factory.mktemp("adapted"))
-    return store, run(override(TINY, LORA, "test"), store)[0]
+def adapted(shared_store: Store) -> tuple[Store, Chain]:
+    return shared_store, made(override(TINY, LORA, "test"), shared_store)
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.store import MANIFEST, MIRROR, Address, Store
 from raypref.training import loop
+from tests.support.shared_store import made
 from tests.support.tiny_chain import TINY, changed, run
 
 HERE = Address("align", "run", "0123456789ab")
@@ -146,8 +147,10 @@ def test_a_store_that_never_answers_is_named() -> None:
     assert "nothing that is finished is repeated" in refused.value.mend
 
 
-def test_a_chain_has_the_same_results_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    local, (plan, _) = Store(tmp_path / "local"), run(TINY, Store(tmp_path / "local"))
+def test_a_chain_has_the_same_results_there(
+    shared_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local, plan = shared_store, made(TINY, shared_store)
     Flaky.every = 20
     store = machine(monkeypatch, tmp_path, "a")
     run(TINY, store)
@@ -165,7 +168,9 @@ def test_a_chain_has_the_same_results_there(tmp_path: Path, monkeypatch: pytest.
     assert not [name for name in Flaky.store if ".scratch" in name or ".parts" in name]
 
 
-def test_a_training_goes_on_on_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_goes_on_on_another_machine(
+    shared_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = changed(resources={"engine": "torch", "threads": 1, "checkpoint_every": 2})
     plan, store = chain(config), machine(monkeypatch, tmp_path, "a")
     for stage in plan.shared:
@@ -177,9 +182,8 @@ def test_a_training_goes_on_on_another_machine(tmp_path: Path, monkeypatch: pyte
     other = machine(monkeypatch, tmp_path, "b")
     InProcess(other)(plan, plan.align)
     assert other.manifest(plan.align.address)["facts"]["resumed_at"] == [4]
-    whole = Store(tmp_path / "whole")
-    run(TINY, whole)
-    found, expected = (s.path(plan.align.address) / "model/model.safetensors" for s in (other, whole))
+    made(TINY, shared_store)
+    found, expected = (s.path(plan.align.address) / "model/model.safetensors" for s in (other, shared_store))
     assert found.read_bytes() == expected.read_bytes()
     assert not [name for name in Flaky.store if ".scratch" in name]
     steps = (other.path(plan.align.address) / "metrics.jsonl").read_text().splitlines()

@@ -16,6 +16,7 @@ from raypref.store import Store
 from raypref.sweeps.methods import method_changes
 from raypref.sweeps.options import RunOptions, parse
 from tests.support.processes import CHECKOUT
+from tests.support.shared_store import copied, made
 from tests.support.tiny_chain import TINY, run
 
 DOCS = CHECKOUT / "docs"
@@ -41,12 +42,11 @@ def losses(store: Store, config: RunConfig) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_one_s_own_sdpo_trains_as_raypref_s_does(tmp_path: Path) -> None:
+def test_one_s_own_sdpo_trains_as_raypref_s_does(shared_store: Store, tmp_path: Path) -> None:
     (tmp_path / "loss.py").write_text(SDPO)
     own = with_objective(file=str(tmp_path / "loss.py"), function="mine", params={"beta": 0.5})
     theirs = override(TINY, {"align.objective": {"name": "sdpo", "beta": 0.5}}, "test")
-    store = Store(tmp_path / "results")
-    run(theirs, store)
+    store = copied(made(theirs, shared_store), shared_store, tmp_path / "results")
     _, worked = run(own, store)
     assert worked == ["align", "evaluate"]
     assert losses(store, own) == pytest.approx(losses(store, theirs), rel=1e-5)
@@ -66,14 +66,13 @@ def test_the_address_follows_the_text_and_the_numbers(tmp_path: Path) -> None:
     assert len({first, address(SDPO + "\n# two", "a.py", 1), address(SDPO, "a.py", 2)}) == 3
 
 
-def test_the_page_s_example_is_the_file_and_learns(tmp_path: Path) -> None:
+def test_the_page_s_example_is_the_file_and_learns(shared_store: Store) -> None:
     text = (DOCS / "examples" / "hinge.py").read_text()
     assert text.strip() in (DOCS / "own_objective.md").read_text()
     assert len(text.splitlines()) < 30
     config = with_objective(file=str(DOCS / "examples" / "hinge.py"), params={"margin": 1.0})
-    store = Store(tmp_path)
-    run(config, store)
-    assert losses(store, config)[0] == pytest.approx(1.0, abs=1e-5)  # the policy is its own reference
+    made(config, shared_store)
+    assert losses(shared_store, config)[0] == pytest.approx(1.0, abs=1e-5)  # the policy is its own reference
     swept = override(config, {"align.objective.params.margin": 2.0}, "sweep")
     assert swept.align.objective.params == {"margin": 2.0}  # type: ignore[union-attr]
     assert chain(swept).align.address != chain(config).align.address

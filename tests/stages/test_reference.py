@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +17,7 @@ from raypref.stages.in_process import InProcess
 from raypref.stages.stage import Chain
 from raypref.store import Store
 from raypref.training.batches import all_candidates
+from tests.support.shared_store import alone
 from tests.support.tiny_chain import TINY, changed
 
 LORA = {"rank": 4, "alpha": 16, "dropout": 0.0}
@@ -28,14 +27,15 @@ def referenced(config: RunConfig, store: Store) -> tuple[Chain, np.ndarray]:
     """A run up to its reference, and the column of its first shard (B, C)."""
     plan = chain(config)
     assert plan.reference is not None
-    for stage in (plan.prepare, plan.tokenize, plan.sft, plan.reference):
-        InProcess(store)(plan, stage)
+    with alone(store):
+        for stage in (plan.prepare, plan.tokenize, plan.sft, plan.reference):
+            InProcess(store)(plan, stage)
     column = pq.read_table(shard_path(store.path(plan.reference.address), "train", 0))["ref_logps"]
     return plan, np.array(column.to_pylist())
 
 
-def test_with_its_adapter_off_the_reference_is_the_base_model(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_with_its_adapter_off_the_reference_is_the_base_model(shared_store: Store) -> None:
+    store = shared_store
     plan, base = referenced(changed(model__lora=LORA, align__reference="base"), store)
     other, sft = referenced(changed(model__lora=LORA), store)
     assert plan.sft.address == other.sft.address

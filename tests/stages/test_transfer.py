@@ -19,6 +19,7 @@ from raypref.stages.prepare import titles_of
 from raypref.stages.tokenize import asker_of
 from raypref.store import Store
 from raypref.sweeps.options import RunOptions, parse
+from tests.support.shared_store import made
 from tests.support.tiny_chain import TINY, changed, run
 
 ELSEWHERE = {"source": {"kind": "generated", "users": 50, "items": 90, "mean_length": 12, "seed": 7}}
@@ -47,9 +48,8 @@ def test_training_is_shared_and_the_evaluation_is_of_the_other_users(tmp_path: P
     assert titles_of(paths["prepare"]) != titles_of(store.path(at_home.prepare.address))
 
 
-def test_the_other_catalog_is_read_in_the_models_own_vocabulary(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    plan, _ = run(elsewhere(system="sft"), store)
+def test_the_other_catalog_is_read_in_the_models_own_vocabulary(shared_store: Store) -> None:
+    store, plan = shared_store, made(elsewhere(system="sft"), shared_store)
     paths = plan.evaluate.input_paths(store)
     (own,) = [stage for stage in plan if stage.kind == "tokenize" and stage.inputs["prepare"] is plan.prepare]
     assert (paths["tokenize"] / "tokenizer/tokenizer.json").read_bytes() == (
