@@ -26,26 +26,30 @@ def first_difference(a: Recording, b: Recording, relative: float = 0.0, absolute
         return type(x) is type(y) and x == y
 
     for kind in a:
-        if list(a[kind]) != list(b[kind]):
-            return f"{kind}: other files: {_only(a[kind], b[kind])}"
-        for file, columns in a[kind].items():
-            if columns.keys() != b[kind][file].keys():
-                return f"{kind}: {file}: other columns: {_only(columns, b[kind][file])}"
-            for row, column in _cells(columns):
-                x, y = columns[column], b[kind][file][column]
+        for file in (file for file in a[kind] if file in b[kind]):
+            columns, others = a[kind][file], b[kind][file]
+            for row, column in _cells({name: values for name, values in columns.items() if name in others}):
+                x, y = columns[column], others[column]
                 if len(x) != len(y):
                     return f"{kind}: {file}: {len(x)} rows, then {len(y)}"
                 if not alike(x[row], y[row]):
                     return f"{kind}: {file}: row {row}: {column}: {x[row]!r}, then {y[row]!r}"
-    return None
+    return _other_names(a, b)
+
+
+def _other_names(a: Recording, b: Recording) -> str | None:
+    """Files and columns that only one has: told where all values that both have are alike."""
+    names = [
+        {f"{kind}: {file}: {column}" for kind in a for file, columns in one[kind].items() for column in columns}
+        for one in (a, b)
+    ]
+    gone, new = sorted(names[0] - names[1]), sorted(names[1] - names[0])
+    if not gone and not new:
+        return None
+    return f"what both leave is alike, but {len(gone)} columns are gone {gone[:5]} and {len(new)} new {new[:5]}"
 
 
 def _cells(columns: dict[str, list[Any]]) -> Iterator[tuple[int, str]]:
     """Row by row, as it was computed."""
     for row in range(max(map(len, columns.values()), default=0)):
         yield from ((row, name) for name, values in columns.items() if row < len(values))
-
-
-def _only(a: dict[str, Any], b: dict[str, Any]) -> str:
-    gone, new = ([name for name in one if name not in other] for one, other in ((a, b), (b, a)))
-    return f"gone {gone}, new {new}" if gone or new else "in another order"

@@ -63,3 +63,14 @@ def test_a_change_of_the_sixth_digit_is_seen(recorded: Recording) -> None:
     losses[3] = before * (1 + 1e-7)
     assert first_difference(recorded, moved, RELATIVE, ABSOLUTE) is None
     assert first_difference(recorded, moved) is not None
+
+
+def test_columns_that_came_or_went_are_seen(recorded: Recording) -> None:
+    more = copy.deepcopy(recorded)
+    more["full-1"]["sdpo: sft/run/metrics.jsonl"]["new"] = [0.0] * 10
+    told = "what both leave is alike, but 0 columns are gone [] and 1 new ['full-1: sdpo: sft/run/metrics.jsonl: new']"
+    assert first_difference(recorded, more) == told
+    assert first_difference(more, recorded) is not None
+    more["full-1"]["sdpo: align/run/metrics.jsonl"]["loss"].pop()
+    found = first_difference(recorded, more)
+    assert found == "full-1: sdpo: align/run/metrics.jsonl: 20 rows, then 19"
