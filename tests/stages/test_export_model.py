@@ -26,7 +26,7 @@ from raypref.stages.prepare import titles_of
 from raypref.stages.stage import Chain
 from raypref.store import Store
 from tests.support.shared_store import made
-from tests.support.tiny_chain import TINY
+from tests.support.tiny_chain import TINY, run
 
 PROMPT = "Crimson Harbor | Rating: 5\nAnswer:\n"
 LORA = {
