@@ -9,6 +9,7 @@ from rich.console import Console
 
 from raypref.config import RunConfig
 from raypref.config.model import PretrainedModel
+from raypref.cores import usable_cores
 from raypref.experiment import DISK_PER_RUN
 from raypref.models.folders import local_folder
 from raypref.store import Store
@@ -40,7 +41,7 @@ def _hardware(config: RunConfig) -> list[str]:
     import torch
 
     found = []
-    resources, cores = config.resources, os.cpu_count() or 1
+    resources, cores = config.resources, usable_cores()
     gpus = resources.gpus_per_worker * resources.workers
     if gpus > torch.cuda.device_count():
         found.append(

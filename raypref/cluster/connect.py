@@ -7,7 +7,8 @@ import os
 import warnings
 from typing import Any
 
-from raypref.cluster.head import FEWER_WARNINGS, MIN_LOGICAL_CPUS, ON_LOOPBACK, free_port
+from raypref.cluster.head import FEWER_WARNINGS, MIN_LOGICAL_CPUS, ON_LOOPBACK, check_address, free_port
+from raypref.cores import usable_cores
 
 if not os.environ.get("RAY_ADDRESS"):  # Ray reads these when it is imported, not when it starts
     os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -51,7 +52,8 @@ def connect(verbose: bool = False, metadata: dict[str, str] | None = None) -> No
     options: dict[str, Any] = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
     if metadata and SUBMITTED not in os.environ:
         options["job_config"] = JobConfig(metadata=metadata)
-    if os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS"):
+        check_address(address)
         try:
             ray.init(**options)
         except ConnectionError as error:
@@ -65,7 +67,7 @@ def connect(verbose: bool = False, metadata: dict[str, str] | None = None) -> No
         os.environ.setdefault(*FEWER_WARNINGS)
         ray.init(
             address="local",  # not one that `ray start` left traces of here
-            num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
+            num_cpus=max(usable_cores(), MIN_LOGICAL_CPUS),
             include_dashboard=True,
             dashboard_host="127.0.0.1",
             dashboard_port=port,

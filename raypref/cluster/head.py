@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import tempfile
+from pathlib import Path
+
+from raypref.errors import UserError
 
 MIN_LOGICAL_CPUS = 4  # Train's and Data's own processes need slots beside one or two workers
 FEWER_WARNINGS = ("RAY_worker_maximum_startup_concurrency", "8")  # Train starts more processes than there are cores
 # A head for this machine alone, as on a Mac: else Ray's ports are open to the network, and metrics ask for no token.
 ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+LONGEST_FOLDER = 40  # characters: Ray's sockets lie 60 below it, and the system takes 107 in all
+
+
+def short_folder() -> str | None:
+    """Where Ray's folder may lie: None for the usual place, `/tmp` where that one's name is too long for sockets."""
+    return "/tmp" if len(tempfile.gettempdir()) > LONGEST_FOLDER and Path("/tmp").is_dir() else None
+
+
+def check_address(address: str) -> None:
+    """Refuse a RAY_ADDRESS that a driver can't join.
+
+    Raises:
+        UserError: it is a dashboard's, or names no port.
+    """
+    if address in ("auto", "local") or re.fullmatch(r"(ray://)?[^/\s]+:\d+", address):
+        return
+    raise UserError(
+        "that is no address that a driver joins" + (" (jobs are submitted to it)" if "://" in address else ""),
+        where=f"RAY_ADDRESS={address}",
+        mend="submit the job with `raypref submit`, unset RAY_ADDRESS, or give the head as HEAD:6379",
+    )
 
 
 def free_port() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from raypref.config import RunConfig
+from raypref.cores import usable_cores
 from raypref.errors import UserError
 from raypref.stages.stage import Chain, Stage
 from raypref.store import Store
@@ -26,13 +26,13 @@ def concurrency(config: RunConfig) -> int:
         held = ray.cluster_resources().get("GPU", 0) / (resources.gpus_per_worker * resources.workers)
         return max(1, int(held))
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    cores = (os.cpu_count() or 1) if len(nodes) == 1 else int(ray.cluster_resources().get("CPU", 1))
+    cores = usable_cores() if len(nodes) == 1 else int(ray.cluster_resources().get("CPU", 1))
     return max(1, int(cores / (resources.workers * resources.cpus_per_worker)))
 
 
 def threads_per_worker(config: RunConfig, concurrent: int) -> int:
     """Torch threads of each worker, so that all that run at once share this machine's cores."""
-    return config.resources.threads or max(1, (os.cpu_count() or 1) // (concurrent * config.resources.workers))
+    return config.resources.threads or max(1, usable_cores() // (concurrent * config.resources.workers))
 
 
 def run_tasks(pairs: Sequence[tuple[Chain, Stage]], store: Store) -> Iterator[Stage]:

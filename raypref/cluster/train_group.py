@@ -17,6 +17,7 @@ import ray.train.torch
 from raypref.cluster.faults import WATCHED, take_fault
 from raypref.cluster.shard_reader import ReadShard
 from raypref.config import RunConfig
+from raypref.cores import usable_cores
 from raypref.data.columns import ExampleTable
 from raypref.stages.stage import Chain, Stage
 from raypref.stages.train import training_config, training_folders
@@ -180,5 +181,5 @@ def stream_of(folders: list[Path], columns: list[str]) -> ray.data.Dataset:
 
 
 def cores() -> int:
-    """Of this machine."""
-    return os.cpu_count() or 1
+    """Of this machine, those that may be used."""
+    return usable_cores()

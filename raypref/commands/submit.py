@@ -22,8 +22,9 @@ from pathlib import Path
 
 import tyro
 
-from raypref.cluster.head import FEWER_WARNINGS, MIN_LOGICAL_CPUS, ON_LOOPBACK, free_port
+from raypref.cluster.head import FEWER_WARNINGS, MIN_LOGICAL_CPUS, ON_LOOPBACK, free_port, short_folder
 from raypref.config.loading import load, read_yaml
+from raypref.cores import usable_cores
 from raypref.errors import UserError
 from raypref.provenance import provenance
 
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 DASHBOARD_PORT = 8265
 START_SECONDS = 90
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 STATUS = (
     "import sys; from ray.job_submission import JobSubmissionClient as Client; "
@@ -148,8 +150,8 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
     environment = _environment() | {"RAY_API_SERVER_ADDRESS": address, "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
     environment.setdefault(*FEWER_WARNINGS)
     environment.setdefault(*ON_LOOPBACK)
-    subprocess.run([*RAY, "get-auth-token", "--generate"], env=environment, check=True, stdout=subprocess.DEVNULL)
-    folder = Path(tempfile.mkdtemp(prefix="raypref-"))
+    folder = Path(tempfile.mkdtemp(prefix="raypref-", dir=short_folder()))
+    environment |= _token(folder, environment)
     log = (folder / "head.log").open("w")
     ports = {"port": free_port(), "ray-client-server-port": free_port(), "dashboard-agent-listen-port": free_port()}
     head = subprocess.Popen(
@@ -157,7 +159,7 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
             *(*RAY, "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={folder}"),
             *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"),
             *(f"--{name}={number}" for name, number in ports.items()),
-            f"--num-cpus={max(os.cpu_count() or 1, MIN_LOGICAL_CPUS)}",
+            f"--num-cpus={max(usable_cores(), MIN_LOGICAL_CPUS)}",
         ],
         env=environment,
         stdout=log,
@@ -179,7 +181,29 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
 
 def _environment() -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PATH": path, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
+    own = {"PATH": path, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
+    direct = ",".join(
+        filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"])
+    )
+    return {**os.environ, **own, "no_proxy": direct, "NO_PROXY": direct}  # no proxy reaches this machine's loopback
+
+
+def _token(folder: Path, environment: dict[str, str]) -> dict[str, str]:
+    """Where the head's token lies: at home, as Ray has it, or in the head's own folder where home can't be written."""
+    if (
+        environment["RAY_AUTH_MODE"] != "token"
+        or "RAY_AUTH_TOKEN" in environment
+        or "RAY_AUTH_TOKEN_PATH" in environment
+    ):
+        return {}
+    made = subprocess.run([*RAY, "get-auth-token", "--generate"], env=environment, check=False, capture_output=True)
+    if made.returncode == 0:
+        return {}
+    path = folder / "auth_token"
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)  # the job's own commands read it too
+    return {"RAY_AUTH_TOKEN_PATH": str(path)}
 
 
 def _dashboard_port(wanted: int | None) -> int:
@@ -209,7 +233,7 @@ def _wait_for(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
         if head.poll() is not None:
             break
         try:
-            with urllib.request.urlopen(f"{address}/api/version", timeout=2):
+            with DIRECTLY.open(f"{address}/api/version", timeout=2):
                 return
         except urllib.error.HTTPError:  # it answers, if only to ask for the token
             return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from raypref.config import RunConfig
@@ -22,6 +23,7 @@ from raypref.store import digest
 from raypref.sweeps.methods import METHOD, method_changes, seed_changes, seed_key
 
 Value = float | int | str | bool
+EXPONENT = re.compile(r"[+-]?\d+[eE][+-]?\d+")
 METHOD_KEY = "align.objective.name"
 DEFAULT_TRIALS = 20
 
@@ -47,7 +49,13 @@ class Range(Frozen):
         return isinstance(self.low, int) and isinstance(self.high, int)
 
 
-Choices = Annotated[tuple[Value, ...], Field(min_length=1)]
+def _as_number(value: Any) -> Any:
+    """1e-5, which YAML takes for text as it lacks a point, as the number that it is."""
+    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+
+
+Choice = Annotated[Value, BeforeValidator(_as_number)]
+Choices = Annotated[tuple[Choice, ...], Field(min_length=1)]
 Space = Annotated[Mapping[str, Choices | Range], Field(min_length=1)]
 
 
@@ -83,7 +91,7 @@ class SweepConfig(Frozen):
     """Methods under names of one's own: `method`, if it differs from the name, and the config keys that differ."""
     cost: bool = False
     """Whether the question is also what the settings cost: the answer then says it."""
-    default: Mapping[str, Value] | None = None
+    default: Mapping[str, Choice] | None = None
     """The setting that others are compared with; none: the base config's own values."""
 
     @model_validator(mode="after")

@@ -65,7 +65,13 @@ class Study:
         self._asked: dict[str, optuna.Trial] = {}
 
     def add(self, setting: Mapping[str, Value], values: Sequence[float] | None) -> None:
-        """A setting that ended, with what it scored; None: it was pruned. One of another space is left out."""
+        """A setting that ended, with what it scored; None: it was pruned.
+
+        One of another space is left out; one whose metric is no number has failed.
+        """
+        if values is not None and not all(map(math.isfinite, values)):  # a metric of users of whom there are none
+            self.fail(setting)
+            return
         key = setting_key(setting)
         state = TrialState.PRUNED if values is None else TrialState.COMPLETE
         if key in self._asked:

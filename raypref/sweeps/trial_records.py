@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import traceback
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -14,6 +15,7 @@ from raypref.store import Store, write_json
 from raypref.sweeps.methods import METHOD
 from raypref.sweeps.space import Trial, setting_key
 
+LONGEST_NAME = 120  # characters of a trial's folder before seed and id; file systems take 255
 ENDED = ("done", "failed", "pruned")
 
 
@@ -55,9 +57,10 @@ def new_record(trial: Trial) -> dict[str, Any]:
 
 
 def file_name(trial: Trial) -> str:
-    """The label as a folder's name: `recpo-lambda=2-seed=1-0f3a...`."""
+    """The label as a folder's name: `recpo-lambda=2-seed=1-0f3a...`; the id tells apart what is left of long ones."""
     settings = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in trial.params.items() if key != METHOD]
-    return "-".join([trial.method, *settings, f"seed={trial.seed}", trial.id])
+    told = re.sub(r"[^\w.,=+-]", "_", "-".join([trial.method, *settings]), flags=re.ASCII)
+    return f"{told[:LONGEST_NAME]}-seed={trial.seed}-{trial.id}"
 
 
 def done_fields(facts: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""What a machine is like: its cores, addresses of clusters, long folders, proxies, a home that can't be written."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from raypref.cluster.head import check_address, short_folder
+from raypref.commands import submit
+from raypref.cores import usable_cores
+from raypref.errors import UserError
+
+
+def test_cores_are_those_that_may_be_used(tmp_path: Path) -> None:
+    one = sorted(os.sched_getaffinity(0))[0]
+    code = (
+        f"import os; os.sched_setaffinity(0, {{{one}}}); from raypref.cores import usable_cores; print(usable_cores())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
+    allowed = len(os.sched_getaffinity(0))
+    for text, cores in (
+        ("50000 100000", 1),
+        ("max 100000", allowed),
+        ("99900000 100000", allowed),
+        ("broken", allowed),
+    ):
+        (tmp_path / "cpu.max").write_text(text)
+        assert usable_cores(tmp_path) == cores
+    (tmp_path / "v1" / "cpu").mkdir(parents=True)
+    for quota, cores in (("-1", allowed), ("100000", 1)):
+        (tmp_path / "v1" / "cpu" / "cpu.cfs_quota_us").write_text(quota)
+        (tmp_path / "v1" / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+        assert usable_cores(tmp_path / "v1") == cores
+    assert usable_cores(tmp_path / "none") == allowed
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "https://head", "localhost", "127.0.0.1", "head:", ""])
+def test_addresses_that_no_driver_joins_are_refused(address: str) -> None:
+    with pytest.raises(UserError, match="no address that a driver joins") as refused:
+        check_address(address)
+    assert (
+        refused.value.mend == "submit the job with `raypref submit`, unset RAY_ADDRESS, or give the head as HEAD:6379"
+    )
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "head:6379", "127.0.0.1:6379", "[::1]:6379", "ray://head:10001"])
+def test_addresses_that_ray_knows_pass(address: str) -> None:
+    check_address(address)
+
+
+def test_a_long_folder_for_temporary_files_is_not_rays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/tmp/" + "x" * 60)
+    assert short_folder() == "/tmp"
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")
+    assert short_folder() is None
+
+
+def test_loopback_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "example.org")
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(OSError, match="501") as answered:  # it answers, if only that it knows no GET
+        submit.DIRECTLY.open(f"http://127.0.0.1:{server.server_port}/api/version", timeout=5)
+    server.shutdown()
+    answered.value.close()  # type: ignore[attr-defined]
+    assert submit._environment()["no_proxy"] == "example.org,127.0.0.1,localhost"
+
+
+def test_without_a_home_the_token_lies_in_the_heads_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        submit, "RAY", (sys.executable, "-c", "raise SystemExit(1)")
+    )  # as Ray's command where home is not
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "")  # so that what is set below is taken back
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
+    environment = {key: value for key, value in submit._environment().items() if "TOKEN" not in key}
+    told = submit._token(tmp_path, environment | {"RAY_AUTH_MODE": "token"})
+    path = tmp_path / "auth_token"
+    assert told == {"RAY_AUTH_TOKEN_PATH": str(path)}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(path.read_text()) == 64
+    assert submit._environment()["RAY_AUTH_TOKEN_PATH"] == str(path)
+    assert submit._token(tmp_path, environment | {"RAY_AUTH_MODE": "disabled"}) == {}
