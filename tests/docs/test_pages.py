@@ -148,6 +148,7 @@ def test_an_unmarked_command_is_found(line: str, found: bool, tmp_path: Path) ->
     assert accounted(shown) == found
 
 
+@pytest.mark.timeout(1200)  # CI runs the fault tests beside it
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("RAY_", "RAYPREF_"))]:
