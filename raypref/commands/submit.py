@@ -41,6 +41,9 @@ STATUS = (
 STATUS_ATTEMPTS, STATUS_PAUSE = 3, 5.0  # a head without an answer for so long is gone
 # No secrets: the dashboard shows a job's variables.
 MIRRORS = ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL")
+PATHS = ("--root", "--model.path", "--data.source.path", "--transfer.source.path")
+# What is not sent, beside what git ignores: data, models and results are read where they lie.
+LEFT_HERE = ["/data/", "/models/", "/adapted/", "/results/", "/.git/"]
 PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH", *MIRRORS)
 
 
@@ -64,11 +67,41 @@ def submit(options: Submit, arguments: list[str]) -> int:
     if not options.scripts:
         raise UserError("no job is named", where="raypref submit", mend="raypref submit jobs/sweep_lambda.py")
     address = os.environ.get("RAY_ADDRESS")
+    arguments = located(arguments, here=not address)
     with contextlib.nullcontext(address) if address else local_head(options.dashboard_port) as address:
         for script in options.scripts:
             if code := follow(str(address), script, arguments):
                 return code
     return 0
+
+
+def located(arguments: list[str], here: bool) -> list[str]:
+    """A job's arguments with absolute paths: it runs in a copy of this folder, which Ray deletes after it.
+
+    Args:
+        here: the job runs on this machine, and so can read and write where this command can.
+
+    Raises:
+        UserError: it runs on a cluster, which has no such relative path.
+    """
+    found = list(arguments)
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") not in PATHS:
+            continue
+        at = i if equals else i + 1
+        value = value if equals else (arguments[at] if at < len(arguments) else "")
+        path = Path(value).expanduser()
+        if not value or "://" in value or path.is_absolute() or (name != "--root" and not path.exists()):
+            continue
+        if not here:
+            raise UserError(
+                f"{value} is a path of this folder, of which the cluster gets a copy without data, models and results",
+                where=name,
+                mend="give an absolute path that all nodes share, or the address of an object store (--root s3://...)",
+            )
+        found[at] = f"{name}={path.absolute()}" if equals else str(path.absolute())
+    return found
 
 
 def follow(address: str, script: Path, arguments: list[str]) -> int:
@@ -112,7 +145,7 @@ def submission(address: str, script: Path, arguments: list[str], more: list[str]
     metadata = {"sweep": script.stem, "git": str(state), **described(script, arguments)}
     return [
         *(*RAY, "job", "submit", "--address", address),
-        *("--working-dir", ".", "--runtime-env-json", json.dumps({"env_vars": variables})),
+        *("--working-dir", ".", "--runtime-env-json", json.dumps({"env_vars": variables, "excludes": LEFT_HERE})),
         *("--metadata-json", json.dumps(metadata), *(more or [])),
         *("--", "python", str(script), *arguments),
     ]

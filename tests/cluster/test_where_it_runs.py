@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import subprocess
 import sys
@@ -89,3 +90,28 @@ def test_without_a_home_the_token_lies_in_the_heads_own_folder(tmp_path: Path, m
     assert len(path.read_text()) == 64
     assert submit._environment()["RAY_AUTH_TOKEN_PATH"] == str(path)
     assert submit._token(tmp_path, environment | {"RAY_AUTH_MODE": "disabled"}) == {}
+
+
+def test_relative_paths_are_absolute_on_this_machine_and_refused_on_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    given = ["--preset", "smoke", "--root", "results", "--model.path=mine", "--data.source.path", "mine", "--dry-run"]
+    assert submit.located(given, here=True) == [
+        *("--preset", "smoke", "--root", f"{tmp_path}/results", f"--model.path={tmp_path}/mine"),
+        *("--data.source.path", f"{tmp_path}/mine", "--dry-run"),
+    ]
+    for option in (["--root", "results"], ["--root=results"], ["--model.path", "mine"], ["--data.source.path=mine"]):
+        with pytest.raises(UserError, match="is a path of this folder"):
+            submit.located(option, here=False)
+    elsewhere = ["--root", "s3://bucket/x", "--model.path", "Qwen/Qwen2.5-7B", "--data.source.path=/shared/x.csv"]
+    assert submit.located(elsewhere, here=False) == elsewhere
+
+
+def test_data_and_models_are_not_sent(tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    script.touch()
+    command = submit.submission("http://127.0.0.1:1", script, [])
+    excluded = json.loads(command[command.index("--runtime-env-json") + 1])["excludes"]
+    assert {"/data/", "/models/", "/results/"} <= set(excluded)
