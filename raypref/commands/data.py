@@ -21,6 +21,7 @@ from raypref.config.data import (
     PromptConfig,
 )
 from raypref.config.loading import load
+from raypref.config.model import PretrainedModel
 from raypref.data import download as catalog
 from raypref.data.audit import LEAKS, audit, leak_warning
 from raypref.data.download import CATALOG
@@ -36,6 +37,7 @@ from raypref.data.splitting import SPLITS
 from raypref.data.statistics import PUBLISHED, Statistics, length_histogram, rating_histogram, statistics
 from raypref.data.ties import tied_rows, ties
 from raypref.errors import UserError
+from raypref.models.folders import SHIPPED, local_folder
 from raypref.store import digest
 
 Name = Annotated[str, tyro.conf.Positional]
@@ -161,6 +163,7 @@ def audit_leaks(
     path: Path | None = None,
     cut: CutConfig = DEFAULT_CUT,
     split: Literal["validation", "test"] | None = None,
+    tokenizer: str = SHIPPED,
     console: tyro.conf.Suppress[Console | None] = None,
     own: Own = DEFAULT_FILE,
 ) -> bool:
@@ -171,6 +174,7 @@ def audit_leaks(
         path: where its files are; by default where `download` puts them.
         cut: how it is cut into examples.
         split: what to guess on; by default test, or validation where test was not published.
+        tokenizer: the model, a name or folder, whose tokens must be able to say the titles.
         own: what to know of a file of your own; options of jobs (--data.source.user) are understood too.
 
     Returns:
@@ -188,6 +192,7 @@ def audit_leaks(
     console.print(table)
     if log.has_times:
         console.print(escape(_ties(log, examples, split)), soft_wrap=True)
+    console.print(escape(_answerable(log, tokenizer)), soft_wrap=True)
     warning = leak_warning(guesses, log.name)
     console.print(
         f"[red]{escape(warning)}[/red]" if warning else "no place in the list tells the target", soft_wrap=True
@@ -255,6 +260,17 @@ def _assumed_order(log: Log) -> list[str]:
 
 def _ties(log: Log, examples: Examples, split: str) -> str:
     return ties(examples.interactions, examples.shards(split), log.items["item_id"]).said
+
+
+def _answerable(log: Log, model: str) -> str:
+    """Whether a model's tokens can say the titles, so that an answer can match them."""
+    from raypref.data.encoding import answerable, unanswerable_line  # transformers, which takes seconds to import
+    from raypref.models.backbone import load_tokenizer
+
+    titles = log.items["title"].to_pylist()
+    folder = local_folder(PretrainedModel(path=model))
+    line = unanswerable_line(titles, answerable(load_tokenizer(folder or model), titles))
+    return line or f"all {len(titles):,} titles can be said with the tokens of {model}"
 
 
 def _renderer(log: Log, config: DataConfig, prompt: PromptConfig) -> PromptRenderer:

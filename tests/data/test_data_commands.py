@@ -63,6 +63,7 @@ def test_show_of_published_examples(console, tmp_path):
 def test_audit_of_generated_data_finds_no_leak(console):
     assert commands.audit_leaks("generated", console=console) is False
     assert "no place in the list tells the target" in text(console)
+    assert "all 400 titles can be said with the tokens of raypref-tiny" in text(console)
 
 
 @pytest.mark.parametrize("format", ["trl", "recbole", "sdpo-json"])
