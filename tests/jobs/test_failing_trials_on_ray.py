@@ -45,7 +45,7 @@ OPTIONS = """
 """.split()
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_fault_is_tried_again_a_mistake_is_not_and_a_good_end_leaves_the_process(tmp_path: Path) -> None:
     (tmp_path / "loss.py").write_text(LOSS.format(folder=tmp_path))
     (tmp_path / "harms.yaml").write_text(SWEEP)

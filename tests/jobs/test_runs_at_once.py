@@ -17,7 +17,7 @@ from raypref.lease import FOLDER
 from raypref.store import MANIFEST
 from tests.support.processes import CHECKOUT, environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 SHARED = ("prepare", "tokenize", "sft", "reference")
 OPTIONS = """
     --preset smoke --no-ray --resources.engine torch --resources.threads 1 --evaluation.no-generate
