@@ -280,7 +280,7 @@ def _command() -> str:
 def _print_dry_run(
     console: Console, sweep: SweepConfig, planned: list[Trial], store: Store, origins: dict[str, str], folder: Path
 ) -> None:
-    from raypref.stages.needs import memory_line
+    from raypref.stages.needs import length_line, memory_line
 
     shared = planned[0].chain
     stages = list({str(s.address): s for t in planned for s in t.chain.shared}.values())
@@ -288,6 +288,8 @@ def _print_dry_run(
     aligned = next((t.chain for t in planned if isinstance(t.chain, AlignedChain)), None)
     if aligned is not None:
         console.print(f"\n{memory_line(aligned, store)}", highlight=False, soft_wrap=True)
+        if line := length_line(aligned, store):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
     console.print(f"trials, each asking for {resources_line(shared.config)}:", highlight=False)
     missing = 0
     for trial in planned:
