@@ -74,12 +74,6 @@ def split(
         part = np.clip(2 - from_last, 0, 2)
         ends = _first_row_of_each(owner, rows[part > 0], starts + lengths)
     elif config.split == "user":
-        if len(starts) < 3:
-            raise UserError(
-                f"{len(starts)} user(s) are too few for a split by users: one at least trains, validates and tests",
-                where="data.split = user",
-                mend="take data of more users, a smaller data.k_core, or data.split leave-last-two",
-            )
         if len(starts) < len(SPLITS):
             raise UserError(
                 f"too few users for a split by users: {len(starts)}, and {len(SPLITS)} are needed at least",

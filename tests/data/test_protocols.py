@@ -165,9 +165,9 @@ def test_too_few_users_for_a_split_by_users_are_refused_and_the_hint_cuts_them(u
         log, interactions=log.interactions.filter(pa.compute.less(log.interactions["user"], users))
     )
     config = CutConfig(k_core=1, split="user", target="next", candidates=SMALL)
-    with pytest.raises(UserError, match=rf"{users} user\(s\) are too few for a split by users") as refused:
+    with pytest.raises(UserError, match=f"too few users for a split by users: {users}, and 3 are needed") as refused:
         ExampleBuilder(few, config)
-    assert "or data.split leave-last-two" in refused.value.mend
+    assert "--data.split leave-last-two (in YAML: data: {split: leave-last-two})" in refused.value.mend
 
 
 def test_time_split_is_one_cut_for_all():
