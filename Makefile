@@ -17,7 +17,7 @@ sweeps: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest $(ARGS)
 
-# What measures time or memory, or draws thousands of samples: one test at a time.
+# What measures time or memory, trains until something is learned, or draws thousands of samples: one test at a time.
 measures: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest -m measures -n 0 $(ARGS)
 

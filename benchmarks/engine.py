@@ -166,6 +166,13 @@ def sdpo_loss(policy: Tensor, reference: Tensor) -> Tensor:
     return -nn.functional.logsigmoid(-torch.logsumexp(rewards[:, 1:] - rewards[:, :1], dim=1)).mean()
 
 
+def update(model: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Clip, step, clear."""
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 class Published:
     """K+1 copies of a prompt, full logits, the reference model in the loop."""
 
@@ -201,9 +208,7 @@ class Published:
             loss = sdpo_loss(self.logps(self.model, ids), self.reference_logps(ids)) * len(ids) / len(self.ids)
             loss.backward()
             total += float(loss.detach())
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        update(self.model, self.optimizer)
         return total
 
 
@@ -245,9 +250,7 @@ class PrefixSharing:
             loss = sdpo_loss(self.logps(part), reference) / len(self.parts)
             loss.backward()
             total += float(loss.detach())
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        update(self.model, self.optimizer)
         return total
 
 
@@ -347,9 +350,7 @@ class Trl:
         model = self.trainer.model
         model.train()
         loss = self.trainer.training_step(model, dict(self.inputs))
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        self.trainer.optimizer.step()
-        self.trainer.optimizer.zero_grad()
+        update(model, self.trainer.optimizer)
         return float(loss)
 
 

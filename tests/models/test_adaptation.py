@@ -191,6 +191,7 @@ def test_copies_count_the_second_time_only() -> None:
     assert (lesson.weights[:, length + 1 :] == 1).all()
 
 
+@pytest.mark.measures
 def test_an_adapted_model_answers_with_candidates(caplog: pytest.LogCaptureFixture) -> None:
     """After some seconds most answers are candidates, of a catalog of which a quarter is; losses have fallen."""
     how = Adaptation(vocabulary=1024, copy_steps=80, steps=160, batch=24, longest=20)
