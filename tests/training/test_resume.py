@@ -226,7 +226,7 @@ def test_a_group_of_another_size_goes_on(tmp_path: Path, engine: str, before: in
         assert json.loads((tmp_path / method / POINTER).read_text())["checkpoints"][0]["resumed_at"] == [6]
         assert losses(tmp_path / method) == pytest.approx(losses(tmp_path / f"{method} whole"), rel=1e-4)
         if double:
-            # The loss is multiplied by the size of the group, which the average over workers undoes. Norms of layers are
+            # The loss is multiplied by the size of the group, which the average over workers undoes. Norms are
             # float32 in any model: twice a number rounds as the number does there, three times does not.
             near = 1e-9 if before != 3 else 1e-4
             assert furthest(weights(tmp_path / method), weights(tmp_path / f"{method} whole")) < near
