@@ -61,7 +61,8 @@ def adapt(arguments: list[str]) -> int:
         return 0
     import torch
 
-    from raypref.models import adaptation, backbone
+    from raypref.models import backbone
+    from raypref.pretraining import adaptation
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -108,7 +108,7 @@ def test_pages_show_commands_at_all() -> None:
         ("raypref data show ml-1x", "no data set is called"),
         ("raypref run --align.negatives few", "few"),
         ("python benchmarks/engine.py --lra 8", "--lra"),
-        ("python -m raypref.models.pretraining --where x", "--where"),
+        ("python -m raypref.pretraining.tiny --where x", "--where"),
         ("pytest tests/nothing.py", "there is no"),
         ("pytest -m cluster tests/cluster -k nonesuch", "no test is called nonesuch"),
         ("make swep", "swep"),

@@ -5,7 +5,7 @@ only after thousands of steps. So it is learned once, on generated catalogs that
 a candidate, copied exactly. Which candidate is left mostly to chance (`KNOWN_TARGETS`), since what a user wants is for
 fine-tuning to learn.
 
-    python -m raypref.models.pretraining --out raypref/base
+    python -m raypref.pretraining.tiny --out raypref/base
 What it is taught, and in what order, is said in `lessons.py`.
 """
 
@@ -35,7 +35,7 @@ from raypref.data.sources.generated import generate
 from raypref.data.sources.lexicon import GENRES, MOODS
 from raypref.messages import show_messages
 from raypref.models import backbone
-from raypref.models.lessons import Question, asked, check, copies, loss_of
+from raypref.pretraining.lessons import Question, asked, check, copies, loss_of
 
 logger = logging.getLogger(__name__)
 

@@ -35,8 +35,8 @@ from raypref.data.prompts import RATING, PromptRenderer
 from raypref.data.reading import read_log
 from raypref.models import backbone
 from raypref.models.folders import local_folder
-from raypref.models.lessons import Lesson, Question, asked, check, copies, loss_of, padded
 from raypref.models.scoring import check_scorable
+from raypref.pretraining.lessons import Lesson, Question, asked, check, copies, loss_of, padded
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from raypref.config.data import DataConfig, GeneratedSource
 from raypref.config.model import PretrainedModel, ScratchModel
 from raypref.errors import UserError
 from raypref.models import backbone
-from raypref.models.adaptation import Material, adapt, fitted_tokenizer, start
 from raypref.models.folders import TRAINED_ON
-from raypref.models.lessons import check, copies, loss_of, padded
+from raypref.pretraining.adaptation import Material, adapt, fitted_tokenizer, start
+from raypref.pretraining.lessons import check, copies, loss_of, padded
 from raypref.stages.chain import chain
 from tests.support.raw_formats import llara
 
@@ -195,7 +195,7 @@ def test_copies_count_the_second_time_only() -> None:
 def test_an_adapted_model_answers_with_candidates(caplog: pytest.LogCaptureFixture) -> None:
     """After some seconds most answers are candidates, of a catalog of which a quarter is; losses have fallen."""
     how = Adaptation(vocabulary=1024, copy_steps=80, steps=160, batch=24, longest=20)
-    with caplog.at_level(logging.INFO, "raypref.models.adaptation"):
+    with caplog.at_level(logging.INFO, "raypref.pretraining.adaptation"):
         model, tokenizer, log = adapt(CONFIG, how, log_every=40)
     assert [row["step"] for row in log] == [40, 80, 120, 160, 200, 240]
     assert len(caplog.messages) == 7
