@@ -65,7 +65,7 @@ class TitleScorer(nn.Module):
     def __init__(self, model: nn.Module, attention: Attention = "auto") -> None:
         super().__init__()
         self.model = model
-        inner = self._causal_lm()
+        inner = self.causal_lm()
         check_scorable(inner)
         self.trimmed = only_places(inner.get_decoder())
         # What the layers' attention is told reaches it only where the last layer could be taught: families that pass
@@ -91,7 +91,7 @@ class TitleScorer(nn.Module):
         Args:
             cache: an empty one, made without a config, is filled with the keys and values of all tokens.
         """
-        model = self._causal_lm()
+        model = self.causal_lm()
         told = {"titles": batch} if self.trimmed else {}
         hidden = model.get_decoder()(
             input_ids=batch.input_ids,
@@ -113,15 +113,16 @@ class TitleScorer(nn.Module):
         if self.attention == "flex":
             return masks.for_layers(config, lambda window: masks.blocks(batch, window))
 
-        def mask(window: int | None) -> Tensor:
-            seen = masks.dense(batch, window)
-            if config._attn_implementation != "eager":
-                return seen
-            return torch.zeros(seen.shape, dtype=model.dtype, device=seen.device).masked_fill(
-                ~seen, torch.finfo(model.dtype).min
-            )
+        return masks.for_layers(config, lambda window: self.as_attention_mask(masks.dense(batch, window)))
 
-        return masks.for_layers(config, mask)
+    def as_attention_mask(self, seen: Tensor) -> Tensor:
+        """Of (rows, 1, queries, keys) bool, where a query may look, what the model's attention takes."""
+        model = self.causal_lm()
+        if model.config.get_text_config()._attn_implementation != "eager":
+            return seen
+        return torch.zeros(seen.shape, dtype=model.dtype, device=seen.device).masked_fill(
+            ~seen, torch.finfo(model.dtype).min
+        )
 
     def _token_logps(self, model: Any, hidden: Tensor, batch: TitleBatch) -> Tensor:
         """(S,) log-prob of each scored token, from the hidden states (P, H) of the places that predict them.
@@ -146,7 +147,7 @@ class TitleScorer(nn.Module):
             parts.append(checkpoint(chunk, *given, use_reentrant=False))
         return torch.cat(parts)[torch.argsort(torch.cat(order))]
 
-    def _causal_lm(self) -> Any:
+    def causal_lm(self) -> Any:
         """The Hugging Face model, inside peft's wrapper if there is one."""
         wrapped: Any = self.model
         return wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
