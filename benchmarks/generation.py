@@ -29,7 +29,7 @@ from raypref.models.scoring import TitleScorer
 from raypref.stages.chain import chain
 from raypref.stages.policy import load_policy
 from raypref.stages.stage import AlignedChain
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.options import RunOptions, parse
 from raypref.training.batches import all_candidates
 

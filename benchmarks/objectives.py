@@ -35,7 +35,7 @@ from raypref.stages.in_process import InProcess
 from raypref.stages.policy import load_policy
 from raypref.stages.stage import Chain, Stage
 from raypref.stages.train import training_folders
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.training.batches import Collator
 from raypref.training.engine import make_engine
 from raypref.training.loop import Task

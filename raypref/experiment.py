@@ -13,7 +13,7 @@ from raypref.config import RunConfig
 from raypref.config.base import leaves
 from raypref.config.loading import dump
 from raypref.stages.stage import Chain, Stage
-from raypref.store import Store
+from raypref.storage.store import Store
 
 DISK_PER_RUN = 200 << 20  # a tiny run writes some tens of MB; a check against a full disk, not an estimate
 

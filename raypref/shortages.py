@@ -12,7 +12,7 @@ from raypref.config.model import PretrainedModel
 from raypref.cores import usable_cores
 from raypref.experiment import DISK_PER_RUN
 from raypref.models.folders import local_folder
-from raypref.store import Store
+from raypref.storage.store import Store
 
 MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 

@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-from raypref.store import Store
+from raypref.storage.store import Store
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from raypref.errors import UserError
-from raypref.store import Store
+from raypref.storage.store import Store
 
 METRIC = "validation_hr@1"  # exact ranking; what every training report carries
 SHARE = "share"  # of the steps done, in the reports that a scheduler may stop a trial at

@@ -23,11 +23,11 @@ from raypref.cluster.side_by_side import run_tasks
 from raypref.cluster.train_group import alive_nodes, cores, fit
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.errors import UserError
-from raypref.lease import leased
-from raypref.stages import afar
 from raypref.stages.stage import Chain, Shards, Stage, Surroundings
 from raypref.stages.worker import run_stages
-from raypref.store import MANIFEST, Store
+from raypref.storage import sharing
+from raypref.storage.lease import leased
+from raypref.storage.store import MANIFEST, Store
 from raypref.training.allocator import give_back_freed_memory
 
 FEW_SHARDS = 8  # of at most 2,048 examples
@@ -88,7 +88,7 @@ class OnRay:
         body, inputs, resources = stage.of.body, stage.input_paths(self.store), run.config.resources
         assert isinstance(body, Shards)
         with self.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts):
-            part, made = afar.new_part(self.store), folder
+            part, made = sharing.new_part(self.store), folder
             if body.first is not None:
                 facts |= self._first(body, run, inputs, folder, part)
                 made = folder if part is None else self.store.fetched(part)
@@ -101,9 +101,9 @@ class OnRay:
                 splits_in(inputs["prepare"], body.splits(stage)),
                 gpus=resources.gpus_per_worker if body.trained else 0,
                 threads=resources.threads,
-                send=afar.SendShard(self.store, stage.address),
+                send=sharing.SendShard(self.store, stage.address),
             )
-            afar.forget(self.store, part)
+            sharing.forget(self.store, part)
 
     def _first(
         self, body: Shards, run: Chain, inputs: dict[str, Path], folder: Path, part: str | None
@@ -166,7 +166,7 @@ def map_shards(
     gpus: float,
     first: int | None = None,
     threads: int | None = None,
-    send: afar.SendShard | None = None,
+    send: sharing.SendShard | None = None,
 ) -> int:
     """Call `worker(*arguments)(split, shard)` for every shard of `splits`, by Ray Data in an actor pool; the sum.
 

@@ -16,12 +16,13 @@ import torch
 from raypref.cluster.faults import FAULT, SHARE, WATCHED, notice_file, read_fault
 from raypref.cluster.stream import stream
 from raypref.cluster.train_group import Work, fit
+from raypref.data.columns import shard_path
 from raypref.errors import UserError
-from raypref.stages import afar
 from raypref.stages.heartbeat import Heartbeat
 from raypref.stages.stage import Chain, Shards, Stage, Surroundings
 from raypref.stages.worker import run_stages
-from raypref.store import Store, write_json
+from raypref.storage import sharing
+from raypref.storage.store import Store, write_json
 from raypref.training.allocator import forget_peak_memory, give_back_freed_memory
 
 
@@ -133,7 +134,7 @@ def first(
     torch.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)  # of this machine, which may not be the driver's
     facts = body.first(run, inputs, folder)
-    afar.share(Store(root), folder, part)
+    sharing.share(Store(root), folder, part)
     return facts
 
 
@@ -141,7 +142,7 @@ class ShardActor:
     """Holds a stage's shard worker (see `stage.Shards`) for one shard after another."""
 
     def __init__(
-        self, worker: Callable[..., Any], arguments: tuple[Any, ...], threads: int, send: afar.SendShard | None
+        self, worker: Callable[..., Any], arguments: tuple[Any, ...], threads: int, send: sharing.SendShard | None
     ) -> None:
         torch.set_num_threads(threads)
         self.worker, self.send = worker(*arguments), send
@@ -153,5 +154,5 @@ class ShardActor:
         """Write one shard; what the worker counts of it."""
         count: int = self.worker(split, index)
         if self.send is not None:
-            self.send(self.worker.out, split, index)
+            self.send(self.worker.out, shard_path(self.worker.out, split, index))
         return count

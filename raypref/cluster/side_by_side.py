@@ -14,7 +14,7 @@ from raypref.config import RunConfig
 from raypref.cores import usable_cores
 from raypref.errors import UserError
 from raypref.stages.stage import Chain, Stage
-from raypref.store import Store
+from raypref.storage.store import Store
 
 
 def concurrency(config: RunConfig) -> int:

@@ -21,7 +21,7 @@ from raypref.cores import usable_cores
 from raypref.data.columns import ExampleTable
 from raypref.stages.stage import Chain, Stage
 from raypref.stages.train import training_config, training_folders
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.training.tasks import table_columns
 
 READ_CPUS = 0  # logical CPUs of a task that reads a shard: training may hold all there are, and must not starve

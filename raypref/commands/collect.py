@@ -22,14 +22,14 @@ def collect(folders: tyro.conf.Positional[tuple[str, ...]], root: str | None = N
     """
     if not folders:
         raise UserError("no folder is given", where="raypref collect", mend="name a sweep's folder, or several")
-    from raypref.place import Place
     from raypref.results.collect import collect as collected
     from raypref.results.conclusion import tell
     from raypref.results.together import write_together
+    from raypref.storage.location import Location
 
     console = Console(width=None if sys.stdout.isatty() else 160)  # a log must not cut the table
     found, well = [], True
-    places = [Place.of(folder) for folder in folders]
+    places = [Location.of(folder) for folder in folders]
     for place in places:
         here = place.local if out is None else (out if len(places) == 1 else out / place.name)
         if here is None:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from raypref.errors import UserError
-from raypref.store import write_json
+from raypref.storage.store import write_json
 
 TEMPORARY = "/tmp/ray"  # Ray's own choice, unless its --temp-dir says otherwise
 SCRAPE = """# Scrapes every node of a Ray cluster; written by `raypref dashboard`.

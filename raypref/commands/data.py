@@ -38,7 +38,7 @@ from raypref.data.statistics import PUBLISHED, Statistics, length_histogram, rat
 from raypref.data.ties import tied_rows, ties
 from raypref.errors import UserError
 from raypref.models.folders import SHIPPED, local_folder
-from raypref.store import digest
+from raypref.storage.store import digest
 
 Name = Annotated[str, tyro.conf.Positional]
 BAR = 40

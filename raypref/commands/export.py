@@ -16,7 +16,7 @@ from raypref.config.model import PretrainedModel
 from raypref.errors import UserError
 from raypref.models.folders import TRAINED_ON
 from raypref.stages.identity import training_part
-from raypref.store import MANIFEST
+from raypref.storage.store import MANIFEST
 
 CARD = jinja2.Environment(autoescape=False, trim_blocks=True, keep_trailing_newline=True).from_string(
     """\

@@ -21,7 +21,7 @@ from raypref.results.labels import metric_label
 from raypref.stages.evaluate import EVALUATE
 from raypref.stages.prepare import train_counts
 from raypref.stages.stage import Stage
-from raypref.store import MANIFEST, Address, Store, digest, write_json
+from raypref.storage.store import MANIFEST, Address, Store, digest, write_json
 from raypref.sweeps.methods import METHOD
 from raypref.sweeps.trial_records import now, read_records
 

@@ -14,7 +14,7 @@ from raypref.errors import UserError
 from raypref.stages.chain import chain
 from raypref.stages.prepare import data_config, titles_of
 from raypref.stages.stage import Chain
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.methods import method_changes
 from raypref.sweeps.options import RunOptions, parse
 

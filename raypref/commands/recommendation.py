@@ -23,7 +23,7 @@ from raypref.recommenders import load_recommender
 from raypref.stages.policy import load_policy
 from raypref.stages.stage import Chain
 from raypref.stages.tokenize import asker_of, example_tokenizer
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.training.batches import all_candidates
 
 SPLITS = ("test", "validation")

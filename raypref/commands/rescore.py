@@ -11,7 +11,7 @@ from rich.console import Console
 
 from raypref.errors import UserError
 from raypref.stages.prepare import data_config, prepare_stage
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.options import RunOptions, parse
 
 DESCRIPTION = """An outside system's scores join a table: a Parquet of user, item (ids as in the data set) and score.

@@ -12,7 +12,7 @@ from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line,
 from raypref.shortages import print_shortages
 from raypref.stages.chain import chain
 from raypref.stages.stage import AlignedChain
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.options import RunOptions, parse
 
 

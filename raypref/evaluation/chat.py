@@ -21,7 +21,7 @@ from raypref.data.splitting import LEAST
 from raypref.errors import UserError
 from raypref.evaluation.decoding import first_line
 from raypref.evaluation.rows import named, rows_of
-from raypref.store import write_json
+from raypref.storage.store import write_json
 
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # HTTP states that may pass
 MOST_WAIT_S = 60.0

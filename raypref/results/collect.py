@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from raypref.errors import UserError
 from raypref.evaluation.metrics import mean, per_user
-from raypref.place import Place
 from raypref.results.records import NUMBERS, TEXTS, Unusable, complete, read_records, read_rows, read_sweep
+from raypref.storage.location import Location
 
 SFT = "sft"
 # Lists, nine tenths of an evaluation's size: they stay with the evaluation.
@@ -42,7 +42,7 @@ class Collection:
     """A row a usable trial and evaluated example: the evaluation's row without its lists, and its value of each
     metric.
     """
-    root: Place | None = None
+    root: Location | None = None
     """The folder that the trials' addresses are relative to, if it is known."""
     training: pd.DataFrame | None = None
     """The training curves as `write` left them; None: they are read from the trials' logs."""
@@ -61,7 +61,7 @@ class Collection:
         return bool(((self.metrics["metric"] == metric) & (self.metrics["split"] == split)).any())
 
 
-def collect(folder: Path | str | Place, root: Path | str | Place | None = None) -> Collection:
+def collect(folder: Path | str | Location, root: Path | str | Location | None = None) -> Collection:
     """Read a sweep's folder and the evaluations that it names, however far they are.
 
     Args:
@@ -71,8 +71,8 @@ def collect(folder: Path | str | Place, root: Path | str | Place | None = None) 
     Raises:
         UserError: no sweep lies there.
     """
-    folder = Place.of(folder)
-    root = folder.parent.parent if root is None else Place.of(root)
+    folder = Location.of(folder)
+    root = folder.parent.parent if root is None else Location.of(root)
     sweep = read_sweep(folder)
     parameters = list(sweep["space"])
     records = read_records(folder, parameters)

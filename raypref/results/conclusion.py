@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from raypref.place import Place
 from raypref.provenance import SUBMITTED
 from raypref.results.answer import answer
 from raypref.results.collect import Collection, collect, write
@@ -16,11 +15,12 @@ from raypref.results.records import reason
 from raypref.results.rendering import latex, markdown, rich_table
 from raypref.results.report import write_report
 from raypref.results.training_curves import training_alt, training_figure, training_table, write_training
-from raypref.store import write_json
+from raypref.storage.location import Location
+from raypref.storage.store import write_json
 
 
 def conclude(
-    folder: Path | str | Place, root: Path | str | Place | None, console: Console, out: Path | None = None
+    folder: Path | str | Location, root: Path | str | Location | None, console: Console, out: Path | None = None
 ) -> bool:
     """Write a sweep's results beside it, or in `out`, print its table and answer; did every trial end well?
 

@@ -19,7 +19,7 @@ from raypref.results.pictures import BLUE, GREY, TEXT, figure_svg, save_figure
 from raypref.results.settings import settings, summary
 from raypref.results.statistics import seed_interval
 from raypref.results.tables import headline_metric
-from raypref.store import digest
+from raypref.storage.store import digest
 
 METRICS = ("generated_hr@1", "valid_ratio")
 COLUMNS = ["parameter", "symbol", "value", "metric", "split", "mean", "low", "high", "over", "low_users", "high_users"]

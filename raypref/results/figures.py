@@ -24,7 +24,7 @@ from raypref.results.joint import (
 )
 from raypref.results.labels import COSTS, symbol
 from raypref.results.pictures import figure_svg, save_figure
-from raypref.store import digest
+from raypref.storage.store import digest
 
 CURVES = ("generated_hr@1", "valid_ratio", "exact_hr@1")
 FORMATS = ("png", "svg", "pdf")

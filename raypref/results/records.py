@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypref.errors import UserError
-from raypref.place import Place
-from raypref.store import MANIFEST
+from raypref.storage.location import Location
+from raypref.storage.store import MANIFEST
 
 NUMBERS = ("seconds", "train_seconds", "evaluate_seconds", "overhead_seconds", "peak_memory_gb")
 TEXTS = ("label", "status", "align", "evaluate", "error", "started", "ended")
@@ -22,7 +22,7 @@ class Unusable(Exception):
     """Why an evaluation's rows can't be used."""
 
 
-def read_sweep(folder: Place) -> dict[str, Any]:
+def read_sweep(folder: Location) -> dict[str, Any]:
     """The account of a sweep.
 
     Raises:
@@ -42,14 +42,14 @@ def read_sweep(folder: Place) -> dict[str, Any]:
     return content
 
 
-def read_records(folder: Place, parameters: Sequence[str]) -> list[dict[str, Any]]:
+def read_records(folder: Location, parameters: Sequence[str]) -> list[dict[str, Any]]:
     """A record a trial, with every field, whatever the file lacks."""
     records = [_record(path, parameters) for path in (folder / "trials").list(".json")]
     _supersede(records)
     return records
 
 
-def _record(path: Place, parameters: Sequence[str]) -> dict[str, Any]:
+def _record(path: Location, parameters: Sequence[str]) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict):
@@ -98,7 +98,7 @@ def _supersede(records: list[dict[str, Any]]) -> None:
         latest[key] = record
 
 
-def read_rows(root: Place, address: str) -> pa.Table:
+def read_rows(root: Location, address: str) -> pa.Table:
     """An evaluation's per-user rows.
 
     Raises:

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from raypref.place import Place
 from raypref.results.collect import SFT, TRAINING, Collection, whole
 from raypref.results.labels import rows_of, setting_text
+from raypref.storage.location import Location
 
 SHOWN = {"loss": "loss", "reward_margin": "reward margin"}
 COLUMNS = ["trial", "label", "setting", "metric", "step", "value"]
@@ -55,7 +55,7 @@ def training_table(collection: Collection) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _read(path: Place) -> list[dict[str, Any]]:
+def _read(path: Location) -> list[dict[str, Any]]:
     """Lines of a log, evenly chosen from a long one."""
     try:
         lines = path.read_bytes().splitlines()

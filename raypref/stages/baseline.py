@@ -17,7 +17,7 @@ from raypref.config.recommender import BaselineConfig
 from raypref.stages.identity import model_identity
 from raypref.stages.prepare import titles_of, training_log_of, validation_questions_of
 from raypref.stages.stage import Chain, Kind, Stage, Surroundings
-from raypref.store import MANIFEST
+from raypref.storage.store import MANIFEST
 
 
 def baseline_stages(config: RunConfig, whole: dict[str, Any], prepare: Stage) -> tuple[tuple[Stage, ...], Stage]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from raypref.data.columns import ExampleTable, head, splits_in
 from raypref.stages.prepare import renderer_of, titles_of, train_counts
 from raypref.stages.stage import Chain, Kind, Stage, Surroundings
-from raypref.store import Store
+from raypref.storage.store import Store
 
 
 def evaluation_of(whole: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from raypref.data.columns import ExampleTable, splits_in
-from raypref.lease import leased
 from raypref.stages.stage import Chain, Shards, Stage, Surroundings
 from raypref.stages.worker import run_stages
-from raypref.store import Store
+from raypref.storage.lease import leased
+from raypref.storage.store import Store
 
 
 class InProcess:

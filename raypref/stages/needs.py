@@ -17,7 +17,7 @@ from raypref.models.layout import document_length
 from raypref.models.memory import Peak, predict
 from raypref.stages.stage import AlignedChain, Chain
 from raypref.stages.tokenize import check_tokens, make_tokenizer
-from raypref.store import Store
+from raypref.storage.store import Store
 
 UNKNOWN_TITLE = 16  # tokens of a title, where none has been tokenized yet
 GB = 1e9

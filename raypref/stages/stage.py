@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from raypref.config import RunConfig
 from raypref.stages.heartbeat import Heartbeat
-from raypref.store import Address, Store, digest
+from raypref.storage.store import Address, Store, digest
 
 if TYPE_CHECKING:
     from raypref.training.batches import ReadTables

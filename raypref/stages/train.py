@@ -9,7 +9,7 @@ from typing import Any
 from raypref.config.training import AlignConfig, TrainingConfig
 from raypref.data.columns import ExampleTable, head
 from raypref.stages.stage import Chain, Kind, Stage, Surroundings
-from raypref.store import Store
+from raypref.storage.store import Store
 
 
 def training_config(chain: Chain, stage: Stage) -> TrainingConfig:
@@ -25,8 +25,8 @@ def training_folders(stage: Stage, store: Store) -> list[Path]:
 def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
     """SFT or alignment: train from the inputs' model, publish the kept weights and the logs."""
     from raypref.models import backbone
-    from raypref.stages.afar import receive_checkpoint, send_checkpoint
     from raypref.stages.policy import attach_behaviour, load_policy
+    from raypref.storage.sharing import receive_checkpoint, send_checkpoint
     from raypref.training.allocator import peak_memory_gb
     from raypref.training.batches import Collator
     from raypref.training.curriculum import CurriculumCollator

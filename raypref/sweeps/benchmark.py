@@ -15,7 +15,7 @@ from raypref.config.loading import override
 from raypref.config.run import TRANSFERABLE
 from raypref.data.names import named_source, source_content
 from raypref.errors import UserError
-from raypref.store import Store, digest
+from raypref.storage.store import Store, digest
 from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, print_error
 from raypref.sweeps.methods import METHOD, method_changes
 from raypref.sweeps.options import SweepOptions, parse

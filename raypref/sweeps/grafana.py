@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from raypref.store import write_json
+from raypref.storage.store import write_json
 from raypref.sweeps.metric_names import METRICS, query
 
 UID = "raypref-trials"

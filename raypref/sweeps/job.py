@@ -12,7 +12,7 @@ from rich.console import Console
 from raypref.config import RunConfig
 from raypref.config.loading import plain_faults
 from raypref.errors import UserError
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.options import SweepOptions, parse
 from raypref.sweeps.space import SweepConfig, load_sweep
 from raypref.sweeps.sweep import run_sweep

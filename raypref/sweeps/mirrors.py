@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from raypref.errors import UserError
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.space import Trial
 from raypref.sweeps.trial_records import file_name
 

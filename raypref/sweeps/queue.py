@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ray.tune.search import Searcher
 
 from raypref.config import RunConfig
-from raypref.store import Address, Store
+from raypref.storage.store import Address, Store
 from raypref.sweeps.space import SweepConfig, Trial, make_trial, setting_key
 from raypref.sweeps.study import Study, scores
 from raypref.sweeps.trial_records import ended_before, record_path, settled

@@ -16,7 +16,7 @@ from raypref.config.base import pick
 from raypref.config.loading import override, validated
 from raypref.errors import UserError
 from raypref.results.contrasts import Contrast
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, print_error
 from raypref.sweeps.methods import METHOD
 from raypref.sweeps.options import SweepOptions, parse

@@ -19,7 +19,7 @@ from raypref.errors import UserError
 from raypref.results.labels import same, setting_text
 from raypref.stages.chain import chain
 from raypref.stages.stage import Chain
-from raypref.store import digest
+from raypref.storage.store import digest
 from raypref.sweeps.methods import METHOD, method_changes, seed_changes, seed_key
 
 Value = float | int | str | bool

@@ -25,7 +25,7 @@ from optuna.trial import TrialState, create_trial
 
 from raypref.errors import UserError
 from raypref.results.labels import same
-from raypref.store import digest
+from raypref.storage.store import digest
 from raypref.sweeps.rounded import Rounded
 from raypref.sweeps.space import Range, SweepConfig, Value, contains, setting_key
 

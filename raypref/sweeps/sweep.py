@@ -23,7 +23,7 @@ from raypref.results.labels import symbol
 from raypref.shortages import print_shortages
 from raypref.stages.chain import chain
 from raypref.stages.stage import AlignedChain, Chain
-from raypref.store import Store, digest, disk_faults, write_json
+from raypref.storage.store import Store, digest, disk_faults, write_json
 from raypref.sweeps.methods import METHOD, SEEDLESS
 from raypref.sweeps.options import SweepOptions
 from raypref.sweeps.space import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raypref.errors import UserError
-from raypref.store import Store, write_json
+from raypref.storage.store import Store, write_json
 from raypref.sweeps.methods import METHOD
 from raypref.sweeps.space import Trial, setting_key
 

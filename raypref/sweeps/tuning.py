@@ -17,9 +17,9 @@ from raypref.cluster.train_group import fit, ray_storage
 from raypref.config import RunConfig
 from raypref.config.training import ResourceConfig
 from raypref.errors import UserError
-from raypref.lease import leased
 from raypref.stages.stage import Chain
-from raypref.store import Store, write_json
+from raypref.storage.lease import leased
+from raypref.storage.store import Store, write_json
 from raypref.sweeps.board import open_board, tag_name, tags_of
 from raypref.sweeps.space import SweepConfig, Trial
 from raypref.sweeps.trial_records import done_fields, failed, file_name, new_record, now, overhead, record_path

@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 
 from raypref.errors import UserError
-from raypref.store import disk_faults, file_digest, sync, write_json
+from raypref.storage.sharing import POINTER
+from raypref.storage.store import disk_faults, file_digest, sync, write_json
 
 if TYPE_CHECKING:
     from raypref.training.engine import Engine
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 BETTER = {"loss": -1.0, "hr@1": 1.0}
 OWNER = "owner"
-POINTER = "checkpoint.json"
 LOGS = ("metrics", "validation")
 
 

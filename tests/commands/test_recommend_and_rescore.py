@@ -26,7 +26,7 @@ from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.prepare import titles_of, train_counts
 from raypref.stages.stage import Chain
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.methods import method_changes
 
 TINY = RunConfig.model_validate(

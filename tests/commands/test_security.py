@@ -15,7 +15,7 @@ from raypref.commands.submit import submission
 from raypref.errors import UserError
 from raypref.models import backbone
 from raypref.provenance import masked, provenance
-from raypref.store import Store, write_json
+from raypref.storage.store import Store, write_json
 from raypref.sweeps.job import run
 from tests.support.processes import CHECKOUT
 from tests.support.shared_store import copied, made

@@ -20,7 +20,7 @@ from raypref.evaluation.chat import ChatClient
 from raypref.evaluation.metrics import means
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
-from raypref.store import Store
+from raypref.storage.store import Store
 
 KEY = "sk-a-secret"
 

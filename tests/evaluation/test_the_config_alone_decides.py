@@ -19,7 +19,7 @@ from raypref.evaluation.decoding import beam_answers, greedy_answers
 from raypref.models import backbone
 from raypref.models.folders import SHIPPED_FOLDER
 from raypref.stages.chain import chain
-from raypref.store import Store
+from raypref.storage.store import Store
 from tests.support.tiny_chain import changed, run
 
 PROMPTS = [

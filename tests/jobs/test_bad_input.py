@@ -14,7 +14,7 @@ from raypref.config.loading import load, override
 from raypref.errors import UserError
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.job import run
 from tests.support.processes import CHECKOUT
 

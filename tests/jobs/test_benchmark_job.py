@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raypref.errors import UserError
-from raypref.store import MANIFEST
+from raypref.storage.store import MANIFEST
 from raypref.sweeps.benchmark import run
 from tests.support.processes import CHECKOUT, environment
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from raypref.store import MANIFEST
+from raypref.storage.store import MANIFEST
 from tests.support.processes import environment
 
 FAILS_ONCE, NO_NUMBER, FAILS_ALWAYS = 1, 2, 3  # kinds of harm; 0 and 4 do none

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from raypref.store import MANIFEST
+from raypref.storage.store import MANIFEST
 from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, run
 from tests.support.processes import CHECKOUT, environment
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from raypref.lease import FOLDER
-from raypref.store import MANIFEST
+from raypref.storage.lease import FOLDER
+from raypref.storage.store import MANIFEST
 from tests.support.processes import CHECKOUT, environment
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

@@ -14,7 +14,7 @@ import pytest
 from raypref.config.data import GeneratedSource
 from raypref.data.sources.generated import generate
 from raypref.evaluation.metrics import means
-from raypref.store import MANIFEST
+from raypref.storage.store import MANIFEST
 from tests.support.processes import CHECKOUT, environment
 
 pytestmark = pytest.mark.ray

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from raypref.store import MANIFEST
+from raypref.storage.store import MANIFEST
 from tests.support.processes import CHECKOUT, environment
 
 pytestmark = pytest.mark.ray

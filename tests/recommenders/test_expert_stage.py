@@ -18,7 +18,7 @@ from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.stage import Chain
 from raypref.stages.train import training_folders
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.training.batches import Collator
 from raypref.training.tasks import table_columns
 

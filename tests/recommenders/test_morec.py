@@ -21,7 +21,7 @@ from raypref.recommenders.log import Questions
 from raypref.recommenders.morec import MoRec, standardized
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
-from raypref.store import Store
+from raypref.storage.store import Store
 from tests.support.tiny_chain import TINY
 
 TITLES = ["Crimson Harbor", "A", "The Long and Winding Road to Nowhere", "Golden Puppy 2"]

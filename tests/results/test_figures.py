@@ -14,7 +14,6 @@ from pyarrow import fs
 from raypref.commands.collect import collect as collect_command
 from raypref.commands.collect import plot
 from raypref.errors import UserError
-from raypref.place import Place
 from raypref.results.collect import collect, load, write
 from raypref.results.curves import cost_table
 from raypref.results.figures import drawings
@@ -29,6 +28,7 @@ from raypref.results.together import (
     write_together,
 )
 from raypref.results.training_curves import training_table
+from raypref.storage.location import Location
 from tests.support.planted_sweeps import LAMBDA, sweep
 
 K = "align.negatives"
@@ -267,7 +267,7 @@ def test_results_in_an_object_store_are_read_through_pyarrow(tmp_path):
     folder = sweep(
         tmp_path / "bucket", {LAMBDA: [0, 1]}, {LAMBDA: 1}, lambda p, seed: 0.3, seeds=1, users=20, logs=True
     )
-    bucket = Place(fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem()), f"sweeps/{folder.name}")
+    bucket = Location(fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem()), f"sweeps/{folder.name}")
     assert bucket.local is None
     there, here = collect(bucket), collect(folder)
     pd.testing.assert_frame_equal(there.metrics, here.metrics)

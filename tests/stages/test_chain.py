@@ -22,7 +22,7 @@ from raypref.experiment import run_chain
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.stage import Chain, Stage
-from raypref.store import MANIFEST, Store
+from raypref.storage.store import MANIFEST, Store
 from tests.support.tiny_chain import TINY, changed, run
 
 

@@ -24,7 +24,7 @@ from raypref.stages.identity import training_data
 from raypref.stages.policy import load_policy
 from raypref.stages.prepare import titles_of
 from raypref.stages.stage import Chain
-from raypref.store import Store
+from raypref.storage.store import Store
 from tests.support.shared_store import made
 from tests.support.tiny_chain import TINY, run
 

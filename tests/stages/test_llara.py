@@ -31,7 +31,7 @@ from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.policy import attach_behaviour, load_policy
 from raypref.stages.stage import Chain
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.methods import method_changes
 from raypref.training.batches import VALIDATION_EPOCH, all_candidates
 from raypref.training.curriculum import CurriculumCollator

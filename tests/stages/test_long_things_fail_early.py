@@ -27,7 +27,7 @@ from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.needs import length_line
 from raypref.stages.prepare import SETS
-from raypref.store import Store
+from raypref.storage.store import Store
 from tests.support.tiny_chain import TINY
 
 SHIPPED = {"kind": "pretrained", "path": "raypref-tiny", "lora": None}

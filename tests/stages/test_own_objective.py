@@ -12,7 +12,7 @@ from raypref.config import RunConfig
 from raypref.config.loading import load, override
 from raypref.errors import UserError
 from raypref.stages.chain import chain
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.methods import method_changes
 from raypref.sweeps.options import RunOptions, parse
 from tests.support.processes import CHECKOUT

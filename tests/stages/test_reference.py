@@ -15,7 +15,7 @@ from raypref.models.scoring import TitleScorer
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.stage import Chain
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.training.batches import all_candidates
 from tests.support.shared_store import alone
 from tests.support.tiny_chain import TINY, changed

@@ -22,7 +22,7 @@ from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.prepare import titles_of
 from raypref.stages.stage import Chain
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.methods import method_changes, seed_changes
 from tests.support import liked_red
 from tests.support.tiny_chain import changed

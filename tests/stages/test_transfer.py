@@ -17,7 +17,7 @@ from raypref.stages.chain import chain
 from raypref.stages.policy import load_policy
 from raypref.stages.prepare import titles_of
 from raypref.stages.tokenize import asker_of
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.sweeps.options import RunOptions, parse
 from tests.support.shared_store import made
 from tests.support.tiny_chain import TINY, changed, run

@@ -13,7 +13,7 @@ from raypref.experiment import run_all
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.stage import Chain, Stage
-from raypref.store import Store
+from raypref.storage.store import Store
 from tests.support.tiny_chain import changed
 
 SMALL = {"dimension": 8, "epochs": 5, "batch": 32, "learning_rate": 1e-2, "l2": [1.0, 1e-5, 1e-6]}

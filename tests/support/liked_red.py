@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from raypref.stages.stage import Chain
-from raypref.store import Store
+from raypref.storage.store import Store
 from tests.support.tiny_chain import changed, run
 
 REDS, ITEMS = 20, 60

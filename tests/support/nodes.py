@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypref.cluster.head import free_port
-from raypref.store import MANIFEST
+from raypref.storage.store import MANIFEST
 from tests.support.processes import CHECKOUT, environment
 
 RAY = (sys.executable, "-m", "ray.scripts.scripts")

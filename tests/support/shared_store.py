@@ -10,7 +10,7 @@ from pathlib import Path
 
 from raypref.config import RunConfig
 from raypref.stages.stage import Chain
-from raypref.store import Store
+from raypref.storage.store import Store
 from tests.support.tiny_chain import run
 
 

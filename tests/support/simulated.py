@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raypref.store import Store, write_json
+from raypref.storage.store import Store, write_json
 from raypref.sweeps.queue import TrialQueue
 from raypref.sweeps.space import SweepConfig, Trial, trials
 from raypref.sweeps.study import Study

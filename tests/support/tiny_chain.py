@@ -9,7 +9,7 @@ from raypref.config.loading import override
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.stage import Chain, Stage
-from raypref.store import Store
+from raypref.storage.store import Store
 
 TINY = RunConfig.model_validate(
     {

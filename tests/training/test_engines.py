@@ -21,7 +21,7 @@ from raypref.data.columns import ExampleTable
 from raypref.models import backbone
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
-from raypref.store import Store
+from raypref.storage.store import Store
 from raypref.training.tasks import table_columns
 from tests.support.training_runs import (
     RESOURCES,

@@ -14,7 +14,7 @@ from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.stage import Surroundings
 from raypref.stages.worker import run_stages
-from raypref.store import Store
+from raypref.storage.store import Store
 
 
 def run(config: Path, root: Path, rank: int, workers: int) -> None:

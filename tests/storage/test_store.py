@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from raypref import store as store_module
 from raypref.errors import UserError
 from raypref.provenance import provenance
-from raypref.store import MANIFEST, Address, Store, digest, disk_faults, write_json
+from raypref.storage import store as store_module
+from raypref.storage.store import MANIFEST, Address, Store, digest, disk_faults, write_json
 
 HERE = Address("align", "run", "0123456789ab")
 

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raypref.bucket import Bucket, is_address
 from raypref.errors import UserError
 from raypref.provenance import provenance
+from raypref.storage.bucket import Bucket, is_address
 
 MANIFEST = "_SUCCESS"
 MIRROR = "RAYPREF_MIRROR"

@@ -16,7 +16,7 @@ from typing import TypeVar
 from pyarrow import fs
 
 from raypref.errors import UserError
-from raypref.place import Place
+from raypref.storage.location import Location
 
 PATIENCE_S = 180.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
@@ -38,7 +38,7 @@ class Bucket:
     def __init__(self, address: str, patience_s: float = PATIENCE_S) -> None:
         """`patience_s`: how long an operation that fails is tried again before it counts as failed."""
         self.address, self.patience_s = address, patience_s
-        self.place = self._try(lambda: Place.of(address), "")
+        self.location = self._try(lambda: Location.of(address), "")
 
     @staticmethod
     @functools.cache
@@ -47,25 +47,25 @@ class Bucket:
         return Bucket(address)
 
     def exists(self, name: str) -> bool:
-        return self._try(lambda: (self.place / name).is_file(), name)
+        return self._try(lambda: (self.location / name).is_file(), name)
 
     def read(self, name: str) -> bytes:
         """Raises: FileNotFoundError."""
-        return self._try((self.place / name).read_bytes, name)
+        return self._try((self.location / name).read_bytes, name)
 
     def files(self, folder: str) -> dict[str, int]:
         """Sizes in bytes of all files below `folder`, by their path there; none where there is no such folder."""
-        place = self.place / folder
-        selector = fs.FileSelector(place.path, recursive=True, allow_not_found=True)
-        found = self._try(lambda: place.files.get_file_info(selector), folder)
-        start = len(place.path) + 1
+        location = self.location / folder
+        selector = fs.FileSelector(location.path, recursive=True, allow_not_found=True)
+        found = self._try(lambda: location.files.get_file_info(selector), folder)
+        start = len(location.path) + 1
         return {info.path[start:]: info.size for info in found if info.type == fs.FileType.File}
 
     def write(self, name: str, content: bytes) -> None:
         def put() -> None:
-            place = self.place / name
-            self._make_parent(place)
-            with place.files.open_output_stream(place.path) as stream:
+            location = self.location / name
+            self._make_parent(location)
+            with location.files.open_output_stream(location.path) as stream:
                 stream.write(content)
 
         self._try(put, name)
@@ -74,9 +74,9 @@ class Bucket:
         """A file, whole or (in an object store) not at all."""
 
         def put() -> None:
-            place = self.place / name
-            self._make_parent(place)
-            with path.open("rb") as file, place.files.open_output_stream(place.path) as stream:
+            location = self.location / name
+            self._make_parent(location)
+            with path.open("rb") as file, location.files.open_output_stream(location.path) as stream:
                 while block := file.read(BLOCK):
                     stream.write(block)
 
@@ -84,8 +84,8 @@ class Bucket:
 
     def download(self, name: str, path: Path) -> None:
         def get() -> None:
-            place = self.place / name
-            with place.files.open_input_stream(place.path) as stream, path.open("wb") as file:
+            location = self.location / name
+            with location.files.open_input_stream(location.path) as stream, path.open("wb") as file:
                 while block := stream.read(BLOCK):
                     file.write(block)
 
@@ -105,9 +105,9 @@ class Bucket:
         """Files, those that are gone already included."""
 
         def remove(name: str) -> None:
-            place = self.place / name
+            location = self.location / name
             try:
-                place.files.delete_file(place.path)
+                location.files.delete_file(location.path)
             except FileNotFoundError:
                 return
 
@@ -117,9 +117,9 @@ class Bucket:
     def delete_folder(self, folder: str) -> None:
         self.delete([f"{folder}/{name}" for name in self.files(folder)])
 
-    def _make_parent(self, place: Place) -> None:
-        if not isinstance(place.files, (fs.S3FileSystem, fs.GcsFileSystem)):  # those have no folders to make
-            place.files.create_dir(place.parent.path, recursive=True)
+    def _make_parent(self, location: Location) -> None:
+        if not isinstance(location.files, (fs.S3FileSystem, fs.GcsFileSystem)):  # those have no folders to make
+            location.files.create_dir(location.parent.path, recursive=True)
 
     def _try(self, operation: Callable[[], Result], name: str) -> Result:
         """Once more after each failure, with pauses that double, until patience ends."""

@@ -23,8 +23,8 @@ from typing import Any, Protocol
 
 import psutil
 
-from raypref.bucket import Bucket
-from raypref.store import Address, Store, disk_faults
+from raypref.storage.bucket import Bucket
+from raypref.storage.store import Address, Store, disk_faults
 
 FOLDER = ".leases"
 BEAT_S = 10.0

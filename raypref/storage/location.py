@@ -13,20 +13,20 @@ from raypref.errors import UserError
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """A path of a file system; reading only."""
 
     files: fs.FileSystem
     path: str
 
     @classmethod
-    def of(cls, where: str | Path | Place) -> Place:
+    def of(cls, where: str | Path | Location) -> Location:
         """A local path, or a URI such as s3://bucket/folder.
 
         Raises:
             UserError: a URI that neither pyarrow nor fsspec knows, or whose store can't be reached.
         """
-        if isinstance(where, Place):
+        if isinstance(where, Location):
             return where
         if isinstance(where, Path) or "://" not in where:
             return cls(fs.LocalFileSystem(), str(Path(where).expanduser().absolute()))
@@ -37,8 +37,8 @@ class Place:
             raise UserError(f"the results' store can't be opened: {error}", where=where, mend=mend) from error
         return cls(files, path.rstrip("/"))
 
-    def __truediv__(self, name: str | Path) -> Place:
-        return Place(self.files, f"{self.path.rstrip('/')}/{name}" if self.path else str(name))
+    def __truediv__(self, name: str | Path) -> Location:
+        return Location(self.files, f"{self.path.rstrip('/')}/{name}" if self.path else str(name))
 
     def __str__(self) -> str:
         return self.path
@@ -52,8 +52,8 @@ class Place:
         return self.name.rsplit(".", 1)[0]
 
     @property
-    def parent(self) -> Place:
-        return Place(self.files, self.path.rpartition("/")[0] or ("/" if self.path.startswith("/") else ""))
+    def parent(self) -> Location:
+        return Location(self.files, self.path.rpartition("/")[0] or ("/" if self.path.startswith("/") else ""))
 
     @property
     def local(self) -> Path | None:
@@ -68,10 +68,10 @@ class Place:
         with self.files.open_input_file(self.path) as file:
             return file.read()
 
-    def list(self, suffix: str) -> list[Place]:
+    def list(self, suffix: str) -> list[Location]:
         """Files right below whose name ends so, by name, hidden ones left out; none where there is no such folder."""
         found = self.files.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
-        files = [Place(self.files, info.path) for info in found if info.type == fs.FileType.File]
+        files = [Location(self.files, info.path) for info in found if info.type == fs.FileType.File]
         return sorted(
             (file for file in files if file.name.endswith(suffix) and not file.name.startswith(".")),
             key=lambda file: file.name,

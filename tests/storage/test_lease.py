@@ -15,10 +15,10 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from raypref import lease as module
-from raypref.bucket import Bucket
-from raypref.lease import FOLDER, FileLease, leased
-from raypref.store import MIRROR, Address, Store
+from raypref.storage import lease as module
+from raypref.storage.bucket import Bucket
+from raypref.storage.lease import FOLDER, FileLease, leased
+from raypref.storage.store import MIRROR, Address, Store
 
 HERE = Address("sft", "run", "0123456789ab")
 

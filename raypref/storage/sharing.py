@@ -10,9 +10,9 @@ import shutil
 import uuid
 from pathlib import Path
 
-from raypref.data.columns import shard_path
-from raypref.store import MANIFEST, RemotePath, Store, file_digest
-from raypref.training.progress import POINTER
+from raypref.storage.store import MANIFEST, RemotePath, Store, file_digest
+
+POINTER = "checkpoint.json"  # names a training's checkpoints; what it names is whole, so it goes last
 
 
 def send_checkpoint(store: Store, scratch: Path) -> None:
@@ -80,8 +80,7 @@ class SendShard:
     def __init__(self, store: Store, address: object) -> None:
         self.location, self.address = store.location, str(address)
 
-    def __call__(self, out: Path, split: str, index: int) -> None:
+    def __call__(self, out: Path, path: Path) -> None:
         store = Store(self.location)
-        path = shard_path(out, split, index)
         if store.bucket is not None:
             store.bucket.upload(path, f"{self.address}/{path.relative_to(out).as_posix()}")

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from raypref import bucket as bucket_module
-from raypref import lease
-from raypref.bucket import Bucket
 from raypref.errors import UserError
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
-from raypref.store import MANIFEST, MIRROR, Address, Store
+from raypref.storage import bucket as bucket_module
+from raypref.storage import lease
+from raypref.storage.bucket import Bucket
+from raypref.storage.store import MANIFEST, MIRROR, Address, Store
 from raypref.training import loop
 from tests.support.shared_store import made
 from tests.support.tiny_chain import TINY, changed, run
