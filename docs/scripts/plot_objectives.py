@@ -35,6 +35,9 @@ SWEPT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "ea-cpo": ("u_beta", (0.3, 0.75, 1.5)),
     "alpha-dpo": ("alpha", (0.0, 0.5, 2.0)),
     "beta-dpo": ("a", (0.0, 0.6, 2.0)),
+    "mppo": ("beta", (1.0, 3.0, 10.0)),
+    "dynamicpo": ("beta", (0.1, 0.5, 1.0)),
+    "list-pg": ("temperature", (0.5, 1.0, 2.0)),
 }
 """The hyper-parameter that each plot varies, and its values."""
 FIXED: dict[str, dict[str, Any]] = {"napo": {"share_negatives": False}, "beta-dpo": {"filter_share": 0.0}}

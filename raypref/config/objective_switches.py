@@ -21,6 +21,10 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Scope = Literal["example", "batch"]
 
+MARGIN_KEYS = ("margin", "lambda", "margin_sign", "margin_scope", "default_score", "default_latency")
+SHARING_KEYS = ("share_negatives", "rho", "shared_gradient")
+"""Keys of the switches, for objectives that refuse them with a reason."""
+
 COLUMNS = {
     "rating_pos": "prepare",
     "rating_neg": "prepare",

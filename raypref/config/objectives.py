@@ -16,7 +16,10 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from raypref.config.base import variants
+from raypref.config.list_objectives import DynamicPo, ListPg, Mppo
 from raypref.config.objective_switches import (
+    MARGIN_KEYS,
+    SHARING_KEYS,
     Beta,
     ExpertBeta,
     Margin,
@@ -30,10 +33,8 @@ from raypref.config.objective_switches import (
 _TWO_BETAS = "the batch sets beta already; two rules for one beta"
 _UNSCORED = "the expert never scored another user's negatives, so a shared pair has no beta"
 _OWN_MARGIN = "it adapts a margin of its own, and its alpha is that margin's"
-_SHARING = ("share_negatives", "rho", "shared_gradient")
-_MARGIN = ("margin", "lambda", "margin_sign", "margin_scope", "default_score", "default_latency")
 
-_SET_BY_EXPERT = dict.fromkeys(_SHARING, _UNSCORED) | {"beta": "u_beta and gamma set the beta of each pair"}
+_SET_BY_EXPERT = dict.fromkeys(SHARING_KEYS, _UNSCORED) | {"beta": "u_beta and gamma set the beta of each pair"}
 
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
@@ -139,7 +140,7 @@ class Napo(Beta, Sharing):
 
     uses_reference: ClassVar[bool] = False
     listwise: ClassVar[bool] = True
-    refuses: ClassVar[dict[str, str]] = dict.fromkeys(_MARGIN, _OWN_MARGIN) | {"adaptive_beta": _UNSCORED}
+    refuses: ClassVar[dict[str, str]] = dict.fromkeys(MARGIN_KEYS, _OWN_MARGIN) | {"adaptive_beta": _UNSCORED}
     name: Literal["napo"] = "napo"
     share_negatives: bool = True
     """Add the negatives of similar users of the global batch to each user's own; `false` is the ablation "w/o NS"."""
@@ -213,8 +214,8 @@ class AlphaDpo(Beta):
 
     uses_reference: ClassVar[bool] = True
     refuses: ClassVar[dict[str, str]] = (
-        dict.fromkeys(_MARGIN, _OWN_MARGIN)
-        | dict.fromkeys(_SHARING, "its gap to the reference is standardised over a user's own pairs")
+        dict.fromkeys(MARGIN_KEYS, _OWN_MARGIN)
+        | dict.fromkeys(SHARING_KEYS, "its gap to the reference is standardised over a user's own pairs")
         | dict.fromkeys(("adaptive_beta", "u_beta"), "its gap is standardised over pairs of one and the same beta")
     )
     name: Literal["alpha-dpo"] = "alpha-dpo"
@@ -243,7 +244,7 @@ class BetaDpo(Beta, Margin):
 
     uses_reference: ClassVar[bool] = True
     refuses: ClassVar[dict[str, str]] = dict.fromkeys(
-        _SHARING, "its beta and its filter read the gaps of a user's own pairs"
+        SHARING_KEYS, "its beta and its filter read the gaps of a user's own pairs"
     ) | dict.fromkeys(("adaptive_beta", "u_beta", "gamma"), _TWO_BETAS)
     name: Literal["beta-dpo"] = "beta-dpo"
     beta: Positive = 0.1
@@ -341,6 +342,9 @@ ObjectiveConfig = Annotated[
     | EaCpo
     | AlphaDpo
     | BetaDpo
+    | Mppo
+    | DynamicPo
+    | ListPg
     | Custom,
     Field(discriminator="name"),
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from raypref.config import objectives as parameters
 from raypref.config.objective_switches import COLUMNS
-from raypref.objectives import batch_losses, losses
+from raypref.objectives import batch_losses, list_losses, losses
 from raypref.objectives.batch import Objective, ObjectiveOutput, PreferenceBatch, State
 from raypref.objectives.gather import global_batch
 
@@ -29,6 +29,9 @@ OBJECTIVES: dict[str, tuple[Objective, type[parameters.Objective]]] = {
     "ea-cpo": (losses.ea_cpo, parameters.EaCpo),
     "alpha-dpo": (batch_losses.alpha_dpo, parameters.AlphaDpo),
     "beta-dpo": (batch_losses.beta_dpo, parameters.BetaDpo),
+    "mppo": (list_losses.mppo, parameters.Mppo),
+    "dynamicpo": (list_losses.dynamicpo, parameters.DynamicPo),
+    "list-pg": (list_losses.list_pg, parameters.ListPg),
 }
 """By name: the function, and the class of its hyper-parameters."""
 

@@ -31,6 +31,8 @@ def test_every_objective_has_its_curves(script: ModuleType) -> None:
     # nobody's loss rises as a lost pair becomes a tie; only IPO's does once the gap is past its target
     for (name, _), curve in table.groupby(["objective", "value"]):
         lost = curve[curve["gap"] <= 0]
+        if name == "mppo":  # a likelihood is at most 1: the plot's likeliest negatives are all alike to it
+            lost = lost[lost["gap"] >= -2]
         assert (lost["loss"].diff().dropna() < 0).all() or name == "alpha-dpo"
     plain = table[(table["objective"] == "dpo") & (table["value"] == 1.0) & (table["gap"] == 1.0)]
     assert plain["loss"].item() == pytest.approx(0.3132617)

@@ -29,6 +29,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "napo without ns": {"name": "napo", "share_negatives": False},
     "alpha-dpo sums": {"name": "alpha-dpo", "length_normalised": False},
     "beta-dpo unfiltered": {"name": "beta-dpo", "filter_share": 0.0},
+    "dynamicpo sdpo": {"name": "dynamicpo", "base": "sdpo"},
+    "dynamicpo mppo": {"name": "dynamicpo", "base": "mppo"},
+    "list-pg all": {"name": "list-pg", "over": "all"},
+    "list-pg kl": {"name": "list-pg", "beta_kl": 0.1, "temperature": 2.0},
+    "list-pg all kl": {"name": "list-pg", "over": "all", "beta_kl": 0.1},
+    "list-pg standardised": {"name": "list-pg", "advantage": "standardised"},
+    "list-pg utility": {"name": "list-pg", "reward": "utility"},
+    "list-pg expert": {"name": "list-pg", "reward": "expert"},
+    "list-pg expert-rank": {"name": "list-pg", "reward": "expert-rank"},
     "beta-dpo+margin": {"name": "beta-dpo", "margin": "log_ratio"},
 }
 
