@@ -74,11 +74,7 @@ pathlib.Path(sys.argv[2]).write_text(json.dumps(found, indent=1) + "\n")
 END
       ;;
     study)
-      model=${models[0]:-}
-      if [ -n "$model" ] && [ ! -d "$model" ]; then
-        run convert "$PYTHON" benchmarks/gguf_folder.py "${models[@]}" --to "$scratch/model"
-        model=$scratch/model
-      fi
+      model=$(IFS=,; echo "${models[*]:-}") # parts of one file with commas between
       if [ -n "$short" ]; then
         study=(--preset smoke --dataset generated --resources.engine torch --only sft sdpo)
       else

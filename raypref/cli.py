@@ -26,6 +26,7 @@ USAGE = """usage: raypref COMMAND [options]
   dashboard              what Ray's dashboard shows of a sweep, and how to set up Prometheus and Grafana
   objectives [NAME]      the objectives, or one in full
   export RUN --to DIR    a run's model as a Hugging Face folder, with a card
+  model COMMAND          list and fetch language models that need no hub
   data COMMAND           list, download, show, audit and export data sets
   watch-spot             tell Ray when this machine is about to be taken away
 
@@ -136,6 +137,13 @@ def _install_completion(arguments: list[str]) -> int:
     return install_completion(arguments, [name for name in COMMANDS if name != "install-completion"])
 
 
+def _model(arguments: list[str]) -> int:
+    from raypref.commands.model import COMMANDS as model_commands
+
+    tyro.extras.subcommand_cli_from_dict(model_commands, args=arguments, prog="raypref model")
+    return 0
+
+
 def _data(arguments: list[str]) -> int:
     from raypref.commands.data import COMMANDS as data_commands
     from raypref.commands.data import short_options
@@ -155,6 +163,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "dashboard": _dashboard,
     "export": _export,
     "objectives": _objectives,
+    "model": _model,
     "data": _data,
     "watch-spot": _watch_spot,
     "install-completion": _install_completion,

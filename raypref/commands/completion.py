@@ -52,8 +52,9 @@ def install_completion(arguments: list[str], commands: list[str]) -> int:
 def words_of(commands: list[str]) -> Words:
     """What each command's help names, by asking all of them."""
     from raypref.commands.data import COMMANDS as DATA
+    from raypref.commands.model import COMMANDS as MODEL
 
-    groups = {"data": list(DATA)}
+    groups = {"data": list(DATA), "model": list(MODEL)}
     single = [name for name in commands if name not in groups]
     single += [f"{group} {name}" for group, names in groups.items() for name in names]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -74,7 +75,7 @@ def bash(words: Words) -> str:
 _raypref() {{
   local current="${{COMP_WORDS[COMP_CWORD]}}" command="" words=""
   [ "$COMP_CWORD" -gt 1 ] && command="${{COMP_WORDS[1]}}"
-  [ "$command" = data ] && [ "$COMP_CWORD" -gt 2 ] && command="data ${{COMP_WORDS[2]}}"
+  case "$command" in data|model) [ "$COMP_CWORD" -gt 2 ] && command="$command ${{COMP_WORDS[2]}}" ;; esac
   case "$command" in
 {cases}
   esac
@@ -94,7 +95,7 @@ def zsh(words: Words) -> str:
 _raypref() {{
   local command="" known=()
   (( CURRENT > 2 )) && command="${{words[2]}}"
-  [[ "$command" == data ]] && (( CURRENT > 3 )) && command="data ${{words[3]}}"
+  [[ "$command" == (data|model) ]] && (( CURRENT > 3 )) && command="$command ${{words[3]}}"
   case "$command" in
 {cases}
   esac

@@ -59,7 +59,8 @@ class PretrainedModel(Frozen):
 
     kind: Literal["pretrained"] = "pretrained"
     path: str = "meta-llama/Meta-Llama-3-8B-Instruct"
-    """Hub name (meta-llama/..., Qwen/...) or a folder with config, safetensors weights and tokenizer."""
+    """Hub name (meta-llama/..., Qwen/...); a folder with config, safetensors weights and tokenizer; a GGUF file, or its
+    parts with commas between; or a name of `raypref model list`."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from raypref.config.model import ModelConfig, PretrainedModel, ScratchModel
 from raypref.errors import UserError
+from raypref.models.gguf_source import names_gguf
 
 SHIPPED = "raypref-tiny"
 TRAINED_ON = "trained_on.json"
@@ -14,9 +15,14 @@ SHIPPED_FOLDER = Path(__file__).parent.parent / "base"
 
 
 def local_folder(config: PretrainedModel) -> Path | None:
-    """The folder that `config.path` means, None for a hub name; `raypref-tiny` is the model that the package ships."""
+    """The folder that `config.path` means; None for a hub name, and for a GGUF model, which is no folder yet.
+
+    `raypref-tiny` is the model that the package ships.
+    """
     if config.path == SHIPPED:
         return SHIPPED_FOLDER
+    if names_gguf(config.path):
+        return None
     folder = Path(config.path).expanduser()
     return folder if folder.exists() or config.path.startswith(("/", "./", "../", "~")) else None
 

@@ -25,6 +25,7 @@ from raypref.config.objectives import Custom
 from raypref.config.training import needs_expert, needs_reference
 from raypref.data.sources.files import find, items_file
 from raypref.models.folders import SHIPPED, local_folder
+from raypref.models.gguf_source import gguf_model, made
 from raypref.stages.baseline import baseline_stages
 from raypref.stages.evaluate import EVALUATE, evaluation_of, of_scores
 from raypref.stages.expert import expert_stage
@@ -34,6 +35,7 @@ from raypref.stages.reference import reference_stage
 from raypref.stages.stage import AlignedChain, Chain, Stage
 from raypref.stages.tokenize import tokenize_stage
 from raypref.stages.train import ALIGN, SFT
+from raypref.storage.store import Store
 
 
 def chain(config: RunConfig) -> Chain:
@@ -176,6 +178,16 @@ def located(config: RunConfig) -> RunConfig:
     if isinstance(model, PretrainedModel) and model.path != SHIPPED and (folder := local_folder(model)) is not None:
         model = model.model_copy(update={"path": str(folder.absolute())})
     return config.model_copy(update={**update, "model": model})
+
+
+def with_model(config: RunConfig, store: Store, make: bool) -> RunConfig:
+    """`config` with its model's folder, where that comes as a GGUF file; `make`: fetched and converted if needed."""
+    model = config.model
+    if not isinstance(model, PretrainedModel) or (gguf := gguf_model(model.path)) is None:
+        return config
+    if not make and not store.done(gguf.address):
+        return config
+    return config.model_copy(update={"model": model.model_copy(update={"path": str(made(gguf, store))})})
 
 
 def _located(data: DataConfig) -> DataConfig:

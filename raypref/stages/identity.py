@@ -15,6 +15,7 @@ from raypref.data.fingerprint import fingerprint
 from raypref.data.sources.files import find, items_file
 from raypref.errors import UserError
 from raypref.models.folders import TRAINED_ON, check_model, local_folder
+from raypref.models.gguf_source import content_of_folder, gguf_model
 
 NOT_WHAT_IS_TRAINED_ON = {"held_out_targets", "max_history", "max_train_examples_per_user", "max_title", "candidates"}
 """Of a cut's config what does not decide which interactions training examples are cut from."""
@@ -40,15 +41,18 @@ def source_identity(config: RunConfig) -> dict[str, Any]:
 
 
 def model_identity(config: RunConfig) -> dict[str, Any]:
-    """The model's config; a local folder counts by its content, a hub name by name and revision."""
+    """The model's config; a local folder or GGUF file counts by its content, a hub name by name and revision."""
     check_model(config.model)
     check_trained_on(config)
     model = dump(config.model)
     folder = local_folder(config.model) if isinstance(config.model, PretrainedModel) else None
-    if folder is None:
+    content = None if folder is None else model_content(folder)
+    if folder is None and isinstance(config.model, PretrainedModel) and (gguf := gguf_model(config.model.path)):
+        content = gguf.content
+    if content is None:
         return model
     del model["path"]
-    return {**model, "content": model_content(folder)}
+    return {**model, "content": content}
 
 
 def training_data(config: RunConfig) -> dict[str, Any]:
@@ -85,5 +89,7 @@ def check_trained_on(config: RunConfig) -> None:
 
 
 def model_content(folder: Path) -> str:
-    """What stands for a local model in addresses."""
+    """What stands for a local model in addresses; one made of a GGUF file counts by that file."""
+    if (content := content_of_folder(folder)) is not None:
+        return content
     return fingerprint(folder, "*.json") + fingerprint(folder, "*.safetensors")

@@ -17,11 +17,17 @@ from raypref.config.loading import dump, load, merge, plain_faults, validated
 from raypref.config.objectives import OBJECTIVE_CONFIGS
 from raypref.data.names import source_content
 from raypref.errors import UserError
-from raypref.stages.chain import located
+from raypref.stages.chain import located, with_model
+from raypref.storage.store import Store
 
 DEFAULT_ROOT = "~/raypref-results"
 WITH_RAY = {"--mirror": "mirror of the trials", "--storage": "Optuna study"}
 Options = TypeVar("Options", bound="RunOptions")
+
+
+def default_root() -> str:
+    """Where results lie unless a command is told otherwise."""
+    return os.environ.get("RAYPREF_ROOT", DEFAULT_ROOT)
 
 
 @dataclasses.dataclass
@@ -40,7 +46,7 @@ class RunOptions:
     """Evaluate on held-out users of this kind of data source instead (cross-domain); its options are --transfer.*"""
     objective: Annotated[str | None, tyro.conf.arg(aliases=("--method",))] = None
     """Name of the objective (recpo, sdpo, dpo ...); its options are --align.objective.*"""
-    root: str = dataclasses.field(default_factory=lambda: os.environ.get("RAYPREF_ROOT", DEFAULT_ROOT))
+    root: str = dataclasses.field(default_factory=default_root)
     """Folder of all results, shared by all nodes of a cluster, or the address of an object store (s3://, gs://);
     default: $RAYPREF_ROOT, else ~/raypref-results."""
     dry_run: bool = False
@@ -126,7 +132,8 @@ def parse(
     before = dict(leaves(content))
     changed = {k for k, v in leaves(dump(parsed.run)) if before.get(k) != v and k != "align.objective.code"}
     origins |= dict.fromkeys(changed, "command line")
-    return parsed, located(parsed.run), origins
+    config = with_model(located(parsed.run), Store(parsed.root), make=not parsed.dry_run)
+    return parsed, config, origins
 
 
 def _check_without_ray(options: SweepOptions) -> None:

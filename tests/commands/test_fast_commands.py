@@ -38,6 +38,7 @@ CASES = {
     "raypref plot --help": (0, LIST),
     "raypref objectives": (0, LIST),
     "raypref data list": (0, LIST),
+    "raypref model list": (0, LIST),
     "jobs/sweep_lambda.py --help": (0, HELP),
     "jobs/benchmark.py --help": (0, HELP),
     "jobs/replicate.py --help": (0, HELP),
@@ -49,6 +50,8 @@ CASES = {
     "raypref run --config nowhere.yaml": (2, MISTAKE),
     "raypref run --dataset csv --data.source.path nowhere.csv": (2, MISTAKE),
     "raypref run --model.path ./nowhere": (2, MISTAKE),
+    "raypref run --model.path nowhere.gguf": (2, MISTAKE),
+    "raypref model fetch smollm": (2, MISTAKE),
     "raypref recommend --user u0000003": (2, MISTAKE),  # of a run that has no model yet
     "raypref export nowhere --to somewhere": (2, MISTAKE),
 }

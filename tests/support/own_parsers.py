@@ -22,7 +22,7 @@ from unittest import mock
 import tyro
 
 from raypref import cli
-from raypref.commands import data
+from raypref.commands import data, model
 from raypref.errors import UserError
 from raypref.sweeps import options
 from tests.support.page_commands import OURS, SHELL, THEIRS, Shown
@@ -35,7 +35,7 @@ COMMANDS = {"collect": ("collect", "plot"), "dashboard": ("dashboard",), "export
 CONFIGURED = ("run", "adapt", "recommend", "rescore")
 """Of `raypref.commands`: commands that work once `parse` has given them a config."""
 
-NAMED = {*cli.COMMANDS, *(f"data {name}" for name in data.COMMANDS)}
+NAMED = {*cli.COMMANDS, *(f"data {name}" for name in data.COMMANDS), *(f"model {name}" for name in model.COMMANDS)}
 """What running text may name without its options."""
 
 
@@ -125,6 +125,7 @@ def _of_cli(arguments: tuple[str, ...]) -> str | None:
             patched.enter_context(mock.patch.object(module, "parse", _then_stop(module.parse)))  # type: ignore[attr-defined]
         stubs = {name: _data_command(function) for name, function in data.COMMANDS.items()}
         patched.enter_context(mock.patch.dict(data.COMMANDS, stubs))
+        patched.enter_context(mock.patch.dict(model.COMMANDS, {n: _left_out(f) for n, f in model.COMMANDS.items()}))
         patched.enter_context(_no_files())
         why = _said(cli.main, ("raypref", *arguments))
     missing = next((f"there is no {script.relative_to(CHECKOUT)}" for script, _ in jobs if not script.is_file()), None)
@@ -211,5 +212,6 @@ def _data_command(function: Callable[..., Any]) -> Callable[..., Any]:
 @contextlib.contextmanager
 def _no_files() -> Iterator[None]:
     """Data and models need not be here."""
-    with mock.patch.object(options, "located", lambda config: config):
+    fetched = mock.patch.object(options, "with_model", lambda config, *_, **__: config)
+    with fetched, mock.patch.object(options, "located", lambda config: config):
         yield
