@@ -6,6 +6,7 @@ among them: it has no pairs; the training loop weights `-lp / n` of each title b
 
 from __future__ import annotations
 
+from raypref.config import list_objectives
 from raypref.config import objectives as parameters
 from raypref.config.objective_switches import COLUMNS
 from raypref.objectives import batch_losses, list_losses, losses
@@ -29,9 +30,9 @@ OBJECTIVES: dict[str, tuple[Objective, type[parameters.Objective]]] = {
     "ea-cpo": (losses.ea_cpo, parameters.EaCpo),
     "alpha-dpo": (batch_losses.alpha_dpo, parameters.AlphaDpo),
     "beta-dpo": (batch_losses.beta_dpo, parameters.BetaDpo),
-    "mppo": (list_losses.mppo, parameters.Mppo),
-    "dynamicpo": (list_losses.dynamicpo, parameters.DynamicPo),
-    "list-pg": (list_losses.list_pg, parameters.ListPg),
+    "mppo": (list_losses.mppo, list_objectives.Mppo),
+    "dynamicpo": (list_losses.dynamicpo, list_objectives.DynamicPo),
+    "list-pg": (list_losses.list_pg, list_objectives.ListPg),
 }
 """By name: the function, and the class of its hyper-parameters."""
 

@@ -173,8 +173,8 @@ def test_the_gradient_is_that_of_sampled_answers(over: str, answers: int) -> Non
     for row in logps:
         log_pi = row.log_softmax(dim=0) if over == "list" else row
         pi = log_pi.detach().exp()
-        outcomes = pi.double().tolist()
-        counts = draw.multinomial(answers, [*outcomes, max(0.0, 1 - sum(outcomes))])[:6]
+        outcomes = np.append(pi.double(), max(0.0, 1 - float(pi.double().sum())))
+        counts = draw.multinomial(answers, outcomes / outcomes.sum())[:6]
         share = torch.from_numpy(counts / answers).float()
         baseline = (pi * reward).sum() if over == "list" else 0.0  # of an answer outside nothing is sampled but 0
         surrogate = -(share * (reward - baseline) * log_pi).sum()
