@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from raypref.results.pictures import BLUE, GREY, save_figure
+from raypref.results.plotting import BLUE, GREY, save_figure
 
 BOXES = {  # name: (x, y, what it leaves, shared by the trials of a sweep)
     "prepare": (0.0, 1.0, "examples,\ncatalog", True),

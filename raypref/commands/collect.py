@@ -23,8 +23,8 @@ def collect(folders: tyro.conf.Positional[tuple[str, ...]], root: str | None = N
     if not folders:
         raise UserError("no folder is given", where="raypref collect", mend="name a sweep's folder, or several")
     from raypref.results.collect import collect as collected
+    from raypref.results.compare_sweeps import write_together
     from raypref.results.conclusion import tell
-    from raypref.results.together import write_together
     from raypref.storage.location import Location
 
     console = Console(width=None if sys.stdout.isatty() else 160)  # a log must not cut the table
@@ -60,8 +60,8 @@ def plot(
         formats: Kinds of files.
     """
     from raypref.results.collect import RESULTS, load
+    from raypref.results.compare_sweeps import SERIES, draw_together
     from raypref.results.conclusion import draw
-    from raypref.results.together import SERIES, draw_together
 
     out, together = out or folder, (folder / SERIES).is_file()
     drawn = draw_together(folder, out, formats) if together else []

@@ -9,9 +9,9 @@ import pandas as pd
 from raypref.errors import UserError
 from raypref.results.collect import Collection
 from raypref.results.curves import cost_table
-from raypref.results.joint import joint_table, objectives
 from raypref.results.labels import metric_label, rows_of, setting_text
-from raypref.results.settings import Setting, comparisons, settings, summary
+from raypref.results.multi_objective import joint_table, objectives
+from raypref.results.summaries import Setting, comparisons, settings, summary
 from raypref.results.tables import headline_metric
 
 MOST_ON_FRONT = 4  # settings named in the answer; the figure and its table show them all

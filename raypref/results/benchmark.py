@@ -13,8 +13,8 @@ import yaml
 
 from raypref.results.collect import Collection
 from raypref.results.labels import metric_label, rows_of
-from raypref.results.settings import LEVEL, Setting, base_split, comparisons, matrix, settings, summary
 from raypref.results.statistics import holm, mcnemar, paired_bootstrap, wilcoxon
+from raypref.results.summaries import LEVEL, Setting, base_split, comparisons, matrix, settings, summary
 from raypref.results.tables import domain_notes, generation_notes
 
 SHOWN = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from raypref.results.benchmark import Benchmark, Cells, comparison_cells, score_cells
-from raypref.results.rendering import escaped, latex_text
+from raypref.results.render import escaped, latex_text
 
 STYLE = (
     "body{font-family:system-ui,sans-serif;margin:2rem;max-width:90rem}table{border-collapse:collapse;margin:1rem 0}"

@@ -12,7 +12,7 @@ from raypref.results.answer import answer
 from raypref.results.collect import Collection, collect, write
 from raypref.results.figures import FORMATS, Drawing, drawings
 from raypref.results.records import reason
-from raypref.results.rendering import latex, markdown, rich_table
+from raypref.results.render import latex, markdown, rich_table
 from raypref.results.report import write_report
 from raypref.results.training_curves import training_alt, training_figure, training_table, write_training
 from raypref.storage.location import Location

@@ -21,8 +21,8 @@ from raypref.results.benchmark import PUBLISHED, Cells
 from raypref.results.collect import Collection
 from raypref.results.crossed import SeedSpread, crossed_test, seed_spread
 from raypref.results.labels import metric_label, rows_of
-from raypref.results.settings import Setting, base_split, matrix, settings
 from raypref.results.statistics import Test, holm, paired_bootstrap
+from raypref.results.summaries import Setting, base_split, matrix, settings
 
 HEADLINE = "hr@1"
 """By generation where a method generates, as the papers have it, else by its ranking (recommenders)."""

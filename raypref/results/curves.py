@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from raypref.errors import UserError
 from raypref.results.collect import Collection
 from raypref.results.labels import COSTS, math_symbol, metric_label, rows_of, same, symbol, value_text
-from raypref.results.pictures import BLUE, GREY, TEXT, figure_svg, save_figure
-from raypref.results.settings import settings, summary
+from raypref.results.plotting import BLUE, GREY, TEXT, figure_svg, save_figure
 from raypref.results.statistics import seed_interval
+from raypref.results.summaries import settings, summary
 from raypref.results.tables import headline_metric
 from raypref.storage.store import digest
 

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from raypref.results.collect import Collection
 from raypref.results.curves import alt_text, curve_figure, curve_table, numeric, quality_and_cost
-from raypref.results.joint import (
+from raypref.results.labels import COSTS, symbol
+from raypref.results.multi_objective import (
     FEWEST,
     importance_alt,
     importance_figure,
@@ -22,8 +23,7 @@ from raypref.results.joint import (
     parallel_figure,
     pareto_figure,
 )
-from raypref.results.labels import COSTS, symbol
-from raypref.results.pictures import figure_svg, save_figure
+from raypref.results.plotting import figure_svg, save_figure
 from raypref.storage.store import digest
 
 CURVES = ("generated_hr@1", "valid_ratio", "exact_hr@1")

@@ -18,8 +18,8 @@ from raypref.results.answer import answer, best_setting
 from raypref.results.collect import SFT, Collection
 from raypref.results.figures import Drawing, drawings, split_shown
 from raypref.results.labels import metric_label, rows_of, symbol, value_text
-from raypref.results.rendering import escaped, markdown
-from raypref.results.settings import comparisons, settings, summary
+from raypref.results.render import escaped, markdown
+from raypref.results.summaries import comparisons, settings, summary
 from raypref.results.tables import SHOWN, cells, comparison_table, footnotes, headline_metric
 from raypref.results.training_curves import MOST_NAMED, setting_colours, training_svg, training_table
 from raypref.results.training_curves import SHOWN as TRAINING

@@ -10,7 +10,7 @@ import pandas as pd
 
 from raypref.results.collect import Collection
 from raypref.results.labels import metric_label, rows_of, symbol, value_text
-from raypref.results.settings import LEVEL, comparisons, settings, summary
+from raypref.results.summaries import LEVEL, comparisons, settings, summary
 
 HEADLINE = ("generated_hr@1", "exact_hr@1")
 SHOWN = ("generated_hr@1", "valid_ratio", "exact_hr@1", "exact_ndcg@5")

@@ -101,7 +101,7 @@ def _examples(sweep: SweepConfig) -> str:
 def _write(page: Path, sweep: SweepConfig, config: RunConfig, folder: Path, store: Store) -> None:
     """The sweep's section of a page."""
     from raypref.results.collect import collect
-    from raypref.results.page import write_sweep_section
+    from raypref.results.docs_page import write_sweep_section
 
     method = config.align.objective.name
     asked_of = "" if sweep.objective in (None, method) else f" ({method})"

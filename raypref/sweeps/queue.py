@@ -11,10 +11,10 @@ from ray.tune.search import Searcher
 
 from raypref.config import RunConfig
 from raypref.storage.store import Address, Store
+from raypref.sweeps.optuna_study import Study, scores
 from raypref.sweeps.space import SweepConfig, Trial, make_trial, setting_key
-from raypref.sweeps.study import Study, scores
+from raypref.sweeps.trial import point_of
 from raypref.sweeps.trial_records import ended_before, record_path, settled
-from raypref.sweeps.tuning import point_of
 
 
 class Listener(Protocol):

@@ -138,7 +138,7 @@ def conclude(
     from raypref.results.collect import collect
     from raypref.results.conclusion import conclude as conclude_sweep
     from raypref.results.contrasts import contrast_cells, contrast_table
-    from raypref.results.page import write_section
+    from raypref.results.docs_page import write_section
 
     store = Store(options.root)
     well = conclude_sweep(folder, store.location, Console(quiet=True))

@@ -26,6 +26,7 @@ from raypref.stages.stage import AlignedChain, Chain
 from raypref.storage.store import Store, digest, disk_faults, write_json
 from raypref.sweeps.methods import METHOD, SEEDLESS
 from raypref.sweeps.options import SweepOptions
+from raypref.sweeps.progress import LiveTable
 from raypref.sweeps.space import (
     Range,
     SweepConfig,
@@ -38,7 +39,6 @@ from raypref.sweeps.space import (
     trials,
     with_default_first,
 )
-from raypref.sweeps.table import LiveTable
 from raypref.sweeps.trial_records import (
     failed,
     finished_before,
@@ -155,13 +155,13 @@ def _run(
 ) -> None:
     from raypref.cluster import connect  # isort: skip  # must precede any other import of ray
     from raypref.cluster.side_by_side import concurrency, threads_per_worker
-    from raypref.sweeps.mirrors import Mirror
+    from raypref.sweeps.optuna_study import Study
     from raypref.sweeps.queue import TrialQueue
-    from raypref.sweeps.study import Study
+    from raypref.sweeps.trackers import Tracker
     from raypref.sweeps.tuning import run_trials, scheduler
 
-    scheduler(sweep, base)  # what this and the mirrors refuse must be known before the shared stages run
-    mirrors = [Mirror(kind, folder, store) for kind in options.mirror]
+    scheduler(sweep, base)  # what this and the trackers refuse must be known before the shared stages run
+    trackers = [Tracker(kind, folder, store) for kind in options.mirror]
     say: Callable[[str], None] = lambda line: console.print(line, highlight=False, soft_wrap=True)  # noqa: E731
     concurrent = 1
 
@@ -188,7 +188,7 @@ def _run(
 
     finished = FinishedTrials(sweep)
     with LiveTable(console, queue.left) as live:
-        listeners.all = [live, finished, *mirrors]
+        listeners.all = [live, finished, *trackers]
         run_trials(queue, concurrent, threads_per_worker(base, concurrent), options.verbose)
 
 

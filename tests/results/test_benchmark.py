@@ -12,7 +12,7 @@ import pytest
 from raypref.results.benchmark import Benchmark, benchmark, comparison_cells, score_cells
 from raypref.results.benchmark_files import latex, markdown, tables_of, write_benchmark
 from raypref.results.collect import Collection, collect
-from raypref.results.settings import matrix
+from raypref.results.summaries import matrix
 from raypref.results.tables import generation_notes
 from tests.support.planted_sweeps import sweep
 

@@ -22,8 +22,8 @@ from raypref.results.contrasts import (
     size,
     verdict,
 )
-from raypref.results.page import command, slim_rows, write_section
-from raypref.results.settings import Setting
+from raypref.results.docs_page import command, slim_rows, write_section
+from raypref.results.summaries import Setting
 from tests.support.planted_sweeps import sweep
 
 USERS = 200

@@ -15,10 +15,10 @@ from raypref.errors import UserError
 from raypref.results.answer import answer, best_setting
 from raypref.results.collect import collect, load, write
 from raypref.results.curves import alt_text, curve_figure, curve_svg, curve_table, draw_curve
-from raypref.results.joint import joint_table
 from raypref.results.labels import math_symbol, metric_label, setting_text, symbol, value_text
-from raypref.results.rendering import latex, markdown, rich_table
-from raypref.results.settings import comparisons, settings, summary
+from raypref.results.multi_objective import joint_table
+from raypref.results.render import latex, markdown, rich_table
+from raypref.results.summaries import comparisons, settings, summary
 from raypref.results.tables import comparison_table, footnotes, generation_notes
 from tests.support.planted_sweeps import LAMBDA, scored, sweep
 

@@ -15,11 +15,7 @@ from raypref.commands.collect import collect as collect_command
 from raypref.commands.collect import plot
 from raypref.errors import UserError
 from raypref.results.collect import collect, load, write
-from raypref.results.curves import cost_table
-from raypref.results.figures import drawings
-from raypref.results.joint import importance_table, joint_table, undominated
-from raypref.results.report import report_html
-from raypref.results.together import (
+from raypref.results.compare_sweeps import (
     all_trials,
     drawings_of,
     series_figure,
@@ -27,6 +23,10 @@ from raypref.results.together import (
     series_table,
     write_together,
 )
+from raypref.results.curves import cost_table
+from raypref.results.figures import drawings
+from raypref.results.multi_objective import importance_table, joint_table, undominated
+from raypref.results.report import report_html
 from raypref.results.training_curves import training_table
 from raypref.storage.location import Location
 from tests.support.planted_sweeps import LAMBDA, sweep

@@ -11,7 +11,7 @@ import pytest
 from raypref.errors import UserError
 from raypref.results.answer import answer
 from raypref.results.collect import collect
-from raypref.results.page import write_sweep_section
+from raypref.results.docs_page import write_sweep_section
 from tests.support.planted_sweeps import LAMBDA, sweep
 
 

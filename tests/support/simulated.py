@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from raypref.storage.store import Store, write_json
+from raypref.sweeps.optuna_study import Study
 from raypref.sweeps.queue import TrialQueue
 from raypref.sweeps.space import SweepConfig, Trial, trials
-from raypref.sweeps.study import Study
 from raypref.sweeps.sweep import settings_of
 from raypref.sweeps.trial_records import new_record, record_path
 from tests.support.tiny_chain import TINY

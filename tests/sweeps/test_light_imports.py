@@ -13,7 +13,7 @@ from tests.support.processes import environment
 HEAVY = {"transformers", "scipy", "optuna", "deepspeed", "peft", "matplotlib"}
 
 
-@pytest.mark.parametrize("module", ["raypref.sweeps.tuning", "raypref.cluster.train_group", "raypref.sweeps.job"])
+@pytest.mark.parametrize("module", ["raypref.sweeps.trial", "raypref.cluster.train_group", "raypref.sweeps.job"])
 def test_what_a_process_begins_with_is_light(module: str, tmp_path: Path) -> None:
     code = f"import {module}, sys; print(*sys.modules)"
     own = environment(tmp_path) | {"RAY_AUTH_MODE": "token"}

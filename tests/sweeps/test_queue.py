@@ -10,9 +10,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from raypref.errors import UserError
-from raypref.sweeps.rounded import rounded
+from raypref.sweeps.optuna_study import Study, rounded
 from raypref.sweeps.space import Range, SweepConfig
-from raypref.sweeps.study import Study
 from raypref.sweeps.tuning import scheduler
 from tests.support.simulated import BETA, LAMBDA, Simulated, config, points
 from tests.support.tiny_chain import TINY, changed

@@ -9,8 +9,8 @@ import pytest
 
 from raypref.config.model import PretrainedModel
 from raypref.models.folders import SHIPPED_FOLDER
+from raypref.sweeps.optuna_study import Study
 from raypref.sweeps.space import SweepConfig, grid, make_trial, trials
-from raypref.sweeps.study import Study
 from raypref.sweeps.trial_records import file_name
 from tests.support.tiny_chain import TINY
 

@@ -17,7 +17,7 @@ from raypref.sweeps.trial_records import file_name
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 
 
-class Mirror:
+class Tracker:
     """Is told of the trials as they end; writes those that ended well."""
 
     def __init__(self, kind: str, folder: Path, store: Store) -> None:

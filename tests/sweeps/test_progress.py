@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
+from raypref.sweeps.progress import LiveTable
 from raypref.sweeps.space import trials
-from raypref.sweeps.table import LiveTable
 from tests.support.simulated import LAMBDA, config
 from tests.support.tiny_chain import TINY
 

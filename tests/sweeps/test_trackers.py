@@ -9,15 +9,15 @@ import sys
 import pytest
 
 from raypref.errors import UserError
-from raypref.sweeps import mirrors
-from raypref.sweeps.mirrors import Mirror
+from raypref.sweeps import trackers
+from raypref.sweeps.trackers import Tracker
 from tests.support.simulated import Simulated, config
 
 
 def test_a_tracker_that_is_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setitem(mirrors.PACKAGES, "wandb", "surely_not_installed")
+    monkeypatch.setitem(trackers.PACKAGES, "wandb", "surely_not_installed")
     with pytest.raises(UserError, match="surely_not_installed is not installed"):
-        Mirror("wandb", tmp_path, None)
+        Tracker("wandb", tmp_path, None)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboardX") is None, reason="tensorboardX is not installed")
@@ -41,7 +41,7 @@ def test_tensorboard_gets_every_step_and_score(tmp_path, monkeypatch):
             written.append(("hparams", params, scores))
 
     session = Simulated(tmp_path, config(space={"align.objective.lambda": (2,)}))
-    mirror = Mirror("tensorboard", tmp_path / "m", session.store)
+    mirror = Tracker("tensorboard", tmp_path / "m", session.store)
     monkeypatch.setattr(mirror.package, "SummaryWriter", Writer)
     (trial,) = session.run()
     log = session.store.path(trial.chain.align.address) / "metrics.jsonl"
@@ -94,7 +94,7 @@ def test_mlflow_has_its_runs_in_the_sweep_s_folder_or_on_its_server(finished, tm
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     if server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    Mirror("mlflow", tmp_path / "m", session.store).ended(trial, session.records[0])
+    Tracker("mlflow", tmp_path / "m", session.store).ended(trial, session.records[0])
     said = {name: args for name, args, _ in package.calls}
     assert said.get("set_tracking_uri") == (None if server else (f"sqlite:///{tmp_path}/m/mlflow.db",))
     assert ("log_metrics", ({"loss": 0.9},), {"step": 1}) in package.calls
@@ -106,7 +106,7 @@ def test_wandb_gets_steps_and_scores(finished, tmp_path, monkeypatch):
     session, trial = finished
     monkeypatch.setitem(sys.modules, "wandb", package := Recorder())
     monkeypatch.setenv("WANDB_PROJECT", "mine")
-    Mirror("wandb", tmp_path / "m", session.store).ended(trial, session.records[0])
+    Tracker("wandb", tmp_path / "m", session.store).ended(trial, session.records[0])
     name, _, more = package.calls[0]
     assert (name, more["project"], more["group"], more["name"]) == ("init", "mine", "m", "recpo λ=2 seed=0")
     assert ("log", ({"loss": 0.9},), {"step": 1}) in package.calls

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from raypref.results.collect import Collection
 from raypref.results.labels import math_symbol, metric_label, rows_of, symbol
-from raypref.results.pictures import BLUE, GREY, TEXT
-from raypref.results.settings import summary
+from raypref.results.plotting import BLUE, GREY, TEXT
+from raypref.results.summaries import summary
 
 FEWEST = 4  # settings: fewer tell nothing of several keys
 MOST_LABELS = 12  # of a front's settings

@@ -25,9 +25,9 @@ from raypref.results.collect import Collection
 from raypref.results.contrasts import HEADLINE, MISSING
 from raypref.results.figures import drawings
 from raypref.results.labels import metric_label, rows_of
-from raypref.results.pictures import BLUE, GREY, save_figure
-from raypref.results.rendering import markdown as sweep_table
-from raypref.results.settings import base_split
+from raypref.results.plotting import BLUE, GREY, save_figure
+from raypref.results.render import markdown as sweep_table
+from raypref.results.summaries import base_split
 
 NONE_YET = "No study has been run yet.\n"
 PLACES = ("--root", "--write", "--data.source.path", "--storage")
