@@ -3,8 +3,6 @@
 # the tests, or wants the machine for itself, has targets of its own: measures, ray, cluster, pages.
 PYTHON ?= python3
 VENV := .venv
-RAYPREF_ROOT ?= $(CURDIR)/results
-export RAYPREF_ROOT
 ARGS ?=
 
 .PHONY: sweep sweeps test measures ray cluster lint docs pages audit install install-test clean
@@ -66,4 +64,4 @@ $(VENV)/installed-test: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) results site
+	rm -rf $(VENV) site

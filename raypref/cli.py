@@ -12,7 +12,7 @@ from rich.console import Console
 
 import raypref
 from raypref.errors import UserError
-from raypref.messages import show_messages
+from raypref.messages import INTERRUPTED, show_messages
 
 USAGE = """usage: raypref COMMAND [options]
 
@@ -57,6 +57,9 @@ def main() -> None:
     except UserError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # the reader of our output, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing it at exit fails once more
         sys.exit(128 + signal.SIGPIPE)

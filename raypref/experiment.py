@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -17,6 +19,7 @@ from raypref.storage.store import Store
 
 DISK_PER_RUN = 200 << 20  # a tiny run writes some tens of MB; a check against a full disk, not an estimate
 
+Making = Callable[[Stage, Store], AbstractContextManager[None]]
 LONG = 200  # characters of a title that are worth a word
 
 
@@ -28,13 +31,30 @@ class Runner(Protocol):
         """Run stages of which none needs another; each is given back when it is done."""
 
 
-def run_chain(run: Chain, stages: Sequence[Stage], store: Store, runner: Runner, say: Callable[[str], None]) -> None:
+def run_chain(
+    run: Chain,
+    stages: Sequence[Stage],
+    store: Store,
+    runner: Runner,
+    say: Callable[[str], None],
+    making: Making = lambda stage, store: contextlib.nullcontext(),
+) -> None:
     """Run a chain's stages in order, a line for each; those that are done are only named."""
-    run_all([(run, stage) for stage in stages], store, runner, say)
+    run_all([(run, stage) for stage in stages], store, runner, say, making)
 
 
-def run_all(pairs: Iterable[tuple[Chain, Stage]], store: Store, runner: Runner, say: Callable[[str], None]) -> None:
-    """Run stages of one chain or several, what they need first; the tries of baselines side by side."""
+def run_all(
+    pairs: Iterable[tuple[Chain, Stage]],
+    store: Store,
+    runner: Runner,
+    say: Callable[[str], None],
+    making: Making = lambda stage, store: contextlib.nullcontext(),
+) -> None:
+    """Run stages of one chain or several, what they need first; the tries of baselines side by side.
+
+    Args:
+        say: is given a line for each stage. making: holds while a stage is made, and may tell of it.
+    """
     pairs = list(pairs)
     before = {stage.address for _, stage in pairs if store.done(stage.address)}
     order: Callable[[tuple[Chain, Stage]], tuple[int, bool]] = lambda pair: (_depth(pair[1]), pair[1].kind == "try")  # noqa: E731
@@ -46,10 +66,12 @@ def run_all(pairs: Iterable[tuple[Chain, Stage]], store: Store, runner: Runner, 
             elif tries:
                 missing.append((run, stage))
             else:
-                made = runner(run, stage)
+                with making(stage, store):
+                    made = runner(run, stage)
                 say(_line(stage, store, None if made else "by another"))
-        for stage in runner.together(missing) if missing else ():
-            say(_line(stage, store))
+        with making(missing[0][1], store) if missing else contextlib.nullcontext():
+            for stage in runner.together(missing) if missing else ():
+                say(_line(stage, store))
 
 
 def _depth(stage: Stage) -> int:

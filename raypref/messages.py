@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 
+INTERRUPTED = "interrupted: finished stages, trials and checkpoints are kept; the same command goes on from there"
+
 
 class Lines(logging.Handler):
     """Messages as plain lines: what goes on to stdout, warnings to stderr; to the streams of that moment."""

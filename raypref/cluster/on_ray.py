@@ -26,6 +26,7 @@ from raypref.errors import UserError
 from raypref.stages.stage import Chain, Shards, Stage, Surroundings
 from raypref.stages.worker import run_stages
 from raypref.storage import sharing
+from raypref.storage.headway import counted, telling
 from raypref.storage.lease import leased
 from raypref.storage.store import MANIFEST, Store
 from raypref.training.allocator import give_back_freed_memory
@@ -87,7 +88,10 @@ class OnRay:
     def _shards(self, run: Chain, stage: Stage) -> None:
         body, inputs, resources = stage.of.body, stage.input_paths(self.store), run.config.resources
         assert isinstance(body, Shards)
-        with self.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts):
+        with (
+            telling(self.store, stage.address),
+            self.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts),
+        ):
             part, made = sharing.new_part(self.store), folder
             if body.first is not None:
                 facts |= self._first(body, run, inputs, folder, part)
@@ -177,12 +181,12 @@ def map_shards(
     todo = [(split, i) for split in splits for i in range(ExampleTable([table], split).shards)][:first]
     if len(todo) <= FEW_SHARDS and _suffices_here(gpus):
         here = remote.ShardActor(worker, arguments, threads or cores(), send)
-        return sum(here.count(split, shard) for split, shard in todo)
+        return sum(here.count(split, shard) for split, shard in counted(todo, len(todo), "shard"))
     actors = max(1, min(len(todo), int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else cores()))
     dataset = ray.data.from_items([{"split": s, "shard": i} for s, i in todo], override_num_blocks=len(todo))
     # Ray warns of actors that may restart, and on one node there is nothing to move to.
     restarts: dict[str, Any] = {} if len(ray.nodes()) > 1 else {"max_restarts": 0}
-    counted = dataset.map_batches(
+    done = dataset.map_batches(
         remote.ShardActor,
         fn_constructor_args=(worker, arguments, max(1, cores() // actors), send),
         batch_size=1,
@@ -191,7 +195,8 @@ def map_shards(
         num_gpus=gpus,
         **restarts,
     )
-    return sum(int(row["count"]) for row in counted.iter_rows())  # Ray's own sum starts processes
+    rows = counted(done.iter_rows(), len(todo), "shard")
+    return sum(int(row["count"]) for row in rows)  # Ray's own sum starts processes
 
 
 def _suffices_here(gpus: float) -> bool:

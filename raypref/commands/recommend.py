@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +17,7 @@ from raypref.stages.prepare import data_config, titles_of
 from raypref.stages.stage import Chain
 from raypref.storage.store import Store
 from raypref.sweeps.methods import method_changes
-from raypref.sweeps.options import RunOptions, parse
+from raypref.sweeps.options import DEFAULT_ROOT, RunOptions, parse
 
 DESCRIPTION = """What a run's model recommends: its candidates in order, with their probabilities.
 
@@ -86,8 +87,16 @@ def _check_done(run: Chain, store: Store) -> None:
         raise UserError(
             f"this run has no model yet: {missing[0].address} is not there",
             where=str(store.root),
-            mend="run it first (`raypref run` or a job, with the same options), or give its --root",
+            mend="run it first (`raypref run` or a job, with the same options), or give its --root"
+            + other_roots(store),
         )
+
+
+def other_roots(store: Store) -> str:
+    """Where else on this machine results lie, as far as is known."""
+    usual = (Path("results"), Path(DEFAULT_ROOT).expanduser(), Path(os.environ.get("RAYPREF_ROOT", "results")))
+    found = {str(root.absolute()) for root in usual if (root / "prepare").is_dir() and root.absolute() != store.root}
+    return f"; results lie also at {', '.join(sorted(found))}" if found else ""
 
 
 def _text(path: Path) -> str:

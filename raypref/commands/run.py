@@ -1,19 +1,23 @@
-"""`raypref run`: one run, on Ray or in this process."""
+"""`raypref run`: one run, on Ray or in this process; it ends as a sweep does."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import shlex
+import sys
 from typing import ClassVar
 
 from rich.console import Console
 
 from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line, run_chain
+from raypref.narration import Narrator
 from raypref.shortages import print_shortages
 from raypref.stages.chain import chain
 from raypref.stages.stage import AlignedChain
 from raypref.storage.store import Store
 from raypref.sweeps.options import RunOptions, parse
+
+ONLY_OF_RUN = ("--ray", "--no-ray", "--dry-run", "--verbose")
 
 
 @dataclasses.dataclass
@@ -28,7 +32,7 @@ class SingleRunOptions(RunOptions):
 def run(arguments: list[str]) -> int:
     """Run all stages of one config; the exit code."""
     options, config, origins = parse(SingleRunOptions, arguments, "One run: prepare, fine-tune, align, evaluate.")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     store, planned = Store(options.root), chain(config)
     stages = list(planned)
     if options.dry_run:
@@ -43,17 +47,27 @@ def run(arguments: list[str]) -> int:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
         return 0
     store.check_space(DISK_PER_RUN)
-    from raypref.stages.in_process import InProcess  # torch and transformers: not for --help, nor for a typing mistake
+    from raypref.expectation import expected_line
 
+    say = Narrator(console)
+    say(expected_line([(planned, stage) for stage in stages], store, ray=options.ray))
+    with say.step("importing torch and transformers"):  # not for --help, nor for a typing mistake
+        from raypref.stages.in_process import InProcess
+        from raypref.sweeps.single import conclude_run, record_run
+
+    folder = record_run(planned, store)
     runner: Runner = InProcess(store)
     if options.ray and not all(store.done(stage.address) for stage in stages):
-        from raypref.cluster import connect
+        with say.step("starting Ray"):
+            from raypref.cluster import connect
 
-        connect.connect(options.verbose)
-        from raypref.cluster.on_ray import OnRay
+            connect.connect(options.verbose)
+            from raypref.cluster.on_ray import OnRay
 
         runner = OnRay(store)
-    run_chain(planned, stages, store, runner, lambda line: console.print(line, highlight=False, soft_wrap=True))
-    console.print_json(json.dumps(store.manifest(planned.evaluate.address)["facts"]))
-    console.print(f"results: {store.path(planned.evaluate.address)}", highlight=False, soft_wrap=True)
+    run_chain(planned, stages, store, runner, say, say.making)
+    with say.step("drawing the report"):
+        user = conclude_run(planned, store, folder, console)
+    kept = [argument for argument in arguments if argument not in ONLY_OF_RUN]
+    say(f"next: {shlex.join(['raypref', 'recommend', *kept, '--user', user])}")
     return 0

@@ -7,12 +7,14 @@ import itertools
 import json
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -38,6 +40,10 @@ STATUS = (
     "import sys; from ray.job_submission import JobSubmissionClient as Client; "
     "info = Client(sys.argv[1]).get_job_info(sys.argv[2]); print(info.status.value, info.driver_exit_code)"
 )
+QUIET_S = 10.0
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+# Of Ray's own log lines those that are no warning; and the job's own command once more.
+NOTICE = re.compile(r"\S+ \S+\t(INFO|SUCC) \w+\.py:\d+ -- |Running entrypoint for job |\s*$")
 STATUS_ATTEMPTS, STATUS_PAUSE = 3, 5.0  # a head without an answer for so long is gone
 # No secrets: the dashboard shows a job's variables.
 MIRRORS = ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL")
@@ -112,13 +118,47 @@ def follow(address: str, script: Path, arguments: list[str]) -> int:
     """
     job = f"{script.stem}-{secrets.token_hex(4)}"
     command = submission(address, script, arguments, ["--submission-id", job])
-    code = subprocess.run(command, env=_environment(), check=False).returncode
-    while (said := _status(address, job))[0] in ("PENDING", "RUNNING"):
-        logger.info("the log broke off, job %s goes on; once more from its beginning:", job)
-        again = [*RAY, "job", "logs", "--address", address, "--follow", job]
-        code = subprocess.run(again, env=_environment(), check=False).returncode
+    verbose = "--verbose" in arguments
+    logger.info("job %s is submitted to %s", job, address)
+    try:
+        code = shown(command, verbose)
+        while (said := _status(address, job))[0] in ("PENDING", "RUNNING"):
+            logger.info("the log broke off, job %s goes on; once more from its beginning:", job)
+            code = shown([*RAY, "job", "logs", "--address", address, "--follow", job], verbose)
+    except KeyboardInterrupt:
+        if os.environ.get("RAY_ADDRESS"):
+            logger.info("the job goes on without us; to stop it: ray job stop --address %s %s", address, job)
+        raise
     status, own = said
     return 0 if status == "SUCCEEDED" else own or code or 1
+
+
+def shown(command: list[str], verbose: bool) -> int:
+    """Run a command of Ray's and print what a job says, Ray's own notices only where asked; its exit code.
+
+    Says every `QUIET_S` seconds that nothing has come, until the first line has: then the job speaks for itself.
+    """
+    process = subprocess.Popen(
+        command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    assert process.stdout is not None
+    spoke, since = threading.Event(), time.monotonic()
+
+    def wait() -> None:
+        while not spoke.wait(QUIET_S):
+            logger.info("Ray is taking up the job, %.0f s", time.monotonic() - since)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    try:
+        for line in process.stdout:
+            if verbose or not NOTICE.match(ESCAPES.sub("", line)):
+                spoke.set()
+                print(line, end="", flush=True)
+        return process.wait()
+    finally:
+        spoke.set()
+        process.terminate()  # of no effect on one that has ended
 
 
 def _status(address: str, job: str) -> tuple[str | None, int | None]:
@@ -202,6 +242,7 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
     # A submitter that is told to end must end its head too: SIGTERM becomes an exception, so that `finally` is reached.
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
+        logger.info("starting Ray on this machine")
         _wait_for(address, head, folder / "head.log")
         logger.info("Ray head started; dashboard at %s while the job runs", address)
         logger.info("live curves: raypref dashboard --temp-dir %s", folder)
@@ -214,7 +255,8 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
 
 def _environment() -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    own = {"PATH": path, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
+    own = {"RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES": ""}  # .git among them, of which it warns; see LEFT_HERE
+    own |= {"PATH": path, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
     direct = ",".join(
         filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"])
     )
@@ -261,8 +303,11 @@ def _is_free(port: int) -> bool:
 
 
 def _wait_for(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    began = said = time.monotonic()
+    while (now := time.monotonic()) < began + START_SECONDS:
+        if now - said > QUIET_S:
+            logger.info("starting Ray, %.0f s", now - began)
+            said = now
         if head.poll() is not None:
             break
         try:

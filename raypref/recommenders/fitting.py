@@ -18,6 +18,7 @@ from raypref.config.recommender import FittedConfig
 from raypref.errors import UserError
 from raypref.recommenders.log import Questions, TrainingLog
 from raypref.recommenders.recommender import SequentialRecommender
+from raypref.storage.headway import tell
 
 NDCG_AT = 10
 RANKED_AT_ONCE = 256  # questions whose scores of the whole catalog are held at a time
@@ -99,6 +100,7 @@ def _descend(
     best, best_epoch, best_weights, epoch = -math.inf, 0, copy.deepcopy(model.state_dict()), 0
     curve = []
     for epoch in range(1, config.epochs + 1):
+        tell(epoch - 1, config.epochs, "epoch")
         model.train()
         order = rng.permutation(len(inputs))
         losses = []

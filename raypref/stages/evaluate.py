@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from raypref.data.columns import ExampleTable, head, splits_in
 from raypref.stages.prepare import renderer_of, titles_of, train_counts
 from raypref.stages.stage import Chain, Kind, Stage, Surroundings
+from raypref.storage.headway import counted
 from raypref.storage.store import Store
 
 
@@ -40,9 +42,11 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
     parts: list[pa.Table] = []
     splits = splits_in(paths["prepare"], config.splits)
     for split in splits:
-        tables = head(ExampleTable(folders, split), config.max_examples)
-        own = (t.slice(i, config.batch) for t in tables for i in range(0, t.num_rows, config.batch))
-        own = (t for n, t in enumerate(own) if n % around.world == around.rank)
+        table = ExampleTable(folders, split)
+        batches = math.ceil(min(table.rows, config.max_examples or table.rows) / (config.batch * around.world))
+        tables = head(table, config.max_examples)
+        cut = (t.slice(i, config.batch) for t in tables for i in range(0, t.num_rows, config.batch))
+        own = counted((t for n, t in enumerate(cut) if n % around.world == around.rank), batches, f"{split} batch")
         parts += judge(own if chain.config.system == "chatrec" else _beating(own, around), split)
     around.beat.stop()
     if parts:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.stages.stage import Chain, Shards, Stage, Surroundings
 from raypref.stages.worker import run_stages
+from raypref.storage.headway import counted, telling
 from raypref.storage.lease import leased
 from raypref.storage.store import Store
 
@@ -32,16 +33,20 @@ class InProcess:
             run_stages(run, [stage], Surroundings(self.store))
             return
         inputs = stage.input_paths(self.store)
-        with self.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts):
+        with (
+            telling(self.store, stage.address),
+            self.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts),
+        ):
             if body.first is not None:
                 facts |= body.first(run, inputs, folder)
             worker = body.worker(stage)(run.config, inputs, folder, folder)
             prepared = inputs["prepare"]
-            facts[body.counted] = sum(
-                worker(split, shard)
+            shards = [
+                (split, shard)
                 for split in splits_in(prepared, body.splits(stage))
                 for shard in range(ExampleTable([prepared], split).shards)
-            )
+            ]
+            facts[body.counted] = sum(worker(*shard) for shard in counted(shards, len(shards), "shard"))
 
     def together(self, pairs: Iterable[tuple[Chain, Stage]]) -> Iterator[Stage]:
         """Run stages of which none needs another, here one by one; each is given back when it is done."""

@@ -9,6 +9,7 @@ from typing import Any
 from raypref.config.training import AlignConfig, TrainingConfig
 from raypref.data.columns import ExampleTable, head
 from raypref.stages.stage import Chain, Kind, Stage, Surroundings
+from raypref.storage.headway import tell
 from raypref.storage.store import Store
 
 
@@ -31,7 +32,7 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
     from raypref.training.batches import Collator
     from raypref.training.curriculum import CurriculumCollator
     from raypref.training.engine import make_engine
-    from raypref.training.loop import train
+    from raypref.training.loop import planned_steps, train
     from raypref.training.micro import MicroBatches
     from raypref.training.progress import kept_folder
     from raypref.training.tasks import table_columns, task_of
@@ -61,9 +62,13 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
         receive_checkpoint(store, scratch)
     around.barrier()
 
+    steps = planned_steps(config, table.rows)
+
     def watch(values: dict[str, Any]) -> None:
         around.beat()
         around.watch(values)
+        if "loss" in values:
+            tell(values["step"], steps, "step", **{name: values[name] for name in ("loss", "tokens_per_second")})
 
     around.beat()
     try:

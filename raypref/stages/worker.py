@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 from raypref.stages.out_of_memory import memory_faults
 from raypref.stages.stage import Chain, Shards, Stage, Surroundings
+from raypref.storage.headway import telling
 
 
 def run_stages(chain: Chain, stages: Sequence[Stage], around: Surroundings) -> dict[str, Any]:
@@ -15,7 +17,8 @@ def run_stages(chain: Chain, stages: Sequence[Stage], around: Surroundings) -> d
     for stage in stages:
         if not around.store.done(stage.address):
             assert not isinstance(stage.of.body, Shards)
-            with memory_faults(str(stage.address)):
+            told = telling(around.store, stage.address) if around.rank == 0 else contextlib.nullcontext()
+            with memory_faults(str(stage.address)), told:
                 stage.of.body(chain, stage, around)
             around.beat.stop()
             around.barrier()

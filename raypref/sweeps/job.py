@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from raypref.config import RunConfig
 from raypref.config.loading import plain_faults
 from raypref.errors import UserError
+from raypref.messages import INTERRUPTED
 from raypref.storage.store import Store
 from raypref.sweeps.options import SweepOptions, parse
 from raypref.sweeps.space import SweepConfig, load_sweep
@@ -19,6 +21,7 @@ from raypref.sweeps.sweep import run_sweep
 
 EXIT_USER_ERROR = 2
 EXIT_TRIALS_FAILED = 3
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXAMPLES = """
 
 Examples:
@@ -61,6 +64,9 @@ def run(sweep_file: Path, arguments: list[str]) -> int:
     except UserError as error:
         print_error(error)
         return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def print_error(error: UserError) -> None:

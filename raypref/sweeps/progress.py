@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from types import TracebackType
 from typing import Any
@@ -12,7 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from raypref.narration import Narrator
 from raypref.results.records import reason
+from raypref.storage.headway import duration, headway
+from raypref.storage.store import Store
 from raypref.sweeps.space import Trial
 
 MOST_ROWS = 30  # of a live table: a taller one than the terminal can't be drawn again in place
@@ -21,8 +25,10 @@ MOST_ROWS = 30  # of a live table: a taller one than the terminal can't be drawn
 class LiveTable:
     """Shows what runs, what ended, the best so far, the share done, and how long the rest will take."""
 
-    def __init__(self, console: Console, total: int) -> None:
-        self.console, self.total = console, total
+    def __init__(self, console: Console, total: int, store: Store | None = None) -> None:
+        """`store`: where trials that run tell how far they have come; None: nobody asks."""
+        self.console, self.total, self.store = console, total, store
+        self.narrator, self.telling = Narrator(console), contextlib.ExitStack()
         self.rows: list[tuple[Trial, dict[str, Any]]] = []
         self.running: dict[str, tuple[Trial, float]] = {}
         self.begun = time.time()
@@ -33,11 +39,14 @@ class LiveTable:
     def __enter__(self) -> LiveTable:
         if self.live:
             self.live.start()
+        else:
+            self.telling.enter_context(self.narrator.during(self._running))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.telling.close()
         if self.live:
             self.live.stop()
 
@@ -55,7 +64,7 @@ class LiveTable:
         best = self.best()
         said = f"  best {best}" if best else ""
         line = f"[{self.share()}] {trial.label:<32} {record['status']:<6} {values}  left {self.left()}{said}"
-        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self.narrator(line)
 
     def share(self) -> str:
         return f"{len(self.rows)}/{self.total}, {len(self.rows) / max(1, self.total):.0%}"
@@ -73,6 +82,21 @@ class LiveTable:
         trial, record = max(done, key=lambda row: _value(row[1]))
         return f"{trial.label} ({_value(record):.3f})"
 
+    def _state(self, trial: Trial) -> str:
+        """How far a trial that runs has come."""
+        if self.store is None:
+            return "runs"
+        told = ((stage.kind, headway(self.store, stage.address)) for stage in (*trial.chain.shared, *trial.chain.own))
+        return next((f"{kind} {state}" for kind, state in told if state is not None), "runs")
+
+    def _running(self) -> str:
+        """All trials that run, on a line."""
+        running = [
+            f"{trial.label}: {self._state(trial)}, {duration(time.time() - since)}"
+            for trial, since in list(self.running.values())
+        ]
+        return f"[{self.share()}] " + ("; ".join(running) or "starting trials")
+
     def _shown(self) -> Group:
         table = Table(title_justify="left")
         table.add_column("trial")
@@ -88,7 +112,7 @@ class LiveTable:
             cells = [value for _, value in _values(record)]
             table.add_row(trial.label, record["status"], *cells, *[""] * (4 - len(cells)), style=style)
         for trial, since in self.running.values():
-            table.add_row(trial.label, "runs", "", "", "", f"{time.time() - since:.0f}", style="dim")
+            table.add_row(trial.label, self._state(trial), "", "", "", f"{time.time() - since:.0f}", style="dim")
         bar = ProgressBar(total=max(1, self.total), completed=len(self.rows), width=40)
         line = f"{self.share()} of the trials, {self.left()} left" + (f"; best so far: {best}" if best else "")
         return Group(table, bar, Text(line))

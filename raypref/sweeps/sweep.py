@@ -8,7 +8,6 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ from rich.console import Console
 from raypref.config import RunConfig
 from raypref.config.loading import dump
 from raypref.errors import UserError
-from raypref.experiment import DISK_PER_RUN, print_plan, resources_line, run_all
+from raypref.expectation import expected_line
+from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line, run_all
+from raypref.narration import Narrator
 from raypref.provenance import masked, provenance
 from raypref.results.labels import symbol
 from raypref.shortages import print_shortages
@@ -111,7 +112,9 @@ def _carry_out(
     console: Console,
 ) -> None:
     console.print(f"{sweep.question}\nresults under {folder}", highlight=False, soft_wrap=True)
-    account = _account(sweep, base, planned[0].chain)
+    pairs = [(trial.chain, stage) for trial in planned for stage in trial.chain]
+    console.print(f"{len(planned)} trials; {expected_line(pairs, store, options.ray)}", highlight=False, soft_wrap=True)
+    account = account_of(sweep, base, planned[0].chain)
     write_json(folder / "sweep.json", account | {"commands": _commands(folder, account)})
     if options.ray:
         _run(sweep, base, planned, store, folder, options, console)
@@ -127,10 +130,10 @@ def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Pa
         raise UserError("a search needs Ray", where="--no-ray", mend="leave it out, or give --search grid")
     left = [trial for trial in planned if finished_before(trial, store, folder) is None]
     runner = InProcess(store)
-    with LiveTable(console, len(left)) as live:
+    narrator = Narrator(console)
+    _run_shared(left, store, narrator, runner)
+    with LiveTable(console, len(left), store) as live:
         for trial in left:
-            for stage in trial.chain.shared:
-                runner(trial.chain, stage)
             live.started(trial)
             started, since = now(), time.time()
             try:
@@ -162,7 +165,7 @@ def _run(
 
     scheduler(sweep, base)  # what this and the trackers refuse must be known before the shared stages run
     trackers = [Tracker(kind, folder, store) for kind in options.mirror]
-    say: Callable[[str], None] = lambda line: console.print(line, highlight=False, soft_wrap=True)  # noqa: E731
+    say = Narrator(console)
     concurrent = 1
 
     def prepare(trial: Trial) -> None:
@@ -175,9 +178,10 @@ def _run(
     needed = [trial for trial in planned if trial in queue.waiting] or planned[:1]
     missing = any(not store.done(stage.address) for trial in needed for stage in trial.chain.shared)
     if queue.left or missing:
-        importing = begin_importing("raypref.stages.policy")
-        connect.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
-        importing.join()  # transformers finds its parts as they are asked for, and not for two threads at once
+        with say.step("starting Ray"):
+            importing = begin_importing("raypref.stages.policy")
+            connect.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
+            importing.join()  # transformers finds its parts as they are asked for, and not for two threads at once
         concurrent = max(1, min(concurrency(base), queue.left))
     _run_shared(needed, store, say)
     if not queue.left:
@@ -187,7 +191,7 @@ def _run(
     from raypref.sweeps.board import FinishedTrials
 
     finished = FinishedTrials(sweep)
-    with LiveTable(console, queue.left) as live:
+    with LiveTable(console, queue.left, store) as live:
         listeners.all = [live, finished, *trackers]
         run_trials(queue, concurrent, threads_per_worker(base, concurrent), options.verbose)
 
@@ -214,13 +218,20 @@ class Listeners:
             listener.ended(trial, record)
 
 
-def _run_shared(planned: list[Trial], store: Store, say: Callable[[str], None], only_missing: bool = False) -> None:
-    """The stages before alignment, by address: one serves all trials, unless the sweep varies something before it."""
-    from raypref.cluster.on_ray import OnRay
+def _run_shared(
+    planned: list[Trial], store: Store, say: Narrator, runner: Runner | None = None, only_missing: bool = False
+) -> None:
+    """The stages before alignment, by address: one serves all trials, unless the sweep varies something before it.
 
+    `runner`: None runs them on Ray.
+    """
+    if runner is None:
+        from raypref.cluster.on_ray import OnRay
+
+        runner = OnRay(store)
     needed = {str(stage.address): (trial.chain, stage) for trial in planned for stage in trial.chain.shared}
     pairs = [pair for pair in needed.values() if not only_missing or not store.done(pair[1].address)]
-    run_all(pairs, store, OnRay(store), say)
+    run_all(pairs, store, runner, say, say.making)
 
 
 def _metadata(base: RunConfig) -> dict[str, str]:
@@ -233,7 +244,7 @@ def _metadata(base: RunConfig) -> dict[str, str]:
     }
 
 
-def _account(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, Any]:
+def account_of(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, Any]:
     one_method = METHOD not in sweep.space
     return {
         "name": sweep.name,

@@ -48,6 +48,7 @@ def run_trials(queue: TrialQueue, concurrent: int, threads: int, verbose: bool) 
             failure_config=tune.FailureConfig(max_failures=resources.max_failures),
         ),
     )
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Tune's would have an interrupted sweep end as if it were done
     tuner.fit()
 
 

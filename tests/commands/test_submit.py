@@ -32,6 +32,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Asked]]:
 
         monkeypatch.setattr(submit, "provenance", lambda: {"git": None})
         monkeypatch.setattr(submit.subprocess, "run", run)
+        monkeypatch.setattr(submit, "shown", lambda command, verbose: run(command).returncode)
         monkeypatch.setattr(submit, "STATUS_PAUSE", 0)
         return commands
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +14,8 @@ from raypref.config.data import GeneratedSource
 from raypref.data.sources.generated import generate
 from raypref.evaluation.metrics import means
 from raypref.storage.store import MANIFEST
-from tests.support.processes import CHECKOUT, environment
+from tests.support.processes import CHECKOUT
+from tests.support.timed_lines import SILENCE_S, Timed, longest_silence, timed
 
 pytestmark = pytest.mark.ray
 SMALL = """
@@ -26,21 +26,14 @@ SMALL = """
 """.split()
 
 
-def sweep(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def sweep(home: Path, *options: str) -> Timed:
     """The job as a user runs it, with a HOME of its own for Ray's token."""
-    return subprocess.run(
-        [sys.executable, str(CHECKOUT / "jobs" / "sweep_lambda.py"), "--root", str(home / "root"), *SMALL, *options],
-        env=environment(home),
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    command = [sys.executable, str(CHECKOUT / "jobs" / "sweep_lambda.py"), "--root", str(home / "root")]
+    return timed([*command, *SMALL, *options], home)
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Timed]:
     home = tmp_path_factory.mktemp("home")
     log = generate(GeneratedSource(users=60, items=80, mean_length=12))
     titles = log.items["title"].to_numpy(zero_copy_only=False)
@@ -49,7 +42,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
     return home, sweep(home)
 
 
-def test_ends_with_a_table_a_curve_and_an_answer(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_ends_with_a_table_a_curve_and_an_answer(first: tuple[Path, Timed]) -> None:
     home, done = first
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (folder,) = (home / "root" / "sweeps").iterdir()
@@ -66,7 +59,13 @@ def test_ends_with_a_table_a_curve_and_an_answer(first: tuple[Path, subprocess.C
     assert "report.html" in done.stdout
 
 
-def test_shared_stages_are_computed_once(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_it_is_never_silent(first: tuple[Path, Timed]) -> None:
+    _, done = first
+    assert longest_silence(done) < SILENCE_S
+    assert "expected to take" in done.stdout
+
+
+def test_shared_stages_are_computed_once(first: tuple[Path, Timed]) -> None:
     home, _ = first
     root = home / "root"
     counts = {kind: len(list((root / kind).glob(f"*/{MANIFEST}"))) for kind in ("prepare", "sft", "reference", "align")}
@@ -74,7 +73,7 @@ def test_shared_stages_are_computed_once(first: tuple[Path, subprocess.Completed
     assert not list((root / ".scratch").glob("*"))
 
 
-def test_every_reported_number_follows_from_the_rows(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_every_reported_number_follows_from_the_rows(first: tuple[Path, Timed]) -> None:
     home, _ = first
     (folder,) = (home / "root" / "sweeps").iterdir()
     results = pq.read_table(folder / "results.parquet").to_pandas()
@@ -88,7 +87,7 @@ def test_every_reported_number_follows_from_the_rows(first: tuple[Path, subproce
         assert reported["valid_ratio"] == pytest.approx(test["valid_ratio"])
 
 
-def test_a_trial_says_what_it_spent_outside_training(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_a_trial_says_what_it_spent_outside_training(first: tuple[Path, Timed]) -> None:
     home, _ = first
     records = [json.loads(path.read_text()) for path in home.glob("root/sweeps/*/trials/*.json")]
     assert len(records) == 2
@@ -98,7 +97,7 @@ def test_a_trial_says_what_it_spent_outside_training(first: tuple[Path, subproce
         assert 0 < record["start_seconds"] + record["end_seconds"] <= record["overhead_seconds"] + 0.02
 
 
-def test_the_same_command_again_trains_nothing(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_the_same_command_again_trains_nothing(first: tuple[Path, Timed]) -> None:
     home, _ = first
     manifests = {p: p.stat().st_mtime_ns for p in (home / "root").rglob(MANIFEST)}
     started = time.monotonic()
@@ -109,7 +108,7 @@ def test_the_same_command_again_trains_nothing(first: tuple[Path, subprocess.Com
     assert {p: p.stat().st_mtime_ns for p in (home / "root").rglob(MANIFEST)} == manifests
 
 
-def test_a_wider_space_runs_only_what_is_new(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_a_wider_space_runs_only_what_is_new(first: tuple[Path, Timed]) -> None:
     home, _ = first
     wider = sweep(home, "--values", "0", "1", "2", "--dry-run")
     assert wider.returncode == 0

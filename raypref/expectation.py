@@ -1,0 +1,119 @@
+"""How long it will take, roughly, said before it begins: from the model's size and this machine's speed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from raypref.config import RunConfig
+from raypref.config.data import FileSource, GeneratedSource
+from raypref.config.model import PretrainedModel, ScratchModel
+from raypref.data.sources.files import find
+from raypref.models.folders import local_folder
+from raypref.stages.stage import Chain, Stage
+from raypref.storage.headway import duration
+from raypref.storage.store import Store
+
+USED = 0.25  # of a matrix product's speed, what small batches with their overheads reach
+GPU_FLOPS = 1e14  # a GPU that is not asked; 10 times less or more changes the word, not the order of size
+TITLE, WORDS, LINE = 6, 80, 9  # tokens of a title, of a prompt's own words, of a history's line
+BYTES_PER_INTERACTION, INTERACTIONS_PER_USER = 30, 60
+STAGE_S, TRIAL_S, RAY_S = 1.0, 2.0, 15.0
+FACTOR = 2.0  # the truth lies within, mostly
+
+
+def expected_line(pairs: Iterable[tuple[Chain, Stage]], store: Store, ray: bool = True) -> str:
+    """What stages that are still to be made are expected to take together, on this machine; `ray`: it starts first."""
+    missing = {str(stage.address): (run, stage) for run, stage in pairs if not store.done(stage.address)}
+    if not missing:
+        return "all is done before"
+    seconds = sum(stage_seconds(run, stage, store) for run, stage in missing.values()) + RAY_S * ray
+    low, high = duration(seconds / FACTOR), duration(seconds * FACTOR)
+    return f"expected to take {low} to {high} (a guess, from the model's size and this machine's speed)"
+
+
+def stage_seconds(run: Chain, stage: Stage, store: Store) -> float:
+    """A guess of one stage's seconds."""
+    config = run.config
+    passes = _token_passes(run, stage, store)
+    if passes == 0:
+        return STAGE_S
+    return TRIAL_S + 2 * parameters(config) * passes / (speed(config.resources.gpus_per_worker > 0) * USED)
+
+
+def _token_passes(run: Chain, stage: Stage, store: Store) -> float:
+    """Tokens that go through the model forward, a backward pass counted as two of them."""
+    config, examples = run.config, _examples(run, store)
+    listed = config.data.candidates
+    training, held_out = listed.train_future + listed.train_random, listed.eval_random + 1
+    prompt = lambda titles: min(  # noqa: E731
+        config.prompt.max_tokens, WORDS + LINE * config.data.max_history + (TITLE + 2) * titles
+    )
+    if stage.kind in ("sft", "align"):
+        own = config.align if stage.kind == "align" else config.sft
+        steps = own.max_steps or math.ceil(own.epochs * examples["train"] / own.global_batch)
+        titles = 1 + (config.align.negatives if stage.kind == "align" else 0)
+        validated = own.validations * min(own.validation_examples, examples["validation"])
+        return 3 * steps * own.global_batch * (prompt(training) + TITLE * titles) + validated * (
+            prompt(held_out) + TITLE * held_out
+        )
+    if stage.kind == "reference":
+        return (examples["train"] + examples["validation"]) * (prompt(training) + TITLE * training)
+    if stage.kind == "evaluate" and config.system != "baseline":
+        asked = sum(min(config.evaluation.max_examples or math.inf, examples["test"]) for _ in config.evaluation.splits)
+        generated = 2 if config.evaluation.generate else 1
+        return asked * generated * (prompt(held_out) + TITLE * held_out)
+    return 0
+
+
+def _examples(run: Chain, store: Store) -> dict[str, float]:
+    """How many examples each split has: of prepared data as they are, else guessed from the source's size."""
+    if store.done(run.prepare.address):
+        facts = store.manifest(run.prepare.address)["facts"]
+        return {split: facts[f"{split}_examples"] for split in ("train", "validation", "test")}
+    config, source = run.config.data, run.config.data.source
+    if isinstance(source, GeneratedSource):
+        users, each = float(source.users), float(source.mean_length)
+    else:
+        assert isinstance(source, FileSource)
+        found = find(source.path, source.kind, source.files)
+        files = [found] if found.is_file() else [path for path in found.rglob("*") if path.is_file()]
+        users, each = sum(path.stat().st_size for path in files) / BYTES_PER_INTERACTION / INTERACTIONS_PER_USER, 60.0
+    each = min(each * 0.6, config.max_train_examples_per_user or math.inf)
+    return {"train": users * each, "validation": users * 0.7, "test": users * 0.7}
+
+
+@cache
+def speed(gpu: bool) -> float:
+    """Floating-point operations a second of this machine's cores, by a product of matrices that takes a moment."""
+    if gpu:
+        return GPU_FLOPS
+    a = np.ones((512, 512), np.float32)
+    a @ a
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - began)
+    return 2 * 512**3 / min(times)
+
+
+def parameters(config: RunConfig) -> float:
+    """Of the language model, those that each token meets: a guess for one that is not on this machine."""
+    model = config.model
+    if isinstance(model, ScratchModel):
+        attention = 2 * model.hidden_size**2 * (1 + model.key_value_heads / model.heads)
+        return model.layers * (attention + 3 * model.hidden_size * model.intermediate_size)
+    assert isinstance(model, PretrainedModel)
+    folder = local_folder(model)
+    if folder is None:
+        return 8e9
+    size = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
+    kind = json.loads((folder / "config.json").read_text())
+    return size / (4 if "32" in str(kind.get("dtype") or kind.get("torch_dtype") or "float32") else 2)
