@@ -53,8 +53,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from raypref.config.training import AlignConfig, ResourceConfig
 from raypref.models import masks
-from raypref.models.layout import Rows, TitleBatch, title_batch
-from raypref.training.batches import Collator, all_candidates
+from raypref.models.layout import Rows, TitleBatch, all_candidates, title_batch
+from raypref.training.batches import Collator
 from raypref.training.engine import TorchEngine
 from raypref.training.loop import compute_gradients
 from raypref.training.micro import MicroBatches

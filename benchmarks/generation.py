@@ -24,6 +24,7 @@ from transformers import DynamicCache
 from raypref.data.columns import ExampleTable
 from raypref.errors import UserError
 from raypref.evaluation.decoding import beam_answers, greedy_answers
+from raypref.models.layout import all_candidates
 from raypref.models.prompt_cache import prompt_cache
 from raypref.models.scoring import TitleScorer
 from raypref.stages.chain import chain
@@ -31,7 +32,6 @@ from raypref.stages.policy import load_policy
 from raypref.stages.stage import AlignedChain
 from raypref.storage.store import Store
 from raypref.sweeps.options import RunOptions, parse
-from raypref.training.batches import all_candidates
 
 
 @dataclasses.dataclass

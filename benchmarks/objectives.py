@@ -38,8 +38,7 @@ from raypref.stages.train import training_folders
 from raypref.storage.store import Store
 from raypref.training.batches import Collator
 from raypref.training.engine import make_engine
-from raypref.training.loop import Task
-from raypref.training.tasks import table_columns, task_of
+from raypref.training.tasks import Task, table_columns, task_of
 from raypref.training.validation import Validator
 
 # Few items, short prompts, and random negatives alone, so that a model of a million weights sees in 50 steps what a

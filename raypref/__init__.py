@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from raypref.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from raypref.objectives import COLUMNS, OBJECTIVES, ObjectiveOutput, PreferenceBatch
     from raypref.objectives.rewards import log_probs, log_ratios, per_token
     from raypref.sweeps.job import main as sweep
 
-__version__ = "0.1.0"  # what pyproject.toml, `raypref --version` and every record read
 __all__ = [
     "COLUMNS",
     "OBJECTIVES",

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import tyro
 from rich.console import Console
 
-import raypref
 from raypref.errors import UserError
 from raypref.messages import INTERRUPTED, show_messages
+from raypref.version import __version__
 
 USAGE = """usage: raypref COMMAND [options]
 
@@ -42,7 +42,7 @@ def main() -> None:
         print(USAGE)
         return
     if arguments == ["--version"]:
-        print(f"raypref {raypref.__version__}")
+        print(f"raypref {__version__}")
         return
     if arguments[0] == "--install-completion":
         arguments[0] = "install-completion"

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import raypref
+from raypref.version import __version__
 
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "ray", "optuna", "numpy", "pandas", "pyarrow")
 
@@ -31,7 +31,7 @@ def _fixed() -> dict[str, Any]:
         "command": _command(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"raypref": raypref.__version__, **{name: _version(name) for name in PACKAGES}},
+        "versions": {"raypref": __version__, **{name: _version(name) for name in PACKAGES}},
         "git": _git_state(),
     }
 

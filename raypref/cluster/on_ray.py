@@ -20,7 +20,7 @@ from ray.exceptions import RayTaskError
 
 from raypref.cluster import remote
 from raypref.cluster.side_by_side import run_tasks
-from raypref.cluster.train_group import alive_nodes, cores, fit
+from raypref.cluster.train_group import alive_nodes, cores, fit, fit_alone
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.errors import UserError
 from raypref.stages.stage import Chain, Shards, Stage, Surroundings
@@ -153,7 +153,7 @@ class OnRay:
             fit(run, stages, self.store, name)
             return
         task = ray.remote(num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker, max_retries=0)(
-            remote.fit_alone
+            fit_alone
         )
         try:
             ray.get(task.remote(run, stages, self.store.location, name))

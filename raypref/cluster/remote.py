@@ -15,7 +15,7 @@ import torch
 
 from raypref.cluster.faults import FAULT, SHARE, WATCHED, notice_file, read_fault
 from raypref.cluster.stream import stream
-from raypref.cluster.train_group import Work, fit
+from raypref.cluster.work import Work
 from raypref.data.columns import shard_path
 from raypref.errors import UserError
 from raypref.stages.heartbeat import Heartbeat
@@ -112,11 +112,6 @@ def printed(metrics: dict[str, Any]) -> dict[str, Any]:
     """A validation for Tune, printed to the worker's log; the last one has no share: that trial is as good as done."""
     print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()), flush=True)
     return {name: value for name, value in metrics.items() if name != SHARE or value < 1}
-
-
-def fit_alone(run: Chain, stages: list[Stage], root: str, name: str) -> None:
-    """Trained stages with one worker, as a task."""
-    fit(run, stages, Store(root), name)
 
 
 def run_stage(run: Chain, stage: Stage, root: str, threads: int | None = None) -> None:

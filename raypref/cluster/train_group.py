@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import ray.train.torch
 
 from raypref.cluster.faults import WATCHED, take_fault
 from raypref.cluster.shard_reader import ReadShard
+from raypref.cluster.work import Work
 from raypref.config import RunConfig
 from raypref.cores import usable_cores
 from raypref.data.columns import ExampleTable
@@ -28,21 +28,6 @@ READ_CPUS = 0  # logical CPUs of a task that reads a shard: training may hold al
 READERS = 1  # such tasks at a time, for each worker; it reads ahead
 START_TIMEOUT_S = 300
 POLL_S = 0.2
-
-
-@dataclass(frozen=True)
-class Work:
-    """What each worker of a group is given."""
-
-    run: Chain
-    stages: tuple[Stage, ...]
-    root: str
-    """The store's location."""
-    threads: int
-    table: str | None = None
-    """What tells the training table from others, None where the first stage trains on none."""
-    board: str | None = None
-    """Name of an actor whose `show` is told of every step."""
 
 
 def fit(
@@ -76,6 +61,11 @@ def fit(
         else:
             fit_group(work, datasets, store, name, callbacks)
     return {stage.kind: store.manifest(stage.address)["facts"] for stage in stages}
+
+
+def fit_alone(run: Chain, stages: list[Stage], root: str, name: str) -> None:
+    """`fit`, as a task."""
+    fit(run, stages, Store(root), name)
 
 
 def training_table(run: Chain, stage: Stage, store: Store) -> tuple[str | None, dict[str, ray.data.Dataset]]:

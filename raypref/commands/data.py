@@ -24,7 +24,7 @@ from raypref.config.loading import load
 from raypref.config.model import PretrainedModel
 from raypref.data import download as catalog
 from raypref.data.audit import LEAKS, audit, leak_warning
-from raypref.data.download import CATALOG
+from raypref.data.catalog import CATALOG
 from raypref.data.examples import Examples, asks_for_liked, examples_of
 from raypref.data.export import export_recbole, export_sdpo, export_trl
 from raypref.data.hints import options

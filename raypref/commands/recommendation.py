@@ -18,13 +18,13 @@ from raypref.data.columns import ExampleTable, splits_in
 from raypref.errors import UserError
 from raypref.evaluation.decoding import greedy_answers, matched_strict
 from raypref.evaluation.yes_no import log_odds
+from raypref.models.layout import all_candidates
 from raypref.models.scoring import TitleScorer
 from raypref.recommenders import load_recommender
 from raypref.stages.policy import load_policy
 from raypref.stages.stage import Chain
 from raypref.stages.tokenize import asker_of, example_tokenizer
 from raypref.storage.store import Store
-from raypref.training.batches import all_candidates
 
 SPLITS = ("test", "validation")
 

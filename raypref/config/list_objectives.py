@@ -63,8 +63,8 @@ class ListPg(Objective):
     )
     name: Literal["list-pg"] = "list-pg"
     over: Literal["list", "all"] = "list"
-    """`list`: probabilities among the list's titles, softmax(log-probs / temperature); `all`: among all answers, so that
-    what is said outside the list has reward 0, and validity is learned too."""
+    """`list`: probabilities among the list's titles, softmax(log-probs / temperature); `all`: among all answers, so
+    that what is said outside the list has reward 0, and validity is learned too."""
     temperature: Positive = 1.0
     """Of the softmax over the list."""
     reward: Literal["target", "utility", "expert", "expert-rank"] = "target"

@@ -7,6 +7,7 @@ from typing import Any
 
 from raypref.config.base import pick
 from raypref.config.data import SOURCE_CONFIGS, CsvSource
+from raypref.data.catalog import CATALOG
 from raypref.errors import UserError
 
 FOLDERS = {"recbole": ("*.inter",), "ml-100k": ("u.data",), "movielens": ("movies.dat", "movies.csv")}
@@ -19,8 +20,6 @@ def named_source(name: str) -> Any:
     Raises:
         UserError: nothing is called so; it names what is.
     """
-    from raypref.data.download import CATALOG
-
     known = {kind: config() for kind, config in SOURCE_CONFIGS.items()}
     return pick(name, known | {key: data.source for key, data in CATALOG.items()}, "data set")
 

@@ -14,10 +14,10 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from raypref.data.splitting import LEAST
 from raypref.evaluation.decoding import beam_answers, greedy_answers, matched_contains, matched_strict
 from raypref.evaluation.ranking import rank_of_target
+from raypref.models.layout import all_candidates
 from raypref.models.prompt_cache import prompt_cache
 from raypref.models.scoring import TitleScorer
 from raypref.recommenders.recommender import Recommender
-from raypref.training.batches import all_candidates
 
 ROWS = pa.schema(
     [

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -141,3 +142,8 @@ def title_batch(
     tables: list[Tensor] = [*by_token, *by_place]
     names = (field.name for field in fields(TitleBatch) if field.name not in ("spans", "host_place"))
     return TitleBatch(**dict(zip(names, tables)), spans=tuple(spans), host_place=np.array(place))
+
+
+def all_candidates(table: pa.Table, pad_id: int, rows: Rows = APART) -> TitleBatch:
+    """Prompts with the titles of all their candidates, in the order of the prompt."""
+    return title_batch(table["prompt_ids"].to_pylist(), table["title_ids"].to_pylist(), pad_id, rows)

@@ -48,7 +48,7 @@ class ShardScorer:
         """Titles scored."""
         import torch
 
-        from raypref.training.batches import all_candidates
+        from raypref.models.layout import all_candidates
 
         table = ExampleTable([self.inputs["tokenize"]], split).read(shard)
         logps = []

@@ -193,11 +193,6 @@ def concatenated(batches: Sequence[PreferenceBatch], order: Tensor) -> Preferenc
     return PreferenceBatch(**whole, columns=columns)  # type: ignore[arg-type]
 
 
-def all_candidates(table: pa.Table, pad_id: int, rows: Rows = APART) -> TitleBatch:
-    """Prompts with the titles of all their candidates, in the order of the prompt."""
-    return title_batch(table["prompt_ids"].to_pylist(), table["title_ids"].to_pylist(), pad_id, rows)
-
-
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     """(B, C) float32 of a list column whose rows have one length."""
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)

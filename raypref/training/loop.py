@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,12 @@ from torch import Tensor
 
 from raypref.config.training import TrainingConfig
 from raypref.errors import UserError
-from raypref.objectives import ObjectiveOutput, PreferenceBatch
+from raypref.objectives import PreferenceBatch
 from raypref.objectives.gather import global_batch
 from raypref.training.batches import (
     Batch,
     Collator,
     ReadTables,
-    TargetBatch,
     concatenated,
     global_batches,
     worker_share,
@@ -31,34 +29,13 @@ from raypref.training.batches import (
 from raypref.training.micro import MicroBatches
 from raypref.training.progress import Progress
 from raypref.training.sums import MetricSums, all_most, all_sum
+from raypref.training.tasks import Task
 from raypref.training.validation import Validator
 
 if TYPE_CHECKING:
     from raypref.training.engine import Engine
 
 Report = Callable[[dict[str, Any]], None]
-
-
-@dataclass
-class Task:
-    """What is minimized: an objective with its parameters, over examples with K negatives."""
-
-    objective: Callable[[Any, Any, dict[str, Tensor]], ObjectiveOutput]
-    params: Any
-    negatives: int
-    whole_batch: bool = False
-    """The loss of an example depends on the rest of the global batch (negative sharing, batch statistics)."""
-    by_token: bool = False
-    """The batch's loss is the mean over its tokens (SFT), not over its examples."""
-    state: dict[str, Tensor] = field(default_factory=dict)
-    """Running statistics of the objective, kept with the checkpoints."""
-
-    def __call__(self, batch: PreferenceBatch | TargetBatch) -> ObjectiveOutput:
-        return self.objective(batch, self.params, self.state)
-
-    def weights(self, batch: PreferenceBatch | TargetBatch) -> Tensor:
-        """(B,) how much each example's loss counts."""
-        return batch.tokens_pos.float() if self.by_token else torch.ones_like(batch.tokens_pos, dtype=torch.float32)
 
 
 def train(

@@ -16,10 +16,10 @@ import torch.distributed as dist
 from raypref.errors import UserError
 from raypref.storage.sharing import POINTER
 from raypref.storage.store import disk_faults, file_digest, sync, write_json
+from raypref.training.tasks import Task
 
 if TYPE_CHECKING:
     from raypref.training.engine import Engine
-    from raypref.training.loop import Task
 
 logger = logging.getLogger(__name__)
 

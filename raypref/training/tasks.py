@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from raypref.config.objectives import Custom
 from raypref.config.training import AlignConfig, TrainingConfig, needs_reference
-from raypref.objectives import OBJECTIVES, ObjectiveOutput
+from raypref.objectives import OBJECTIVES, ObjectiveOutput, PreferenceBatch
 from raypref.objectives.custom import custom_objective
 from raypref.training.batches import CANDIDATE_COLUMNS, EXAMPLE_COLUMNS, TargetBatch
-from raypref.training.loop import Task
+
+
+@dataclass
+class Task:
+    """What is minimized: an objective with its parameters, over examples with K negatives."""
+
+    objective: Callable[[Any, Any, dict[str, Tensor]], ObjectiveOutput]
+    params: Any
+    negatives: int
+    whole_batch: bool = False
+    """The loss of an example depends on the rest of the global batch (negative sharing, batch statistics)."""
+    by_token: bool = False
+    """The batch's loss is the mean over its tokens (SFT), not over its examples."""
+    state: dict[str, Tensor] = field(default_factory=dict)
+    """Running statistics of the objective, kept with the checkpoints."""
+
+    def __call__(self, batch: PreferenceBatch | TargetBatch) -> ObjectiveOutput:
+        return self.objective(batch, self.params, self.state)
+
+    def weights(self, batch: PreferenceBatch | TargetBatch) -> Tensor:
+        """(B,) how much each example's loss counts."""
+        return batch.tokens_pos.float() if self.by_token else torch.ones_like(batch.tokens_pos, dtype=torch.float32)
 
 
 def sft(batch: TargetBatch, params: None, state: dict[str, Tensor]) -> ObjectiveOutput:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from raypref.evaluation.ranking import rank_of_target
+from raypref.models.layout import all_candidates
 from raypref.objectives import ObjectiveOutput
-from raypref.training.batches import VALIDATION_EPOCH, Collator, all_candidates
+from raypref.training.batches import VALIDATION_EPOCH, Collator
 from raypref.training.sums import MetricSums
+from raypref.training.tasks import Task
 
 if TYPE_CHECKING:
     from raypref.training.engine import Engine
-    from raypref.training.loop import Task
 
 
 @dataclass

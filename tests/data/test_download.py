@@ -13,7 +13,8 @@ import pytest
 
 from raypref.config.data import MovieLensSource
 from raypref.data import download as catalog
-from raypref.data.download import CATALOG, download
+from raypref.data.catalog import CATALOG
+from raypref.data.download import download
 from raypref.data.sources import SOURCES
 from raypref.errors import UserError
 from tests.support.raw_formats import ml_dat

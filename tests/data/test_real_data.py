@@ -11,7 +11,7 @@ import pytest
 
 from raypref.config.data import CutConfig
 from raypref.data.audit import audit
-from raypref.data.download import CATALOG
+from raypref.data.catalog import CATALOG
 from raypref.data.examples import ExampleBuilder, examples_of
 from raypref.data.schema import Log
 from raypref.data.sources import SOURCES

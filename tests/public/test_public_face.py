@@ -71,7 +71,7 @@ def test_importing_it_takes_no_time_and_no_torch() -> None:
 
 
 def test_one_version() -> None:
-    assert '\nversion = {attr = "raypref.__version__"}\n' in (CHECKOUT / "pyproject.toml").read_text()
+    assert '\nversion = {attr = "raypref.version.__version__"}\n' in (CHECKOUT / "pyproject.toml").read_text()
     said = subprocess.check_output([sys.executable, "-m", "raypref.cli", "--version"], text=True)
     assert said == f"raypref {raypref.__version__}\n"
     assert f"\n## {raypref.__version__}\n" in (CHECKOUT / "CHANGELOG.md").read_text()

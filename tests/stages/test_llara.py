@@ -25,6 +25,7 @@ from raypref.data.tokens import ExampleTokenizer
 from raypref.errors import UserError
 from raypref.models import backbone
 from raypref.models.behaviour import BehaviouralEmbedding, attach
+from raypref.models.layout import all_candidates
 from raypref.models.scoring import TitleScorer
 from raypref.recommenders import load_recommender
 from raypref.stages.chain import chain
@@ -33,7 +34,7 @@ from raypref.stages.policy import attach_behaviour, load_policy
 from raypref.stages.stage import Chain
 from raypref.storage.store import Store
 from raypref.sweeps.methods import method_changes
-from raypref.training.batches import VALIDATION_EPOCH, all_candidates
+from raypref.training.batches import VALIDATION_EPOCH
 from raypref.training.curriculum import CurriculumCollator
 from tests.support import liked_red
 from tests.support.tiny_chain import changed

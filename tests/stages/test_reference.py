@@ -11,12 +11,12 @@ from raypref.config import RunConfig
 from raypref.data.columns import ExampleTable, shard_path
 from raypref.errors import UserError
 from raypref.models import backbone
+from raypref.models.layout import all_candidates
 from raypref.models.scoring import TitleScorer
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
 from raypref.stages.stage import Chain
 from raypref.storage.store import Store
-from raypref.training.batches import all_candidates
 from tests.support.shared_store import alone
 from tests.support.tiny_chain import TINY, changed
 

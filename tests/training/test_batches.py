@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 
 from raypref.errors import UserError
+from raypref.models.layout import all_candidates
 from raypref.training import batches
-from raypref.training.batches import Collator, all_candidates, global_batches, worker_share
+from raypref.training.batches import Collator, global_batches, worker_share
 from tests.support.training_runs import CANDIDATES, PAD, make_table
 
 ROWS, SIZE = 50, 8

@@ -1,0 +1,22 @@
+"""What a training's workers are given: part of a run, and where it lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raypref.stages.stage import Chain, Stage
+
+
+@dataclass(frozen=True)
+class Work:
+    """What each worker of a group is given."""
+
+    run: Chain
+    stages: tuple[Stage, ...]
+    root: str
+    """The store's location."""
+    threads: int
+    table: str | None = None
+    """What tells the training table from others, None where the first stage trains on none."""
+    board: str | None = None
+    """Name of an actor whose `show` is told of every step."""
