@@ -13,6 +13,8 @@ from raypref.cores import usable_cores
 from raypref.experiment import DISK_PER_RUN
 from raypref.models.folders import local_folder
 from raypref.models.gguf_source import gguf_model
+from raypref.stages.room import room_line
+from raypref.stages.stage import AlignedChain, Chain
 from raypref.storage.store import Store
 
 MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -22,6 +24,24 @@ def print_shortages(console: Console, config: RunConfig, store: Store, runs: int
     """What is missing for `runs` runs, or that nothing is."""
     for line in shortages(config, store, runs) or ["nothing"]:
         console.print(f"missing: {line}", highlight=False, soft_wrap=True)
+
+
+def print_room(console: Console, run: Chain, aligned: AlignedChain | None, store: Store, thorough: bool) -> None:
+    """Whether prompts fit the model, and what alignment takes of a worker's memory.
+
+    Args:
+        aligned: the chain whose alignment's memory is asked for, if there is one.
+        thorough: measure it with the model's tokenizer and shapes, which imports torch and takes seconds.
+    """
+    lines = [room_line(run, store)]
+    if thorough:
+        from raypref.stages.needs import length_line, memory_line
+
+        lines = [memory_line(aligned, store) if aligned is not None else "", length_line(run, store)]
+    elif aligned is not None:
+        lines.append("memory of a worker: --thorough predicts it")
+    for line in filter(None, lines):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def shortages(config: RunConfig, store: Store, runs: int) -> list[str]:
@@ -43,19 +63,23 @@ def shortages(config: RunConfig, store: Store, runs: int) -> list[str]:
 
 
 def _hardware(config: RunConfig) -> list[str]:
-    import torch
-
     found = []
     resources, cores = config.resources, usable_cores()
     gpus = resources.gpus_per_worker * resources.workers
-    if gpus > torch.cuda.device_count():
+    if gpus and gpus > (here := _gpus()):
         found.append(
-            f"GPUs: {gpus:g} for each training group, {torch.cuda.device_count()} here; submit to a cluster "
+            f"GPUs: {gpus:g} for each training group, {here} here; submit to a cluster "
             "(RAY_ADDRESS), or take fewer by --resources.workers and --resources.gpus-per-worker"
         )
     if resources.workers * resources.cpus_per_worker > max(cores, 4):  # on less than 4 cores Ray is told of 4
         found.append(f"CPUs: {resources.workers * resources.cpus_per_worker:g} for each training group, {cores} here")
     return found
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _cached(model: PretrainedModel) -> bool:

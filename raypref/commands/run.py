@@ -11,7 +11,7 @@ from rich.console import Console
 
 from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line, run_chain
 from raypref.narration import Narrator
-from raypref.shortages import print_shortages
+from raypref.shortages import print_room, print_shortages
 from raypref.stages.chain import chain
 from raypref.stages.stage import AlignedChain
 from raypref.storage.store import Store
@@ -39,12 +39,7 @@ def run(arguments: list[str]) -> int:
         print_plan(console, planned, store, origins, stages)
         console.print(f"each training stage asks for {resources_line(config)}", highlight=False)
         print_shortages(console, config, store, 1)
-        from raypref.stages.needs import length_line, memory_line  # torch and transformers
-
-        if isinstance(planned, AlignedChain):
-            console.print(memory_line(planned, store), highlight=False, soft_wrap=True)
-        if line := length_line(planned, store):
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+        print_room(console, planned, planned if isinstance(planned, AlignedChain) else None, store, options.thorough)
         return 0
     store.check_space(DISK_PER_RUN)
     from raypref.expectation import expected_line

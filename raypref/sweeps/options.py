@@ -51,6 +51,8 @@ class RunOptions:
     default: $RAYPREF_ROOT, else ~/raypref-results."""
     dry_run: bool = False
     """Say what would be done, and what is missing, then stop."""
+    thorough: bool = False
+    """With --dry-run: also predict a worker's memory and measure prompts with the model's own tokenizer (seconds)."""
     verbose: bool = False
     """Show the messages of Ray, Tune and Optuna too."""
 

@@ -21,7 +21,7 @@ from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line,
 from raypref.narration import Narrator
 from raypref.provenance import masked, provenance
 from raypref.results.labels import symbol
-from raypref.shortages import print_shortages
+from raypref.shortages import print_room, print_shortages
 from raypref.stages.chain import chain
 from raypref.stages.stage import AlignedChain, Chain
 from raypref.storage.store import Store, digest, disk_faults, write_json
@@ -85,7 +85,7 @@ def run_sweep(
         sweep = sweep.model_copy(update={"trials": _more_trials(folder, len(settings), options.add_trials)})
     planned = trials(sweep, base, settings)
     if options.dry_run:
-        _print_dry_run(console, sweep, planned, store, origins, folder)
+        _print_dry_run(console, sweep, planned, store, origins, folder, options.thorough)
         return None
     store.check_space(DISK_PER_RUN * (1 + len(planned)) // 4)
     with disk_faults(store.root):
@@ -289,18 +289,19 @@ def _command() -> str:
 
 
 def _print_dry_run(
-    console: Console, sweep: SweepConfig, planned: list[Trial], store: Store, origins: dict[str, str], folder: Path
+    console: Console,
+    sweep: SweepConfig,
+    planned: list[Trial],
+    store: Store,
+    origins: dict[str, str],
+    folder: Path,
+    thorough: bool,
 ) -> None:
-    from raypref.stages.needs import length_line, memory_line
-
     shared = planned[0].chain
     stages = list({str(s.address): s for t in planned for s in t.chain.shared}.values())
     print_plan(console, shared, store, origins, stages)
     aligned = next((t.chain for t in planned if isinstance(t.chain, AlignedChain)), None)
-    if aligned is not None:
-        console.print(f"\n{memory_line(aligned, store)}", highlight=False, soft_wrap=True)
-        if line := length_line(aligned, store):
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+    print_room(console, aligned or shared, aligned, store, thorough)
     console.print(f"trials, each asking for {resources_line(shared.config)}:", highlight=False)
     missing = 0
     for trial in planned:

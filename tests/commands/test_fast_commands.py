@@ -27,7 +27,7 @@ except SystemExit as ended:
 heavy = [name for name in HEAVY if name in sys.modules]
 print("\\n" + json.dumps({"code": code, "cpu": time.process_time(), "heavy": heavy}))
 """
-HELP, LIST, MISTAKE = 3.0, 2.0, 4.0  # CPU seconds: twice what is wanted on an idle machine
+HELP, LIST, MISTAKE, PLAN = 3.0, 2.0, 4.0, 8.0  # CPU seconds: twice what is wanted on an idle machine
 
 CASES = {
     "raypref --help": (0, LIST),
@@ -42,6 +42,8 @@ CASES = {
     "jobs/sweep_lambda.py --help": (0, HELP),
     "jobs/benchmark.py --help": (0, HELP),
     "jobs/replicate.py --help": (0, HELP),
+    "raypref run --dry-run --preset tiny": (0, PLAN),
+    "jobs/sweep_lambda.py --dry-run": (0, PLAN),
     "raypref runn": (2, MISTAKE),
     "raypref run --presett tiny": (2, MISTAKE),
     "raypref run --preset tinny": (2, MISTAKE),

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MONTHS = pa.array("jan feb mar apr may jun jul aug sep oct nov dec".split())
+MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()  # no array: to make one imports pandas
 WEEKDAY = r"^(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+"
 WHOLE = (
     r"^(?P<date>.*?)(?:(?:[T,]|\s)\s*(?P<hour>\d{1,2})[:.h](?P<minute>\d{2})(?:[:.](?P<second>\d{2})(?:[.,:]\d+)?)?"
@@ -95,7 +95,7 @@ def _numbers(text: pa.Array) -> np.ndarray:
 
 
 def _month(text: pa.Array) -> np.ndarray:
-    name = pc.index_in(pc.utf8_lower(text), value_set=MONTHS)
+    name = pc.index_in(pc.utf8_lower(text), value_set=pa.array(MONTHS))
     number = pc.if_else(pc.match_substring_regex(text, r"^\d+$"), text, pa.scalar(None, pa.string()))
     return np.where(np.asarray(pc.is_valid(name)), np.asarray(name.fill_null(0)) + 1.0, _numbers(number))
 

@@ -22,8 +22,8 @@ from raypref.data.sources.times import TimeForm, time_form
 from raypref.errors import UserError
 
 OPTIONAL = ("rating", "count", "timestamp")
-MISSING = pa.array(["nan", "NaN", "None", "NULL", "null", "<NA>", "\\N"])  # as programs write what is not there
-NO_TITLE = pa.array(["nan", "NaN", "<NA>", "\\N"])  # but a film may be called None
+MISSING = ("nan", "NaN", "None", "NULL", "null", "<NA>", "\\N")  # as programs write what is not there
+NO_TITLE = ("nan", "NaN", "<NA>", "\\N")  # but a film may be called None
 ROUNDED = r"^\d(\.\d+)?[eE]\+?\d+$"  # 7.65612E+16: a spreadsheet has rounded it
 
 
@@ -142,7 +142,7 @@ def id_of(rows: Rows, name: str, what: str, file: Path) -> pa.Array:
     text = pc.utf8_trim_whitespace(ids_of_numbers(rows.columns[name], name, file))
     text = pc.replace_substring_regex(text, r"^(\d+)\.0+$", r"\1")  # 7.0: a whole number that has been a float
     rows.refuse(pc.fill_null(pc.equal(pc.binary_length(text), 0), True), f"{what} is empty")
-    rows.refuse(pc.fill_null(pc.is_in(text, value_set=MISSING), False), f"{what} is missing")
+    rows.refuse(pc.fill_null(pc.is_in(text, value_set=pa.array(MISSING)), False), f"{what} is missing")
     rows.refuse(pc.fill_null(pc.match_substring_regex(text, ROUNDED), False), f"{what} is a rounded number")
     lone = np.asarray(pc.fill_null(pc.count_substring(text, '"'), 0)) % 2 == 1
     rows.refuse(lone, "a quote is not closed on its line")
@@ -153,7 +153,7 @@ def title_of(rows: Rows, name: str, file: Path) -> pa.Array:
     """A column of titles; missing ones are refused."""
     rows.columns[name] = ids_of_numbers(rows.columns[name], name, file)
     titles = rows.title_of(name)
-    rows.refuse(pc.fill_null(pc.is_in(titles, value_set=NO_TITLE), False), "title is missing")
+    rows.refuse(pc.fill_null(pc.is_in(titles, value_set=pa.array(NO_TITLE)), False), "title is missing")
     return titles
 
 
