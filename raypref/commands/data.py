@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
 import tyro
 from rich.console import Console
 from rich.markup import escape
@@ -38,7 +39,9 @@ from raypref.data.statistics import PUBLISHED, Statistics, length_histogram, rat
 from raypref.data.ties import tied_rows, ties
 from raypref.errors import UserError
 from raypref.models.folders import SHIPPED, local_folder
-from raypref.storage.store import digest
+from raypref.models.gguf_source import gguf_model, made
+from raypref.storage.store import Store, digest
+from raypref.sweeps.options import default_root
 
 Name = Annotated[str, tyro.conf.Positional]
 BAR = 40
@@ -113,6 +116,7 @@ def show(
     cut: CutConfig = DEFAULT_CUT,
     console: tyro.conf.Suppress[Console | None] = None,
     own: Own = DEFAULT_FILE,
+    model: str | None = None,
 ) -> None:
     """Show a data set: its size beside the papers' tables, its ratings and lengths, three prompts.
 
@@ -121,11 +125,14 @@ def show(
         path: where its files are; by default where `download` puts them.
         cut: how it is cut into examples.
         own: what to know of a file of your own; options of jobs (--data.source.user) are understood too.
+        model: show prompts as this model reads them (a name, folder or GGUF file), its chat template around them.
     """
-    show_config(data_config(name, path, cut, own), name, _console(console))
+    show_config(data_config(name, path, cut, own), name, _console(console), model=model)
 
 
-def show_config(config: DataConfig, name: str, console: Console, prompt: PromptConfig | None = None) -> None:
+def show_config(
+    config: DataConfig, name: str, console: Console, prompt: PromptConfig | None = None, model: str | None = None
+) -> None:
     """`show` for any config."""
     log = read_log(config)
     whole = statistics(log.interactions, log.items.num_rows)
@@ -153,8 +160,9 @@ def show_config(config: DataConfig, name: str, console: Console, prompt: PromptC
     console.print(", ".join(f"{examples.rows(split):,} {split}" for split in SPLITS) + " examples")
     if log.has_times:
         console.print(escape(_ties(log, examples, "test")), soft_wrap=True)
-    for text in _prompts(log, examples, config, prompt or DEFAULT_PROMPT):
-        console.rule("a prompt and its answer")
+    heading = "a prompt and its answer" + (f" as {model} reads them, special tokens and all" if model else "")
+    for text in _prompts(log, examples, config, prompt or DEFAULT_PROMPT, model):
+        console.rule(heading)
         console.print(escape(text), soft_wrap=True)
 
 
@@ -265,24 +273,50 @@ def _ties(log: Log, examples: Examples, split: str) -> str:
 def _answerable(log: Log, model: str) -> str:
     """Whether a model's tokens can say the titles, so that an answer can match them."""
     from raypref.data.encoding import answerable, unanswerable_line  # transformers, which takes seconds to import
-    from raypref.models.backbone import load_tokenizer
 
     titles = log.items["title"].to_pylist()
-    folder = local_folder(PretrainedModel(path=model))
-    line = unanswerable_line(titles, answerable(load_tokenizer(folder or model), titles))
+    line = unanswerable_line(titles, answerable(_tokenizer(model), titles))
     return line or f"all {len(titles):,} titles can be said with the tokens of {model}"
+
+
+def _tokenizer(model: str) -> Any:
+    """Of a model by its name, folder or GGUF file; the last is made a folder first."""
+    from raypref.models.backbone import load_tokenizer
+
+    if (gguf := gguf_model(model)) is not None:
+        return load_tokenizer(made(gguf, Store(default_root())))
+    return load_tokenizer(local_folder(PretrainedModel(path=model)) or model)
 
 
 def _renderer(log: Log, config: DataConfig, prompt: PromptConfig) -> PromptRenderer:
     return PromptRenderer(prompt, log.domain, asks_for_liked(log, config))
 
 
-def _prompts(log: Log, examples: Examples, config: DataConfig, prompt: PromptConfig, most: int = 3) -> list[str]:
+def _prompts(
+    log: Log, examples: Examples, config: DataConfig, prompt: PromptConfig, model: str | None, most: int = 3
+) -> list[str]:
     render, titles = _renderer(log, config, prompt), log.items["title"]
+    table = next(iter(examples.shards("train"))).slice(0, most)
+    if model is not None:
+        return _as_read(table, render, titles.to_pylist(), model)
     texts = []
-    for row in next(iter(examples.shards("train"))).slice(0, most).to_pylist():
+    for row in table.to_pylist():
         history, listed = ([titles[i].as_py() for i in row[key]] for key in ("history", "candidates"))
         texts.append(render(row["example"], history, row["history_rating"], listed) + listed[row["target"]])
+    return texts
+
+
+def _as_read(table: pa.Table, render: PromptRenderer, titles: list[str], model: str) -> list[str]:
+    """Prompts and answers, out of the tokens that the model is given."""
+    from raypref.data.tokens import ExampleTokenizer
+
+    tokenizer = _tokenizer(model)
+    tokens = ExampleTokenizer(tokenizer, render, titles, render.config.max_tokens)(table).to_pylist()
+    texts = []
+    for row, target in zip(tokens, table["target"].to_pylist()):
+        prompt, answer = row["prompt_ids"], row["title_ids"][target]
+        counts = f"\n\n({len(prompt)} tokens, of which none is scored; the answer has {len(answer)})"
+        texts.append(tokenizer.decode(prompt) + tokenizer.decode(answer) + counts)
     return texts
 
 

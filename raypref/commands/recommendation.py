@@ -143,7 +143,8 @@ def answer(run: Chain, store: Store, question: Question) -> Answer:
     (said,) = greedy_answers(model, tokenizer, prompts, longest)
     if config.system == "llara":  # behavioural tokens have no text
         return Answer(shares, said)
-    return Answer(shares, said, str(tokenizer.decode(prompts[0], skip_special_tokens=True)))
+    framed = config.prompt.chat and bool(tokenizer.chat_template)  # its special tokens are a part of what is read
+    return Answer(shares, said, str(tokenizer.decode(prompts[0], skip_special_tokens=not framed)))
 
 
 def _shares(scores: torch.Tensor) -> np.ndarray:

@@ -354,3 +354,5 @@ class PromptConfig(Frozen):
     """How many wordings of the task are in use; one is drawn per example."""
     max_tokens: Annotated[int, Field(ge=64)] = 1024
     """Longer prompts lose their oldest history lines."""
+    chat: bool = True
+    """Put the prompt into the model's own chat template, as the user's message; of no effect where it has none."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from raypref.data.chat_template import ChatFrame
 from raypref.data.title_text import first_line, normalized
 from raypref.errors import UserError
 
@@ -24,11 +25,17 @@ def encode_titles(tokenizer: PreTrainedTokenizerBase, titles: Sequence[str]) -> 
     return ids
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Tokens of each prompt, after the begin token where the tokenizer puts one.
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], frame: ChatFrame | None = None
+) -> list[list[int]]:
+    """Tokens of each prompt, in `frame`; without one, after the begin token where the tokenizer puts one.
 
-    What a tokenizer puts at a text's end (an end token, `[SEP]`) is left out, as the answer is yet to come.
+    What a tokenizer puts at a text's end (an end token, `[SEP]`) is left out, as the answer is yet to come. In a frame
+    the line break that ends a prompt is left out too: the answer has a line of its own there.
     """
+    if frame is not None:
+        messages = encode_titles(tokenizer, [text.removesuffix("\n") for text in texts])
+        return [[*frame.before, *ids, *frame.after] for ids in messages]
     if tokenizer.is_fast:  # its Rust core, as the offsets that a call computes take a third more
         core: Any = tokenizer.backend_tokenizer
         core.no_truncation()

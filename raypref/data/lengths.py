@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from raypref.data.encoding import encode_prompts, encode_titles
+from raypref.data.encoding import encode_titles
 from raypref.data.prompts import RATING
 from raypref.data.reading import cut_title
 from raypref.data.tokens import ExampleTokenizer
@@ -64,7 +64,7 @@ class Ruler:
         frames = [
             renderer(t, [], [], [], least=least) for t in range(len(renderer.templates)) for least in (False, True)
         ]
-        self.frame = max(map(len, encode_prompts(tokenizer, frames)))
+        self.frame = max(map(len, tokenize.encode(frames)))
         self.rating = len(encode_titles(tokenizer, [f"{RATING}5"])[0]) if renderer.config.ratings else 0
 
     def told(self, table: pa.Table, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from raypref.data.chat_template import chat_frame
 from raypref.data.encoding import encode_prompts, encode_titles
 from raypref.data.prompts import PromptRenderer
 from raypref.errors import UserError
@@ -31,6 +32,7 @@ class ExampleTokenizer:
         self, tokenizer: PreTrainedTokenizerBase, renderer: PromptRenderer, titles: Sequence[str], max_tokens: int
     ) -> None:
         """`titles`: of item 0, 1, ...; `max_tokens`: longer prompts lose their oldest history lines."""
+        self.frame = chat_frame(tokenizer) if renderer.config.chat else None
         self.tokenizer, self.renderer, self.max_tokens = tokenizer, renderer, max_tokens
         self.plain_titles = self.titles = np.array(titles, dtype=object)
         encoded = encode_titles(tokenizer, titles)
@@ -39,7 +41,7 @@ class ExampleTokenizer:
     def __call__(self, examples: pa.Table, least: bool = False) -> pa.Table:
         """`schema.EXAMPLES` in, `TOKENS` out, row for row; `least`: the prompts ask for the least fitting item."""
         rows = self._rows(examples)
-        prompts = encode_prompts(self.tokenizer, [self.renderer(*row, least=least) for row in rows])
+        prompts = self.encode([self.renderer(*row, least=least) for row in rows])
         for i, ids in enumerate(prompts):
             if len(ids) > self.max_tokens:
                 prompts[i] = self._shortened(rows[i], least)
@@ -52,12 +54,14 @@ class ExampleTokenizer:
         )
         return pa.table({"example": examples["example"], "prompt_ids": prompts, "title_ids": titles}, schema=TOKENS)
 
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of prompts, as the model reads them."""
+        return encode_prompts(self.tokenizer, texts, self.frame)
+
     def lengths(self, example: pa.Table, least: bool = False) -> tuple[int, int]:
         """Tokens of one example's prompt, without any history, and with as much of it as there is room for."""
         (row,) = self._rows(example)
-        bare, whole = encode_prompts(
-            self.tokenizer, [self.renderer(*row, drop=drop, least=least) for drop in (len(row[1]), 0)]
-        )
+        bare, whole = self.encode([self.renderer(*row, drop=drop, least=least) for drop in (len(row[1]), 0)])
         return len(bare), len(whole) if len(whole) <= self.max_tokens else max(len(bare), self.max_tokens)
 
     def _rows(self, examples: pa.Table) -> list[tuple[int, Sequence[str], Sequence[float], Sequence[str]]]:
@@ -72,7 +76,7 @@ class ExampleTokenizer:
 
     def _shortened(self, row: tuple[int, Sequence[str], Sequence[float], Sequence[str]], least: bool) -> list[int]:
         for drop in range(1, len(row[1]) + 1):
-            (ids,) = encode_prompts(self.tokenizer, [self.renderer(*row, drop=drop, least=least)])
+            (ids,) = self.encode([self.renderer(*row, drop=drop, least=least)])
             if len(ids) <= self.max_tokens:
                 return ids
         raise UserError(

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from raypref.config.data import PromptConfig
 from raypref.config.training import TallrecConfig
 from raypref.data.candidates import draws, keys
+from raypref.data.chat_template import chat_frame
 from raypref.data.encoding import encode_prompts, encode_titles
 from raypref.data.prompts import ANSWER, DOMAINS, history_lines
 from raypref.errors import UserError
@@ -45,6 +46,7 @@ class YesNo:
         """`titles`: of item 0, 1, ..."""
         self.tokenizer, self.config, self.titles = tokenizer, config, titles
         self.words = DOMAINS[domain]
+        self.frame = chat_frame(tokenizer) if config.chat else None
         self.answers: list[list[int]] = encode_titles(tokenizer, ANSWERS)
 
     def text(self, history: Sequence[str], ratings: Sequence[float], candidate: str, drop: int = 0) -> str:
@@ -65,7 +67,7 @@ class YesNo:
     def _tokens(self, history: list[str], ratings: list[float], candidate: str) -> list[int]:
         ids: list[int] = []
         for drop in range(len(history) + 1):
-            (ids,) = encode_prompts(self.tokenizer, [self.text(history, ratings, candidate, drop)])
+            (ids,) = encode_prompts(self.tokenizer, [self.text(history, ratings, candidate, drop)], self.frame)
             if len(ids) <= self.config.max_tokens:
                 return ids
         raise UserError(

@@ -29,7 +29,7 @@ from raypref.models.gguf_source import gguf_model, made
 from raypref.stages.baseline import baseline_stages
 from raypref.stages.evaluate import EVALUATE, evaluation_of, of_scores
 from raypref.stages.expert import expert_stage
-from raypref.stages.identity import model_identity
+from raypref.stages.identity import model_identity, prompt_identity
 from raypref.stages.prepare import data_config, prepare_stage
 from raypref.stages.reference import reference_stage
 from raypref.stages.stage import AlignedChain, Chain, Stage
@@ -108,7 +108,7 @@ def _chatrec_chain(config: RunConfig) -> Chain:
     whole, prepare = dump(config), prepare_stage(config)
     content: dict[str, Any] = {name: evaluation_of(whole)[name] for name in ("splits", "max_examples")}
     content["chat"] = {name: whole["chat"][name] for name in ("url", "model", "system", "max_tokens")}
-    content["prompt"] = whole["prompt"]
+    content["prompt"] = prompt_identity(whole)
     return Chain(config, (prepare,), (Stage(EVALUATE, config.name, content, {"prepare": prepare}),))
 
 

@@ -16,6 +16,7 @@ from raypref.data.sources.files import find, items_file
 from raypref.errors import UserError
 from raypref.models.folders import TRAINED_ON, check_model, local_folder
 from raypref.models.gguf_source import content_of_folder, gguf_model
+from raypref.storage.store import digest
 
 NOT_WHAT_IS_TRAINED_ON = {"held_out_targets", "max_history", "max_train_examples_per_user", "max_title", "candidates"}
 """Of a cut's config what does not decide which interactions training examples are cut from."""
@@ -53,6 +54,28 @@ def model_identity(config: RunConfig) -> dict[str, Any]:
         return model
     del model["path"]
     return {**model, "content": content}
+
+
+def prompt_identity(whole: dict[str, Any]) -> dict[str, Any]:
+    """How an example becomes text, of a config that is JSON-ready; what a model's chat template adds is told apart."""
+    return {key: value for key, value in whole["prompt"].items() if key != "chat"}
+
+
+def chat_identity(config: RunConfig) -> str | None:
+    """What stands for the chat template around prompts; None: there is none.
+
+    Of a local folder the template itself. A hub's or a GGUF file's follows from what stands for the model already.
+    """
+    if not config.prompt.chat or not isinstance(config.model, PretrainedModel):
+        return None
+    folder = local_folder(config.model)
+    if folder is None or content_of_folder(folder) is not None:
+        return "its own"
+    file, settings = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if file.is_file():
+        return digest(file.read_text(encoding="utf-8"))
+    template = json.loads(settings.read_text(encoding="utf-8")).get("chat_template") if settings.is_file() else None
+    return None if template is None else digest(template)
 
 
 def training_data(config: RunConfig) -> dict[str, Any]:

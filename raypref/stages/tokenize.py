@@ -15,6 +15,7 @@ from raypref.config.model import ScratchModel
 from raypref.data.columns import ExampleTable, splits_in, write_shard
 from raypref.data.splitting import LEAST
 from raypref.models.folders import local_folder
+from raypref.stages.identity import chat_identity, prompt_identity
 from raypref.stages.prepare import SETS, renderer_of, titles_of
 from raypref.stages.stage import Chain, Kind, Shards, Stage
 
@@ -42,7 +43,9 @@ def tokenize_stage(
         form: what the tokens are of, where they are not of each split's prompts and titles.
     """
     vocabulary = {k: model[k] for k in ("kind", "vocabulary", "content", "path", "revision") if k in model}
-    content = {"prompt": whole["prompt"], "tokenizer": vocabulary, **(form or {})}
+    chat = chat_identity(config)
+    prompt = prompt_identity(whole) | ({} if chat is None else {"chat": chat})
+    content = {"prompt": prompt, "tokenizer": vocabulary, **(form or {})}
     return Stage(TOKENIZE, config.name, content, inputs)
 
 
