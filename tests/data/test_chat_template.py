@@ -1,4 +1,4 @@
-"""A chat model's template around the same prompt: whole, its tokens apart from message and title; else nothing moves."""
+"""A chat model's template around the same prompt: whole, its tokens apart from message and title; else the same."""
 
 from __future__ import annotations
 
