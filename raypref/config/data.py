@@ -350,6 +350,9 @@ class PromptConfig(Frozen):
     """Show the ratings of the history (RecPO section 3, the "structured" tiers)."""
     items: Literal["full", "filtered"] = "full"
     """full: the whole history. filtered: only items rated 4 or 5 (RecPO section 3, the "filtered" tiers)."""
+    candidates: Literal["listed", "none"] = "listed"
+    """listed: the prompt shows the titles to choose from. none: it shows the history alone, and any title of the
+    catalog may be the answer; candidates are still scored, ranked and drawn as negatives."""
     templates: Count = 3
     """How many wordings of the task are in use; one is drawn per example."""
     max_tokens: Annotated[int, Field(ge=64)] = 1024

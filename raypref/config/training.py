@@ -94,6 +94,12 @@ class EvaluationConfig(Frozen):
     """Greedy generation too (HR@1 and ValidRatio as the papers have them); it is the slow part."""
     beams: Annotated[int, Field(ge=0)] = 0
     """Width of a beam search too, for HR@5 and NDCG@5 by beam (EAPO: 5); 0: none."""
+    catalog: Literal["none", "all", "unseen"] = "none"
+    """Rank the whole catalog too, after prompts without a list of candidates. all: every item; unseen: without those
+    that the user's history and training interactions hold. TALLRec and ChatRec can't, and are left out of it."""
+    constrain: Literal["none", "candidates", "catalog"] = "none"
+    """Generation too that can say nothing but a title: one of the example's candidates, or any of the catalog after a
+    prompt without list; greedy, and with `beams` by beam search."""
     batch: Count = 32
     """Users at a time."""
 

@@ -59,7 +59,7 @@ class HybridTokenizer(ExampleTokenizer):
         if self.renderer.config.items == "filtered":
             shown = [item for item, rating in zip(shown, row["history_rating"]) if not rating < LIKED]
         places = [i for i, token in enumerate(ids) if token == self.mark]
-        items = [*shown, *row["candidates"]]
+        items = [*shown, *row["candidates"]] if self.renderer.config.candidates == "listed" else shown
         filled = list(ids)
         for place, item in zip(places, items[len(items) - len(places) :], strict=True):
             filled[place] = self.first + int(item)

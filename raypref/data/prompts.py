@@ -27,26 +27,27 @@ DOMAINS = {
     "product": Words("product", "purchase", "buy"),
 }
 
-# (before the history, before the candidates); {rated} and {rate} are empty where a prompt shows no ratings.
+# (before the history, before the candidates); {rated} and {rate} are empty where a prompt shows no ratings,
+# {among} and {these} where it lists no candidates.
 TEMPLATES = (
     (
         "Analyzing the user's logged {title} {done}{rated} records:",
-        "select the title they'd most likely {do} next{rate} from following candidates:",
+        "select the title they'd most likely {do} next{rate}{among}:",
     ),
     (
         "Given the user's recent {done}{rated} history:",
-        "recommend a {title} they'll likely {do} next{rate} from following candidates:",
+        "recommend a {title} they'll likely {do} next{rate}{among}:",
     ),
     (
         "Leverage the user's {title} {done}{rated} history:",
-        "predict their next{favored} choice from these candidates:",
+        "predict their next{favored} choice{these}:",
     ),
 )
 # Asked instead of a template's second part where the least fitting item is wanted (RecPO 5.3 gives no wording).
 LEAST = (
-    "select the title they'd least likely {do} next from following candidates:",
-    "name the {title} they'll least likely {do} next from following candidates:",
-    "predict their least favored choice from these candidates:",
+    "select the title they'd least likely {do} next{among}:",
+    "name the {title} they'll least likely {do} next{among}:",
+    "predict their least favored choice{these}:",
 )
 ANSWER = "Answer:\n"
 RATING = " | Rating: "
@@ -58,6 +59,7 @@ class PromptRenderer:
     def __init__(self, config: PromptConfig, domain: str, liked_targets: bool) -> None:
         """`liked_targets`: the task asks for an item rated 4 or 5, not just for the next one."""
         words = DOMAINS[domain]
+        listed = config.candidates == "listed"
         fill = {
             "title": words.title,
             "done": words.done,
@@ -65,6 +67,8 @@ class PromptRenderer:
             "rated": "{rated}",  # known only when the history is
             "rate": " and highly rate (4 to 5)" if liked_targets else "",
             "favored": " highly-rated (4 to 5)" if liked_targets else "",
+            "among": " from following candidates" if listed else "",
+            "these": " from these candidates" if listed else "",
         }
         self.config = config
         self.templates = [(a.format(**fill), b.format(**fill)) for a, b in TEMPLATES[: config.templates]]
@@ -84,14 +88,15 @@ class PromptRenderer:
         Args:
             template: any number; taken modulo the number of templates in use.
             history: titles, oldest first. ratings: of each, 1 to 5, NaN where there is none.
-            candidates: titles in the order shown.
+            candidates: titles in the order shown; not shown where the config says so.
             drop: how many of the oldest history lines to leave out.
             least: ask for the least fitting item.
         """
         task = self.templates[template % len(self.templates)][1]
         task = self.least[template % len(self.templates)] if least else task
         before, *lines = self.history(template, history, ratings)
-        return "\n".join([before, *lines[drop:], task, *candidates, ANSWER])
+        shown = candidates if self.config.candidates == "listed" else ()
+        return "\n".join([before, *lines[drop:], task, *shown, ANSWER])
 
     def history(self, template: int, history: Sequence[str], ratings: Sequence[float]) -> list[str]:
         """The prompt's first lines: what the history is, and its items, oldest first."""

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raypref.evaluation.catalog_metrics import catalog_functions
+
 Metric = Callable[[pa.Table], np.ndarray]
 
 
@@ -205,7 +207,7 @@ def _functions(part: pa.Table, split: str) -> dict[str, Metric]:
             functions.pop("agreement", None)
     if part["beams"].null_count == 0 and split not in PROBE_METRICS:
         functions |= BEAM
-    return functions
+    return functions | catalog_functions(part)
 
 
 def means(rows: pa.Table) -> dict[str, float]:

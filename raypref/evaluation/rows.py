@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +12,19 @@ import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from raypref.data.splitting import LEAST
-from raypref.evaluation.decoding import beam_answers, greedy_answers, matched_contains, matched_strict
+from raypref.evaluation.catalog import CATALOG_ROWS, SAID_ROWS, Catalog, all_scores
+from raypref.evaluation.catalog_titles import CatalogTitles, said_columns
+from raypref.evaluation.constrained import constrained_answers
+from raypref.evaluation.decoding import Computed, beam_answers, greedy_answers, matched_contains, matched_strict
+from raypref.evaluation.metrics import PROBE_METRICS
 from raypref.evaluation.ranking import rank_of_target
 from raypref.models.layout import all_candidates
 from raypref.models.prompt_cache import prompt_cache
 from raypref.models.scoring import TitleScorer
+from raypref.models.title_trie import TitleTrie
 from raypref.recommenders.recommender import Recommender
 
+Constrain = Literal["none", "candidates", "catalog"]
 ROWS = pa.schema(
     [
         pa.field("split", pa.string(), nullable=False),
@@ -50,10 +56,14 @@ def evaluated(
     generate: bool,
     counts: np.ndarray,
     beams: int = 0,
+    catalog: CatalogTitles | None = None,
+    ranked: bool = False,
+    constrain: Constrain = "none",
 ) -> Iterator[pa.Table]:
     """Rows, batch by batch, of a split's tables (columns of prepare and tokenize). Puts the model in eval mode.
 
     Args:
+        catalog: what asks about all titles. ranked: by scoring them. constrain: generate under constraint too.
         counts: (items,) training interactions of each item.
         beams: width of a beam search beside the greedy one; 0: none.
     """
@@ -64,7 +74,7 @@ def evaluated(
         for first in range(0, table.num_rows, batch):
             part = table.slice(first, batch)
             batch_of_part = all_candidates(part, tokenizer.pad_token_id, scorer.rows())
-            cache = DynamicCache() if generate or beams else None
+            cache = DynamicCache() if generate or beams or constrain == "candidates" else None
             with torch.no_grad():
                 logps = scorer(batch_of_part.to(model.device), cache).float().cpu().numpy()
             computed = None if cache is None else partial(prompt_cache, cache, batch_of_part)
@@ -78,7 +88,40 @@ def evaluated(
             if beams:
                 lists = beam_answers(model, tokenizer, prompts, longest, beams, computed)
                 said["beams"] = [[matched_strict(a, c) for a in answers] for answers, c in zip(lists, shown)]
+            if split not in PROBE_METRICS:
+                said |= _of_catalog(scorer, tokenizer, part, computed, beams, catalog, ranked, constrain)
             yield rows_of(part, split, logps, counts, **said)
+
+
+def _of_catalog(
+    scorer: TitleScorer,
+    tokenizer: PreTrainedTokenizerBase,
+    part: pa.Table,
+    computed: Computed | None,
+    beams: int,
+    catalog: CatalogTitles | None,
+    ranked: bool,
+    constrain: Constrain,
+) -> dict[str, Any]:
+    """The columns of `CATALOG_ROWS` and `SAID_ROWS` that are asked for."""
+    columns: dict[str, Any] = {}
+    if constrain == "candidates":
+        assert computed is not None
+        prompts = part["prompt_ids"].to_pylist()
+        trie = TitleTrie.of_sets(part["title_ids"].to_pylist(), tokenizer.eos_token_id)
+        widths = [n for n in (1, beams) if n]
+        found = [constrained_answers(scorer, trie, trie.roots, computed(1), prompts, n) for n in widths]
+        columns |= said_columns(found[0], *(found[1:] or [None]), np.array(part["candidates"].to_pylist()))
+    if catalog is None:
+        return columns
+    asked = catalog.prompts(scorer, part)
+    if ranked:
+        columns |= catalog.catalog.columns(part, catalog.logps(scorer, asked))
+    if constrain == "catalog":
+        found = [catalog.said(scorer, asked, n) for n in (1, beams) if n]
+        items = [catalog.catalog.items] * part.num_rows
+        columns |= said_columns(found[0], *(found[1:] or [None]), items)
+    return columns
 
 
 def named(answers: Sequence[str], shown: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -91,7 +134,12 @@ def named(answers: Sequence[str], shown: Sequence[Sequence[str]]) -> dict[str, A
 
 
 def judged(
-    recommender: Recommender, tables: Iterable[pa.Table], split: str, batch: int, counts: np.ndarray
+    recommender: Recommender,
+    tables: Iterable[pa.Table],
+    split: str,
+    batch: int,
+    counts: np.ndarray,
+    catalog: Catalog | None = None,
 ) -> Iterator[pa.Table]:
     """Rows, batch by batch, of a split's tables (columns of prepare): a recommender's scores stand for log-probs.
 
@@ -103,11 +151,20 @@ def judged(
             part = table.slice(first, batch)
             histories = [np.array(history, dtype=np.int64) for history in part["history"].to_pylist()]
             scores = recommender.score(histories, np.array(part["candidates"].to_pylist()))
-            yield rows_of(part, split, sign * scores.float().cpu().numpy(), counts)
+            more: dict[str, Any] = {}
+            if catalog is not None and split not in PROBE_METRICS:
+                more = catalog.columns(part, all_scores(recommender, catalog, part, histories))
+            yield rows_of(part, split, sign * scores.float().cpu().numpy(), counts, **more)
 
 
 def rows_of(part: pa.Table, split: str, scores: np.ndarray | None, counts: np.ndarray, **said: Any) -> pa.Table:
-    """Rows (`ROWS`) of examples, from scores (B, C) of their candidates and what was generated, if either."""
+    """Rows (`ROWS`) of examples, from scores (B, C) of their candidates and what was generated, if either.
+
+    Args:
+        said: columns that generation and the whole catalog fill; those of `CATALOG_ROWS` and `SAID_ROWS` are there
+            where they are given.
+    """
+    more = [field for field in (*CATALOG_ROWS, *SAID_ROWS) if field.name in said]
     target = part["target"].to_numpy()
     candidates = np.array(part["candidates"].to_pylist())
     logpop = np.log1p(counts)
@@ -127,6 +184,7 @@ def rows_of(part: pa.Table, split: str, scores: np.ndarray | None, counts: np.nd
             "logpop": list(logpop[candidates].astype(np.float32)),
             "history_logpop": [float(logpop[history].mean()) if history else None for history in histories],
             **{name: said.get(name, none) for name in ("answer", "answered", "answered_contains", "beams")},
+            **{field.name: said[field.name] for field in more},
         },
-        schema=ROWS,
+        schema=pa.schema([*ROWS, *more]),
     )

@@ -16,13 +16,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypref.errors import UserError
+from raypref.evaluation.beyond_accuracy import of_system
 from raypref.evaluation.metrics import mean, per_user
 from raypref.results.records import NUMBERS, TEXTS, Unusable, complete, read_records, read_rows, read_sweep
 from raypref.storage.location import Location
 
 SFT = "sft"
 # Lists, nine tenths of an evaluation's size: they stay with the evaluation.
-HEAVY = ("candidates", "logps", "logpop", "beams")
+HEAVY = (
+    "candidates",
+    "logps",
+    "logpop",
+    "beams",
+    "top",
+    "top_information",
+    "top_genres",
+    "history_genres",
+    "said_beams",
+)
 RESULTS, USERS, TRAINING = "results.parquet", "users.parquet", "training.parquet"
 SCORES = ["trial", "split", "metric", "value", "users", "examples"]
 _SWEEP_KEY = b"raypref.sweep"
@@ -108,6 +119,7 @@ def _scored(rows: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
         chosen = splits == split
         count = {"users": len(np.unique(users[chosen])), "examples": int(chosen.sum())}
         asked = {metric: mean(v[chosen]) for metric, v in values.items()}
+        asked |= of_system(rows.filter(pa.array(chosen)))
         scores += [{"split": split, "metric": m, "value": v, **count} for m, v in asked.items() if np.isfinite(v)]
     table = rows.drop_columns([name for name in HEAVY if name in rows.column_names])
     for metric, value in values.items():

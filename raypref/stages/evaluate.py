@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypref.data.columns import ExampleTable, head, splits_in
-from raypref.stages.prepare import renderer_of, titles_of, train_counts
+from raypref.stages.identity import section_identity
+from raypref.stages.prepare import catalog_of, renderer_of, titles_of, train_counts
 from raypref.stages.stage import Chain, Kind, Stage, Surroundings
 from raypref.storage.headway import counted
 from raypref.storage.store import Store
@@ -20,16 +21,17 @@ from raypref.storage.store import Store
 
 def evaluation_of(whole: dict[str, Any]) -> dict[str, Any]:
     """The part of a config, JSON-ready, that decides what an evaluation finds."""
-    return {k: v for k, v in whole["evaluation"].items() if k != "batch"}
+    return {k: v for k, v in section_identity(whole, "evaluation").items() if k != "batch"}
 
 
 def of_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
     """The part that counts where candidates are scored and nothing is generated."""
-    return {k: v for k, v in evaluation.items() if k not in ("generate", "beams")}
+    return {k: v for k, v in evaluation.items() if k not in ("generate", "beams", "constrain")}
 
 
 def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
     """Rows of every evaluated example; each worker does its share of the batches."""
+    from raypref.evaluation.beyond_accuracy import of_system
     from raypref.evaluation.metrics import means
 
     store, config = around.store, chain.config.evaluation
@@ -50,16 +52,21 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
         parts += judge(own if chain.config.system == "chatrec" else _beating(own, around), split)
     around.beat.stop()
     if parts:
-        pq.write_table(pa.concat_tables(parts), scratch / f"rows-{around.rank}-of-{around.world}.parquet")
+        pq.write_table(
+            pa.concat_tables(parts, promote_options="default"),
+            scratch / f"rows-{around.rank}-of-{around.world}.parquet",
+        )
     around.barrier()
     if around.rank == 0:
         found = [pq.read_table(p) for p in sorted(scratch.glob(f"rows-*-of-{around.world}.parquet"))]
-        rows = pa.concat_tables(found).sort_by([("split", "ascending"), ("example", "ascending")])
+        rows = pa.concat_tables(found, promote_options="default").sort_by(
+            [("split", "ascending"), ("example", "ascending")]
+        )
         with store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts):
             pq.write_table(rows, folder / "rows.parquet", compression="zstd", write_page_checksum=True)
             for split in splits:
                 of_split = rows.filter(pa.compute.equal(rows["split"], split))
-                facts[split] = means(of_split) | {"examples": of_split.num_rows}
+                facts[split] = means(of_split) | of_system(of_split) | {"examples": of_split.num_rows}
             facts["evaluate_seconds"] = round(time.perf_counter() - started, 2)
             facts["finished"] = time.time()
 
@@ -74,17 +81,24 @@ def _judge(
     chain: Chain, paths: dict[str, Path], store: Store
 ) -> Callable[[Iterable[pa.Table], str], Iterator[pa.Table]]:
     """What makes rows of a split's tables: a language model that writes and scores titles, a recommender, or a chat."""
+    from raypref.evaluation.catalog_titles import CatalogTitles
     from raypref.evaluation.chat import ChatClient, chatted
     from raypref.evaluation.rows import evaluated, judged
     from raypref.evaluation.yes_no import asked
     from raypref.recommenders import load_recommender
     from raypref.stages.policy import load_policy
-    from raypref.stages.tokenize import asker_of
+    from raypref.stages.tokenize import asker_of, example_tokenizer, without_list
 
     config, counts = chain.config.evaluation, train_counts(paths["prepare"])
+    ranked = config.catalog != "none"
+    catalog = (
+        catalog_of(paths["prepare"], config.catalog == "unseen") if ranked or config.constrain == "catalog" else None
+    )
     if "fit" in paths:
         recommender = load_recommender(paths["fit"] / "model")
-        return lambda tables, split: judged(recommender, tables, split, config.batch, counts)
+        return lambda tables, split: judged(
+            recommender, tables, split, config.batch, counts, catalog if ranked else None
+        )
     if "questions" in paths:
         model, tokenizer = load_policy(chain.config, paths["questions"], paths["model"])
         asker = asker_of(chain.config, paths["prepare"], tokenizer)
@@ -97,9 +111,14 @@ def _judge(
         render = renderer_of(chain.config, paths["prepare"])
         return lambda tables, split: chatted(client, render, titles, tables, split, counts)
     model, tokenizer = load_policy(chain.config, paths["tokenize"], paths.get("model"))
+    all_titles: CatalogTitles | None = None
+    if catalog is not None:
+        tokenize = example_tokenizer(without_list(chain.config), paths["prepare"], tokenizer)
+        all_titles = CatalogTitles(catalog, tokenize, tokenizer.eos_token_id, tokenizer.pad_token_id)
     return lambda tables, split: evaluated(
-        model, tokenizer, titles, tables, split, config.batch, config.generate, counts, config.beams
-    )
+        model, tokenizer, titles, tables, split, config.batch, config.generate, counts, config.beams,
+        all_titles, ranked, config.constrain,
+    )  # fmt: skip
 
 
 EVALUATE = Kind("evaluate", 2, "group", run)

@@ -24,6 +24,19 @@ NOT_WHAT_IS_TRAINED_ON = {"held_out_targets", "max_history", "max_train_examples
 READING = 2
 """How files become a log: changed where the same files give another one (2: ties in time keep no file's order)."""
 
+LATER: dict[str, dict[str, Any]] = {
+    "prompt": {"candidates": "listed"},
+    "evaluation": {"catalog": "none", "constrain": "none"},
+}
+"""Keys that a section got later, and the value that leaves what a stage computes as it was: then they are no part of an
+address, so that what was computed before is found."""
+
+
+def section_identity(whole: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What stands for a section of a config, JSON-ready, in addresses."""
+    later = LATER[name]
+    return {k: v for k, v in whole[name].items() if k not in later or v != later[k]}
+
 
 def source_identity(config: RunConfig) -> dict[str, Any]:
     """The source's config with its path replaced by a hash of what lies there."""
@@ -58,7 +71,7 @@ def model_identity(config: RunConfig) -> dict[str, Any]:
 
 def prompt_identity(whole: dict[str, Any]) -> dict[str, Any]:
     """How an example becomes text, of a config that is JSON-ready; what a model's chat template adds is told apart."""
-    return {key: value for key, value in whole["prompt"].items() if key != "chat"}
+    return {key: value for key, value in section_identity(whole, "prompt").items() if key != "chat"}
 
 
 def chat_identity(config: RunConfig) -> str | None:

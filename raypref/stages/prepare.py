@@ -26,6 +26,7 @@ from raypref.stages.identity import source_identity
 from raypref.stages.stage import Chain, Kind, Stage, Surroundings
 
 if TYPE_CHECKING:
+    from raypref.evaluation.catalog import Catalog
     from raypref.recommenders import Questions, TrainingLog
 
 
@@ -94,6 +95,41 @@ def train_counts(prepared: Path) -> np.ndarray:
     """(items,) training interactions of item 0, 1, ..."""
     counts: np.ndarray = pq.read_table(prepared / "train_counts.parquet")["count"].to_numpy()
     return counts
+
+
+def catalog_of(prepared: Path, unseen: bool) -> Catalog:
+    """Every item that training or a held-out example shows (as all do that k-core keeps, but for some that only lie
+    beyond a split's horizon), and what training data say of them.
+
+    Args:
+        unseen: leave out what a user met in training.
+    """
+    from raypref.evaluation.catalog import Catalog
+
+    counts, log = train_counts(prepared), pq.read_table(prepared / "interactions.parquet")
+    there = counts > 0
+    for split in splits_in(prepared, SETS[1:]):
+        for table in ExampleTable([prepared], split, ("history", "candidates")):
+            for name in ("history", "candidates"):
+                there[table[name].combine_chunks().flatten().to_numpy()] = True
+    user, item = log["user"].to_numpy(), log["item"].to_numpy()
+    order = np.argsort(user, kind="stable")
+    bounds = np.searchsorted(user[order], np.arange(int(user.max(initial=-1)) + 2))
+    seen = np.split(item[order], bounds[1:-1]) if unseen and len(user) else None
+    return Catalog(np.flatnonzero(there), counts, len(np.unique(user)), seen, genres_of(prepared))
+
+
+def genres_of(prepared: Path) -> list[list[int]] | None:
+    """Of item 0, 1, ... the numbers of its genres, by the metadata's `genres` or `genre`; None where none has any."""
+    metadata = pq.read_table(prepared / "items.parquet", columns=["metadata"])["metadata"].to_pylist()
+    found: list[list[str]] = []
+    for text in metadata:
+        content = json.loads(text) if text else {}
+        listed = content.get("genres", content.get("genre")) or []
+        found.append([listed] if isinstance(listed, str) else [str(name) for name in listed])
+    names = sorted({name for own in found for name in own})
+    numbers = {name: number for number, name in enumerate(names)}
+    return [[numbers[name] for name in own] for own in found] if names else None
 
 
 def training_log_of(prepared: Path) -> TrainingLog:

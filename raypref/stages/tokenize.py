@@ -93,6 +93,11 @@ def example_tokenizer(config: RunConfig, prepared: Path, tokenizer: PreTrainedTo
     return kind(tokenizer, renderer_of(config, prepared), titles_of(prepared), config.prompt.max_tokens)
 
 
+def without_list(config: RunConfig) -> RunConfig:
+    """`config` with prompts that list no candidates, as any title of the catalog may be the answer."""
+    return config.model_copy(update={"prompt": config.prompt.model_copy(update={"candidates": "none"})})
+
+
 class ShardTokenizer:
     """Writes the tokens of one shard after another; made once per process."""
 
