@@ -24,7 +24,7 @@ def best_setting(collection: Collection, metric: str | None = None) -> tuple[Set
     and a claim about the chosen one's score is then too kind: the caller must say so.
     """
     metric = metric or headline_metric(collection)
-    split = "validation" if collection.has(metric, "validation") else "test"
+    split = collection.choosing
     found = summary(collection, metric, split)
     found = found[~found["sft"]].sort_values(["mean", "default"], ascending=False, kind="stable")
     if found.empty:
@@ -48,7 +48,7 @@ def answer(collection: Collection, parameter: str | None = None, metric: str | N
     if best is None:
         return _nothing(collection)
     setting, chosen_by = best
-    split = "test" if collection.has(metric, "test") else "validation"
+    split = collection.reported
     scores = {row["setting"]: row for row in rows_of(summary(collection, metric, split))}
     if setting.text not in scores:
         return _nothing(collection)

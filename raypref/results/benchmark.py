@@ -13,8 +13,9 @@ import yaml
 
 from raypref.results.collect import Collection
 from raypref.results.labels import metric_label, rows_of
+from raypref.results.render import Cells
 from raypref.results.statistics import holm, mcnemar, paired_bootstrap, wilcoxon
-from raypref.results.summaries import LEVEL, Setting, base_split, comparisons, matrix, settings, summary
+from raypref.results.summaries import LEVEL, Setting, comparisons, matrix, settings, summary
 from raypref.results.tables import domain_notes, generation_notes
 
 SHOWN = (
@@ -74,7 +75,7 @@ def benchmark(collections: Mapping[str, Collection], reference: str, metrics: Se
     scores, family, tests = [], [], []
     for dataset, collection in collections.items():
         for metric in [*metrics, *PROBES]:
-            split = PROBES.get(metric, base_split(collection))
+            split = PROBES.get(metric, collection.reported)
             if not collection.has(metric, split):
                 continue
             for row in rows_of(_scores(collection, metric, split)):
@@ -96,7 +97,7 @@ def benchmark(collections: Mapping[str, Collection], reference: str, metrics: Se
         if ((group["p_holm"] < LEVEL) & (group["difference"] < 0)).all():
             of_best = (frame["dataset"] == of) & (frame["metric"] == by) & (frame["method"] == best)
             frame.loc[of_best, "best"] = True
-    notes = {name: domain_notes(c) + generation_notes(c, base_split(c)) for name, c in collections.items()}
+    notes = {name: domain_notes(c) + generation_notes(c) for name, c in collections.items()}
     return Benchmark(frame, table, _published(collections), reference, int(np.isfinite(p).sum()), notes)
 
 
@@ -128,7 +129,7 @@ def _with_reference(collection: Collection, dataset: str, reference: str) -> lis
     if reference not in names.values():
         return []
     against = _setting(collection, reference)
-    split = base_split(collection)
+    split = collection.reported
     hits, gains = (matrix(collection, metric, split) for metric in ("exact_hr@1", "exact_ndcg@5"))
     users = hits.columns.get_level_values("user").to_numpy()
     found = []
@@ -183,17 +184,6 @@ def _is_of(entry: Mapping[str, Any], sweep: Mapping[str, Any]) -> bool:
     category = config.get("data", {}).get("source", {}).get("category")
     same = sweep.get("dataset") in entry["sources"] and entry.get("category") in (None, category)
     return same and not config.get("transfer")
-
-
-@dataclass(frozen=True)
-class Cells:
-    """A table as text, the same for every format."""
-
-    title: str
-    header: list[str]
-    rows: list[list[tuple[str, bool]]]
-    """Text of each cell, and whether it is bold."""
-    notes: list[str]
 
 
 def score_cells(found: Benchmark, dataset: str) -> Cells:

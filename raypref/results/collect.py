@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from raypref.errors import UserError
 from raypref.evaluation.beyond_accuracy import of_system
 from raypref.evaluation.metrics import mean, per_user
+from raypref.evaluation.splits import choosing_split, reported_split
 from raypref.results.records import NUMBERS, TEXTS, Unusable, complete, read_records, read_rows, read_sweep
 from raypref.storage.location import Location
 
@@ -67,6 +68,16 @@ class Collection:
     def done(self) -> pd.DataFrame:
         """The trials that the numbers come from, without SFT."""
         return self.trials[(self.trials["status"] == "done") & (self.trials["trial"] != SFT)]
+
+    @property
+    def reported(self) -> str:
+        """The split that tables and figures show."""
+        return reported_split(set(self.metrics["split"]))
+
+    @property
+    def choosing(self) -> str:
+        """The split that says which setting is best."""
+        return choosing_split(set(self.metrics["split"]))
 
     def has(self, metric: str, split: str) -> bool:
         return bool(((self.metrics["metric"] == metric) & (self.metrics["split"] == split)).any())

@@ -17,7 +17,7 @@ from raypref.errors import UserError
 from raypref.results.collect import Collection, whole
 from raypref.results.curves import COLUMNS as CURVE_COLUMNS
 from raypref.results.curves import curve_table, numeric
-from raypref.results.figures import CURVES, FORMATS, Drawing, split_shown
+from raypref.results.figures import CURVES, FORMATS, Drawing
 from raypref.results.labels import math_symbol, metric_label, setting_text, symbol, value_text
 
 COLUMNS = ["sweep", "series", "method", "dataset", "trial", "setting", "seed", "status", "split", "metric", "value"]
@@ -89,7 +89,7 @@ def series_table(collections: Sequence[Collection], parameter: str) -> pd.DataFr
     parts = []
     for collection, series in zip(collections, series_names(collections)):
         if parameter in collection.parameters:
-            table = curve_table(collection, parameter, CURVES, split_shown(collection))
+            table = curve_table(collection, parameter, CURVES)
             parts.append(table[~table["sft"].astype(bool)].assign(series=series))
     if not parts:
         return pd.DataFrame(columns=[*CURVE_COLUMNS, "series"])

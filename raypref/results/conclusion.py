@@ -14,6 +14,7 @@ from raypref.results.figures import FORMATS, Drawing, drawings
 from raypref.results.records import reason
 from raypref.results.render import latex, markdown, rich_table
 from raypref.results.report import write_report
+from raypref.results.tables import sweep_cells
 from raypref.results.training_curves import training_alt, training_figure, training_table, write_training
 from raypref.storage.location import Location
 from raypref.storage.store import write_json
@@ -38,7 +39,8 @@ def tell(collection: Collection, out: Path, console: Console) -> bool:
     write_training(collection, out)
     unfinished = collection.trials[~collection.trials["status"].isin(["done", "superseded", "pruned"])]
     if not collection.done.empty:
-        for name, text in (("table.md", markdown(collection)), ("table.tex", latex(collection))):
+        table = sweep_cells(collection)
+        for name, text in (("table.md", markdown(table)), ("table.tex", latex(table))):
             (out / name).write_text(text)
         draw(collection, out)
         _print_table(collection, console)
@@ -57,10 +59,10 @@ def tell(collection: Collection, out: Path, console: Console) -> bool:
 def _print_table(collection: Collection, console: Console) -> None:
     """The comparison table; in a submitted job with spaces that Ray's log page, being HTML, does not run together."""
     if SUBMITTED not in os.environ:
-        console.print(rich_table(collection))
+        console.print(rich_table(sweep_cells(collection)))
         return
     with console.capture() as capture:
-        console.print(rich_table(collection))
+        console.print(rich_table(sweep_cells(collection)))
     console.file.write(capture.get().replace(" ", "\u00a0"))
 
 

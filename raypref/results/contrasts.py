@@ -17,12 +17,13 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from raypref.config.base import Frozen
-from raypref.results.benchmark import PUBLISHED, Cells
+from raypref.results.benchmark import PUBLISHED
 from raypref.results.collect import Collection
 from raypref.results.crossed import SeedSpread, crossed_test, seed_spread
 from raypref.results.labels import metric_label, rows_of
+from raypref.results.render import Cells
 from raypref.results.statistics import Test, holm, paired_bootstrap
-from raypref.results.summaries import Setting, base_split, matrix, settings
+from raypref.results.summaries import Setting, matrix, settings
 
 HEADLINE = "hr@1"
 """By generation where a method generates, as the papers have it, else by its ranking (recommenders)."""
@@ -130,7 +131,7 @@ def contrast_table(collection: Collection, contrasts: Sequence[Contrast]) -> pd.
 
 
 def _row(collection: Collection, contrast: Contrast, metric: str) -> dict[str, Any]:
-    split = contrast.split or base_split(collection)
+    split = contrast.split or collection.reported
     by_name = {str(s.params["method"]): s for s in settings(collection)}
     gains = contrast.gains
     row: dict[str, Any] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,20 +14,17 @@ from matplotlib.figure import Figure
 from raypref.errors import UserError
 from raypref.results.collect import Collection
 from raypref.results.labels import COSTS, math_symbol, metric_label, rows_of, same, symbol, value_text
-from raypref.results.plotting import BLUE, GREY, TEXT, figure_svg, save_figure
+from raypref.results.plotting import BLUE, GREY, TEXT
 from raypref.results.statistics import seed_interval
 from raypref.results.summaries import settings, summary
 from raypref.results.tables import headline_metric
-from raypref.storage.store import digest
 
 METRICS = ("generated_hr@1", "valid_ratio")
 COLUMNS = ["parameter", "symbol", "value", "metric", "split", "mean", "low", "high", "over", "low_users", "high_users"]
 COLUMNS += ["seeds", "points", "default", "sft"]
 
 
-def curve_table(
-    collection: Collection, parameter: str, metrics: Sequence[str] = METRICS, split: str = "test"
-) -> pd.DataFrame:
+def curve_table(collection: Collection, parameter: str, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
     """What a curve over `parameter` shows: a row for each metric and value, and one for the SFT model.
 
     In a sweep over several keys the others stay at their default; trials elsewhere are not part of the curve.
@@ -45,6 +41,7 @@ def curve_table(
         raise UserError(f"the sweep does not vary {parameter}", where="parameter", mend=f"choose one of: {known}")
     others = {key: value for key, value in _default(collection).items() if key != parameter}
     rows: list[dict[str, Any]] = []
+    split = collection.reported
     for metric in metrics:
         if not collection.has(metric, split):
             continue
@@ -78,7 +75,12 @@ def cost_table(collection: Collection, parameter: str) -> pd.DataFrame:
                 continue
             interval = seed_interval(points)
             described = {"parameter": parameter, "symbol": symbol(parameter, collection.sweep), "sft": False}
-            described |= {"value": setting.params[parameter], "metric": metric, "split": "test", "points": points}
+            described |= {
+                "value": setting.params[parameter],
+                "metric": metric,
+                "split": collection.reported,
+                "points": points,
+            }
             bounds = {"mean": interval.mean, "low": max(interval.low, 0.0), "high": interval.high}
             over = "seeds" if np.isfinite(interval.low) else ""
             users = {"low_users": np.nan, "high_users": np.nan, "default": setting.default}
@@ -86,14 +88,14 @@ def cost_table(collection: Collection, parameter: str) -> pd.DataFrame:
     return pd.DataFrame(_ranked(rows), columns=COLUMNS)
 
 
-def quality_and_cost(collection: Collection, parameter: str, split: str = "test") -> pd.DataFrame:
+def quality_and_cost(collection: Collection, parameter: str) -> pd.DataFrame:
     """HR@1 and beside it what it costs over one key: the rows of `curve_table` for HR@1, then those of `cost_table`.
 
     One figure then shows what a higher K buys and at what price, as NAPO's figures 1a and 3c do. Empty where no trial's
     cost is known; without HR@1 where no trial was evaluated.
     """
     cost = rows_of(cost_table(collection, parameter))
-    quality = rows_of(curve_table(collection, parameter, [headline_metric(collection, split)], split)) if cost else []
+    quality = rows_of(curve_table(collection, parameter, [headline_metric(collection)])) if cost else []
     return pd.DataFrame(_ranked([*quality, *cost]), columns=COLUMNS)
 
 
@@ -109,22 +111,6 @@ def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _default(collection: Collection) -> dict[str, Any]:
     default = collection.sweep.get("default")
     return {key: default[key] for key in collection.parameters if key in default} if isinstance(default, dict) else {}
-
-
-def draw_curve(
-    table: pd.DataFrame,
-    path_stem: Path,
-    title: str = "",
-    formats: Sequence[str] = ("png", "svg", "pdf"),
-    dpi: int = 160,
-) -> list[Path]:
-    """Draw a curve table, a panel for each metric, as `<path_stem>.png`, `.svg` and so on."""
-    return save_figure(lambda: curve_figure(table, title), path_stem, formats, dpi)
-
-
-def curve_svg(table: pd.DataFrame, title: str = "") -> str:
-    """The same as an `<svg>` element for a page: transparent, its text in the page's colour, with an alt text."""
-    return figure_svg(lambda: curve_figure(table, title), alt_text(table), digest([title, table.to_dict("list")]))
 
 
 def alt_text(table: pd.DataFrame) -> str:

@@ -19,15 +19,13 @@ from pandas.api.types import is_numeric_dtype
 
 from raypref.errors import UserError
 from raypref.results.answer import answer
-from raypref.results.benchmark import Cells
-from raypref.results.benchmark_files import markdown
 from raypref.results.collect import Collection
 from raypref.results.contrasts import HEADLINE, MISSING
 from raypref.results.figures import drawings
 from raypref.results.labels import metric_label, rows_of
 from raypref.results.plotting import BLUE, GREY, save_figure
-from raypref.results.render import markdown as sweep_table
-from raypref.results.summaries import base_split
+from raypref.results.render import Cells, markdown
+from raypref.results.tables import sweep_cells
 
 NONE_YET = "No study has been run yet.\n"
 PLACES = ("--root", "--write", "--data.source.path", "--storage")
@@ -49,7 +47,7 @@ def write_section(
     figures = save_figure(lambda: claims_figure(claims), stem, ("svg",)) if _drawn(claims) else []
     parts = [question, _account(collection)]
     parts += [f"![The papers' gains and ours](results/{figure.name})" for figure in figures]
-    parts += [markdown(table).replace("## ", "### ", 1).rstrip() for table in tables]
+    parts += [markdown(table, 3).rstrip() for table in tables]
     parts.append(f"Rows: [results/{rows.name}](results/{rows.name}); claims: [{listed.name}](results/{listed.name}).")
     _lay(page, section, [f"## {section[0].upper()}{section[1:]}", *parts])
     return [page, rows, listed, *figures]
@@ -71,7 +69,7 @@ def write_sweep_section(page: Path, section: str, collection: Collection) -> lis
         named = dataclasses.replace(drawing, name=f"{stem.name}-{drawing.name}")
         written += named.save(stem.parent, "", ("svg",))
         parts.append(f"![{drawing.describe(drawing.table)}](results/{named.name}.svg)")
-    parts += [sweep_table(collection).rstrip(), f"Rows: [results/{rows.name}](results/{rows.name})."]
+    parts += [markdown(sweep_cells(collection)).rstrip(), f"Rows: [results/{rows.name}](results/{rows.name})."]
     heading = re.sub(r"^(\S+)", r"`\1`", section)
     _lay(page, section, [f"## {heading}", *parts])
     return written
@@ -113,7 +111,7 @@ def slim_rows(collection: Collection) -> pa.Table:
 
     The validation split is left out where there is a test split. Without metadata: that of a sweep names local folders.
     """
-    reported = {base_split(collection), *(s for s in collection.metrics["split"].unique() if s != "validation")}
+    reported = {collection.reported, *(s for s in collection.metrics["split"].unique() if s != "validation")}
     metrics = [name for name in collection.users.column_names if name in set(collection.metrics["metric"])]
     frame = collection.users.select(["trial", "split", "example", "user", *metrics]).to_pandas()
     swept = list(collection.parameters)

@@ -75,11 +75,11 @@ def drawings(collection: Collection) -> list[Drawing]:
     made: list[Drawing] = []
     for key in collection.parameters:
         short, letter = key.rsplit(".", 1)[-1], symbol(key, collection.sweep)
-        curve = curve_table(collection, key, CURVES, split_shown(collection))
+        curve = curve_table(collection, key, CURVES)
         if curve.loc[~curve["sft"].astype(bool), "value"].nunique() > 1:
             heading = f"Curve over {letter}" if numeric(curve) else f"Scores by {letter}"
             made.append(Drawing(f"curve-{short}", heading, curve, curve_figure, alt_text, divided=True))
-        cost = quality_and_cost(collection, key, split_shown(collection))
+        cost = quality_and_cost(collection, key)
         if cost.loc[cost["metric"].isin(COSTS), "value"].nunique() > 1:
             heading = f"HR@1 and cost over {letter}" if numeric(cost) else f"HR@1 and cost by {letter}"
             made.append(Drawing(f"cost-{short}", heading, cost, curve_figure, alt_text, divided=True))
@@ -110,9 +110,3 @@ def _joint(collection: Collection) -> list[Drawing]:
         )
     )  # fmt: skip
     return made
-
-
-def split_shown(collection: Collection) -> str:
-    """Test, unless no trial was evaluated on it."""
-    splits = set(collection.metrics["split"])
-    return "test" if "test" in splits or not splits else sorted(splits)[0]

@@ -27,12 +27,7 @@ def objectives(collection: Collection) -> list[str]:
     wanted = (
         [str(m) for m in named] if isinstance(named, list) and len(named) > 1 else ["generated_hr@1", "valid_ratio"]
     )
-    return [metric for metric in wanted if collection.has(metric, split_of(collection))]
-
-
-def split_of(collection: Collection) -> str:
-    """Validation, as that is what a search saw; test where there is no other."""
-    return "validation" if "validation" in set(collection.metrics["split"]) else "test"
+    return [metric for metric in wanted if collection.has(metric, collection.choosing)]
 
 
 def joint_table(collection: Collection) -> pd.DataFrame:
@@ -40,7 +35,7 @@ def joint_table(collection: Collection) -> pd.DataFrame:
 
     `pareto`: no other setting is as good in every objective and better in one.
     """
-    split, frame = split_of(collection), pd.DataFrame()
+    split, frame = collection.choosing, pd.DataFrame()
     metrics = objectives(collection)
     for metric in metrics:
         found = summary(collection, metric, split)

@@ -16,11 +16,11 @@ from markupsafe import Markup
 
 from raypref.results.answer import answer, best_setting
 from raypref.results.collect import SFT, Collection
-from raypref.results.figures import Drawing, drawings, split_shown
+from raypref.results.figures import Drawing, drawings
 from raypref.results.labels import metric_label, rows_of, symbol, value_text
-from raypref.results.render import escaped, markdown
+from raypref.results.render import escaped, html_table, markdown
 from raypref.results.summaries import comparisons, settings, summary
-from raypref.results.tables import SHOWN, cells, comparison_table, footnotes, headline_metric
+from raypref.results.tables import SHOWN, headline_metric, sweep_cells
 from raypref.results.training_curves import MOST_NAMED, setting_colours, training_svg, training_table
 from raypref.results.training_curves import SHOWN as TRAINING
 
@@ -38,9 +38,7 @@ def write_report(collection: Collection, folder: Path) -> list[Path]:
 
 def report_html(collection: Collection, figures: Sequence[Drawing] | None = None) -> str:
     """The page as text."""
-    split = split_shown(collection)
-    table = comparison_table(collection, split)
-    header, rows = cells(collection, table)
+    split, table = collection.reported, sweep_cells(collection)
     training = training_table(collection)
     environment = Environment(
         loader=PackageLoader("raypref.results"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -53,9 +51,8 @@ def report_html(collection: Collection, figures: Sequence[Drawing] | None = None
         now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         counts=_counts(collection),
         figures=[_figure(collection, drawing) for drawing in (drawings(collection) if figures is None else figures)],
-        header=header,
-        rows=[{"cells": row, "best": best} for row, best in zip(rows, table["best"] if rows else [])],
-        notes=footnotes(collection, table, split),
+        settings=Markup(html_table(table, "settings-table")),
+        notes=table.notes,
         details=_details(collection, split),
         comparisons=_comparisons(collection, split),
         trial_header=_trial_header(collection),
@@ -78,7 +75,7 @@ def report_markdown(collection: Collection, figures: Sequence[Drawing] | None = 
     """The same without the list of trials: question, answer, table, curves, failures, how to run it again."""
     question = str(collection.sweep.get("question") or collection.sweep.get("name"))
     lines = [f"# {escaped(question)}", "", escaped(answer(collection)), ""]
-    lines += [markdown(collection, split_shown(collection))]
+    lines += [markdown(sweep_cells(collection))]
     for drawing in drawings(collection) if figures is None else figures:
         lines += [f"![{escaped(drawing.describe(drawing.table))}]({drawing.name}.png)", ""]
     failures = _failures(collection)
@@ -152,7 +149,7 @@ def _number(value: float, form: str) -> str:
 
 def _comparisons(collection: Collection, split: str) -> dict[str, Any]:
     """The headline metric's differences to the default, and to the best on validation, with their tests."""
-    metric = headline_metric(collection, split)
+    metric = headline_metric(collection)
     default = next((setting for setting in settings(collection) if setting.default), None)
     best = best_setting(collection, metric)
     found = {}

@@ -230,11 +230,6 @@ def cohens_d(differences: ArrayLike) -> float:
     return math.copysign(math.inf, mean) if mean else 0.0
 
 
-def cohens_h(first: float, second: float) -> float:
-    """Cohen's h of two shares, `2 asin sqrt(p1) - 2 asin sqrt(p2)` (Cohen 1988): 0.2 small, 0.5 medium, 0.8 large."""
-    return 2 * math.asin(math.sqrt(first)) - 2 * math.asin(math.sqrt(second))
-
-
 def _finite(values: ArrayLike) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64).ravel()
     return array[np.isfinite(array)]

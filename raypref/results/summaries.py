@@ -48,11 +48,6 @@ class Setting:
         return [SFT] if self.sft else list(self.trials.values())
 
 
-def base_split(collection: Collection) -> str:
-    """The split that is reported: `test`, or `validation` of published data that came without a test file."""
-    return "test" if collection.metrics["split"].isin(["test"]).any() else "validation"
-
-
 def settings(collection: Collection) -> list[Setting]:
     """The settings with a usable trial, in the order of their values."""
     keys, made = collection.parameters, []

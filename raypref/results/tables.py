@@ -10,6 +10,7 @@ import pandas as pd
 
 from raypref.results.collect import Collection
 from raypref.results.labels import metric_label, rows_of, symbol, value_text
+from raypref.results.render import Cells
 from raypref.results.summaries import LEVEL, comparisons, settings, summary
 
 HEADLINE = ("generated_hr@1", "exact_hr@1")
@@ -17,13 +18,13 @@ SHOWN = ("generated_hr@1", "valid_ratio", "exact_hr@1", "exact_ndcg@5")
 MARK = "*"
 
 
-def headline_metric(collection: Collection, split: str = "test") -> str:
+def headline_metric(collection: Collection) -> str:
     """HR@1 by generation, as the papers report it; by exact ranking where nothing was generated."""
-    return next((metric for metric in HEADLINE if collection.has(metric, split)), HEADLINE[0])
+    return next((metric for metric in HEADLINE if collection.has(metric, collection.reported)), HEADLINE[0])
 
 
 @functools.lru_cache(maxsize=4)
-def comparison_table(collection: Collection, split: str = "test", metrics: tuple[str, ...] = SHOWN) -> pd.DataFrame:
+def comparison_table(collection: Collection, metrics: tuple[str, ...] = SHOWN) -> pd.DataFrame:
     """A row a setting, SFT first.
 
     Columns: setting, the swept keys, default, sft, seeds; for each metric `<metric>` (mean), `<metric>_low` and `_high`
@@ -31,7 +32,7 @@ def comparison_table(collection: Collection, split: str = "test", metrics: tuple
     the default setting with its `p_holm`, `significant` and `test`; `best` (significantly better than each other
     setting, after Holm's correction); `seconds` a trial.
     """
-    headline = headline_metric(collection, split)
+    headline, split = headline_metric(collection), collection.reported
     frame: pd.DataFrame | None = None
     for metric in (metric for metric in metrics if collection.has(metric, split)):
         found = summary(collection, metric, split)
@@ -87,8 +88,9 @@ def _seconds(collection: Collection) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["setting", "seconds"])
 
 
-def cells(collection: Collection, table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Header and rows as text, the same for every format."""
+def sweep_cells(collection: Collection) -> Cells:
+    """The comparison table as text, under the sweep's question."""
+    table = comparison_table(collection)
     metrics = [metric for metric in SHOWN if metric in table]
     header = [symbol(key, collection.sweep) for key in collection.parameters]
     header += ["seeds", *(metric_label(m) for m in metrics), "vs default", "s/trial"]
@@ -99,8 +101,9 @@ def cells(collection: Collection, table: pd.DataFrame) -> tuple[list[str], list[
         values.append("-" if row["sft"] else str(row["seeds"]))
         values += [_interval(row, metric) for metric in metrics]
         values += [_difference(row), value_text(round(row["seconds"], 1)) if row["seconds"] == row["seconds"] else "-"]
-        rows.append(values)
-    return header, rows
+        rows.append([(text, bool(row["best"])) for text in values])
+    question = str(collection.sweep.get("question", ""))
+    return Cells(question, header, rows, footnotes(collection, table), names=len(collection.parameters))
 
 
 def _interval(row: dict[str, Any], metric: str) -> str:
@@ -119,19 +122,19 @@ def _difference(row: dict[str, Any]) -> str:
     return f"{row['difference']:+.3f}{MARK if row['significant'] else ''}"
 
 
-def footnotes(collection: Collection, table: pd.DataFrame, split: str = "test") -> list[str]:
+def footnotes(collection: Collection, table: pd.DataFrame) -> list[str]:
     """What the marks of a table mean; only those that it uses."""
     users = any((table[c] == "users").any() for c in table if str(c).endswith("_over"))
     one = "; ᵘ over users (bootstrap), as there is one model" if users else ""
-    notes = [f"Split: {split}. Intervals: 95 % over seeds (Student's t){one}."]
+    notes = [f"Split: {collection.reported}. Intervals: 95 % over seeds (Student's t){one}."]
     notes += domain_notes(collection)
     if "test" in table and table["test"].notna().any():
         tests = ", ".join(sorted(set(table["test"].dropna()) - {"none"}))
         notes.append(
-            f"vs default: difference of {metric_label(headline_metric(collection, split))}; {MARK} p < {LEVEL:g} after "
+            f"vs default: difference of {metric_label(headline_metric(collection))}; {MARK} p < {LEVEL:g} after "
             f"Holm's correction over the rows ({tests or 'no'} test)."
         )
-    notes += generation_notes(collection, split)
+    notes += generation_notes(collection)
     if "best" in table and table["best"].any():
         notes.append("Bold: better than each other setting, p < 0.05 after Holm's correction.")
     left = collection.trials[~collection.trials["status"].isin(["done", "superseded"])]["status"].value_counts()
@@ -149,13 +152,13 @@ def domain_notes(collection: Collection) -> list[str]:
     return [f"Cross-domain: trained on {trained}; every number here is of held-out users of {asked}."]
 
 
-def generation_notes(collection: Collection, split: str = "test") -> list[str]:
+def generation_notes(collection: Collection) -> list[str]:
     """How far HR@1 by generation lies from HR@1 by exact ranking, and why; nothing where one of the two is missing.
 
     They may differ only where the answer names no candidate, or names one that is not the likeliest whole title.
     """
     needed = ["generated_hr@1", "exact_hr@1", "valid_ratio", "agreement"]
-    found = collection.metrics[collection.metrics["split"] == split]
+    found = collection.metrics[collection.metrics["split"] == collection.reported]
     wide = found.pivot_table(index="trial", columns="metric", values="value")
     if not set(needed) <= set(wide.columns):
         return []

@@ -106,9 +106,10 @@ def _called(base: RunConfig) -> str:
 def conclude(folders: Mapping[str, Path], sweep: SweepConfig, store: Store, console: Console) -> bool:
     """Collect each sweep, write the benchmark's tables, print them; did every trial end well?"""
     from raypref.results.benchmark import benchmark
-    from raypref.results.benchmark_files import rich_table, tables_of, write_benchmark
+    from raypref.results.benchmark_files import tables_of, write_benchmark
     from raypref.results.collect import collect
     from raypref.results.conclusion import conclude as conclude_sweep
+    from raypref.results.render import rich_table
 
     quiet = Console(quiet=True)
     well = [

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 
+from raypref.evaluation.splits import reported_split
 from raypref.results.labels import value_text
 from raypref.sweeps.meters import Board, Meters
 from raypref.sweeps.methods import METHOD
@@ -59,7 +60,7 @@ class FinishedTrials:
     def ended(self, trial: Trial, record: dict[str, Any]) -> None:
         """Show the test scores of a trial that ended well."""
         metrics = record.get("metrics", {})
-        test = metrics.get("test") or metrics.get("validation") or {}
+        test = metrics.get(reported_split(metrics), {})
         values = {"hr@1": test.get("generated_hr@1", test.get("exact_hr@1")), "valid_ratio": test.get("valid_ratio")}
         validation = {"validation_hr@1": metrics.get("validation", {}).get("exact_hr@1")}
         self.meters.show(values | validation, tags_of(trial, self.sweep))

@@ -25,6 +25,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raypref.errors import UserError
+from raypref.evaluation.splits import choosing_split
 from raypref.results.labels import same
 from raypref.storage.store import digest
 from raypref.sweeps.space import Range, SweepConfig, Value, contains, setting_key
@@ -119,7 +120,7 @@ def scores(records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list
     """
     means = []
     for metric in metrics:
-        found = [(record["metrics"].get("validation") or record["metrics"]["test"]).get(metric) for record in records]
+        found = [record["metrics"][choosing_split(record["metrics"])].get(metric) for record in records]
         if any(value is None for value in found):
             return None
         means.append(math.fsum(found) / len(found))

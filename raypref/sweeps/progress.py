@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from raypref.evaluation.splits import choosing_split, reported_split
 from raypref.narration import Narrator
 from raypref.results.records import reason
 from raypref.storage.headway import duration, headway
@@ -121,14 +122,14 @@ class LiveTable:
 def _value(record: dict[str, Any]) -> float:
     """What the best is chosen by."""
     metrics = record.get("metrics", {})
-    return float((metrics.get("validation") or metrics.get("test") or {}).get("exact_hr@1", float("-inf")))
+    return float(metrics.get(choosing_split(metrics), {}).get("exact_hr@1", float("-inf")))
 
 
 def _values(record: dict[str, Any]) -> list[tuple[str, str]]:
     """Test metrics and time of a finished trial, the reason of another."""
     if record["status"] != "done":
         return [("why:", reason(record.get("error"))[:120])]
-    test = record["metrics"].get("test") or record["metrics"]["validation"]
+    test = record["metrics"][reported_split(record["metrics"])]
     names = {"generated_hr@1": "HR@1", "valid_ratio": "valid", "exact_hr@1": "exact"}
     shown = [(short, f"{test[name]:.3f}" if name in test else "-") for name, short in names.items()]
     return [*shown, ("s", f"{record['seconds']:.0f}" if record.get("seconds") else "-")]

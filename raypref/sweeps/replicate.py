@@ -134,11 +134,12 @@ def conclude(
 ) -> bool:
     """Collect, write the benchmark's tables and the verdicts, print them; did every trial end well?"""
     from raypref.results.benchmark import benchmark
-    from raypref.results.benchmark_files import rich_table, tables_of, write_benchmark
+    from raypref.results.benchmark_files import tables_of, write_benchmark
     from raypref.results.collect import collect
     from raypref.results.conclusion import conclude as conclude_sweep
     from raypref.results.contrasts import contrast_cells, contrast_table
     from raypref.results.docs_page import write_section
+    from raypref.results.render import rich_table
 
     store = Store(options.root)
     well = conclude_sweep(folder, store.location, Console(quiet=True))

@@ -17,6 +17,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from raypref.cluster.faults import METRIC, SHARE
 from raypref.cluster.train_group import fit
 from raypref.errors import UserError
+from raypref.evaluation.splits import choosing_split
 from raypref.stages.stage import Chain
 from raypref.storage.lease import leased
 from raypref.storage.store import Store, write_json
@@ -85,7 +86,7 @@ def run_trial(point: dict[str, Any], folder: str, root: str, sweep: str, threads
     ended = time.time()
     record |= done_fields(facts) | {"seconds": round(ended - asked, 2), "ended": now()}
     note(record if done_before else record | overhead(record, facts, asked, ended))
-    validation = facts["evaluate"].get("validation") or facts["evaluate"]["test"]
+    validation = record["metrics"][choosing_split(record["metrics"])]
     tune.report({METRIC: validation.get("exact_hr@1", validation.get("generated_hr@1"))})
 
 

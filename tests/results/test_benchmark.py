@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from raypref.results.benchmark import Benchmark, benchmark, comparison_cells, score_cells
-from raypref.results.benchmark_files import latex, markdown, tables_of, write_benchmark
+from raypref.results.benchmark_files import tables_of, write_benchmark
 from raypref.results.collect import Collection, collect
+from raypref.results.render import latex, markdown
 from raypref.results.summaries import matrix
 from raypref.results.tables import generation_notes
 from tests.support.planted_sweeps import sweep
@@ -137,7 +138,7 @@ def test_three_formats_show_the_same_cells(tmp_path: Path) -> None:
         for row in table.rows:
             for cell, _ in row:
                 assert cell in page
-        assert markdown(table) in text
+        assert markdown(table, 2) in text
         assert latex(table) in source
         assert {line.count(" & ") for line in latex(table).splitlines() if line.endswith(r"\\")} == {
             len(table.header) - 1

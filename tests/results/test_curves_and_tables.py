@@ -14,12 +14,13 @@ from rich.console import Console
 from raypref.errors import UserError
 from raypref.results.answer import answer, best_setting
 from raypref.results.collect import collect, load, write
-from raypref.results.curves import alt_text, curve_figure, curve_svg, curve_table, draw_curve
+from raypref.results.curves import alt_text, curve_figure, curve_table
+from raypref.results.figures import Drawing
 from raypref.results.labels import math_symbol, metric_label, setting_text, symbol, value_text
 from raypref.results.multi_objective import joint_table
 from raypref.results.render import latex, markdown, rich_table
 from raypref.results.summaries import comparisons, settings, summary
-from raypref.results.tables import comparison_table, footnotes, generation_notes
+from raypref.results.tables import comparison_table, footnotes, generation_notes, sweep_cells
 from tests.support.planted_sweeps import LAMBDA, scored, sweep
 
 ALPHA, K = "align.objective.alpha", "align.negatives"
@@ -115,22 +116,24 @@ def test_words_on_the_axis(tmp_path):
 
 def test_drawn_files(finished, tmp_path):
     table = curve_table(finished, LAMBDA)
-    paths = draw_curve(table, tmp_path / "curve-lambda")
-    assert [path.suffix for path in paths] == [".png", ".svg", ".pdf"]
+    drawing = Drawing("curve-lambda", "Curve", table, curve_figure, alt_text)
+    paths = drawing.save(tmp_path)
+    assert [path.suffix for path in paths] == [".png", ".svg", ".pdf", ".csv"]
     first = [path.read_bytes() for path in paths]
-    draw_curve(table, tmp_path / "curve-lambda")
+    drawing.save(tmp_path)
     assert [path.read_bytes() for path in paths] == first
 
 
 def test_svg_for_a_page(finished):
     table = curve_table(finished, LAMBDA)
-    drawn = curve_svg(table)
+    (drawn,) = Drawing("curve-lambda", "Curve", table, curve_figure, alt_text).svgs()
     assert drawn.startswith('<svg role="img" aria-label="HR@1 against λ: ')
     assert "http" not in drawn
     ids = re.findall(r'\bid="([^"]+)"', drawn)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:url\(|href=")#([^")]+)', drawn)) <= set(ids)
-    other = re.findall(r'\bid="([^"]+)"', curve_svg(curve_table(finished, LAMBDA, ("exact_hr@1",))))
+    ranked = curve_table(finished, LAMBDA, ("exact_hr@1",))
+    other = re.findall(r'\bid="([^"]+)"', Drawing("curve-lambda", "Curve", ranked, curve_figure, alt_text).svgs()[0])
     assert not set(ids) & set(other)
     assert "at 2 (default)" in alt_text(table)
 
@@ -205,7 +208,7 @@ def test_several_examples_of_a_user_count_as_one():
 
 def test_rendering(finished):
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(rich_table(finished))
+    console.print(rich_table(sweep_cells(finished)))
     text = console.export_text()
     row = next(line for line in text.splitlines() if line.startswith("│ 0 "))
     table = comparison_table(finished).set_index("setting")
@@ -214,11 +217,11 @@ def test_rendering(finished):
     assert "*" in row
     assert "How does HR@1 move with the <planted> setting?" in text
     assert "Holm" in text
-    body = markdown(finished).splitlines()
+    body = markdown(sweep_cells(finished)).splitlines()
     assert len({line.count("|") for line in body[:6]}) == 1
     assert body[4].startswith("| **2** | **3** |")
     assert r"\*" in body[3]
-    tex = latex(finished)
+    tex = latex(sweep_cells(finished))
     assert tex.startswith(r"\begin{tabular}{lrrrrrrr}")
     assert tex.count(r"\\") == 5
     assert r"\textbf{default}" in tex
@@ -289,7 +292,7 @@ def test_answers_without_results(tmp_path):
     found = collect(folder)
     assert answer(found) == "No answer yet: no trial has finished (2 failed)."
     assert comparison_table(found)["setting"].tolist() == ["SFT"]
-    assert "SFT" in markdown(found)
+    assert "SFT" in markdown(sweep_cells(found))
     with pytest.raises(UserError, match="does not vary"):
         answer(found, ALPHA)
 

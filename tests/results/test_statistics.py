@@ -13,7 +13,6 @@ from scipy import stats
 from raypref.results.statistics import (
     bootstrap_means,
     cohens_d,
-    cohens_h,
     holm,
     mcnemar,
     paired_bootstrap,
@@ -169,4 +168,3 @@ def test_effect_sizes_by_hand():
     assert cohens_d([1, 2, 3]) == pytest.approx(2)
     assert cohens_d([0, 0]) == 0
     assert cohens_d([1, 1]) == math.inf
-    assert cohens_h(0.5, 0.25) == pytest.approx(math.pi / 6)
