@@ -14,7 +14,8 @@ from raypref.config.base import Frozen, variants
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Domain = Literal["movie", "book", "music", "game", "beer", "product"]
-TIME_FORMATS = ("s", "ms", "us", "ns", "order", "year", "excel", "day-first", "month-first")
+TIME_UNITS = ("s", "ms", "us", "ns", "days", "order", "year", "excel", "filetime", "ticks", "webkit")
+TIME_FORMATS = (*TIME_UNITS, "day-first", "month-first", "year-first")
 SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|", "space": " "}
 SCALE = re.compile(r"(-?\d+(?:\.\d+)?)-(-?\d+(?:\.\d+)?)")
 
@@ -156,8 +157,9 @@ class OwnColumns(Frozen):
     timestamp: str | None = "timestamp"
     """Column of the time; none: the data have no times, unless `order` is rows."""
     time_format: str | None = None
-    """How times are written: s, ms, us, ns (since 1970), order (a counter), year, excel (days since 1900), day-first,
-    month-first, or a pattern such as %d.%m.%Y; none: found in the file."""
+    """How times are written: s, ms, us, ns, days (since 1970), order (a counter), year, excel (days since 1900),
+    filetime, ticks, webkit (of Windows, .NET, Chrome), day-first, month-first, year-first, or a pattern such as
+    %d.%m.%Y; none: found in the file."""
     order: Literal["time", "rows"] = "time"
     """rows: a user's interactions are in the order of the file's rows, whatever their times."""
     domain: Domain = "product"

@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import shlex
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,13 @@ REFUSED = {
     "some ids missing": _some_broken,
     "a gap in floats": _float_gap,
     "nothing liked": _no_likes,
+    "stray ratings": _rated([5] * 22 + [4, 11]),
+    "0 to 4": _rated([0, 1, 2, 3, 4]),
+    "ratings in words": _rated(["good", "bad", "so so"]),
+    "times in words": _timed(lambda e: f"week {e.time // 604_800}"),
+    "years of two digits": _timed(lambda e: datetime.fromtimestamp(e.time, timezone.utc).strftime("%y-%m-%d")),
+    "hours since 1970": _timed(lambda e: str(e.time // 3600)),
+    "before 1970": _timed(lambda e: str(e.time // 86_400 - 20_000)),
 }
 
 

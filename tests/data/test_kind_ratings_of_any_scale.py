@@ -42,6 +42,16 @@ def stars(tmp_path, written, **options) -> dict[str, float | None]:
         ([-1, "", 2, 5, 8, 10], {"-1": None, "": None, "2": 1, "10": 5}),
         (["", "NULL", "nan", 2, 4], {"": None, "NULL": None, "nan": None, "4": 4}),
         ([0, 5, 10], {"0": None, "5": 2.5, "10": 5}),
+        ([-1, -0.5, 0, 0.5, 1], {"-1": 1, "-0.5": 2, "0": 3, "0.5": 4, "1": 5}),
+        (["4/5", "2/5", "5/5"], {"4/5": 4, "5/5": 5}),
+        (["3/4", "4/4"], {"3/4": 3.75, "4/4": 5}),
+        (["8/10", "7,5 / 10", "10/10"], {"8/10": 4, "7,5 / 10": 3.75, "10/10": 5}),
+        (["80%", "40 %"], {"80%": 4, "40 %": 2}),
+        (["4 stars", "1 star", "Rated 3 out of 5"], {"4 stars": 4, "1 star": 1, "Rated 3 out of 5": 3}),
+        (["\u2605\u2605\u2605\u00bd", "\u2605\u2606\u2606\u2606\u2606"], {"\u2605\u2605\u2605\u00bd": 3.5}),
+        (["\u2b50\u2b50", "\u2b50\ufe0f\u2b50\ufe0f\u2b50\ufe0f"], {"\u2b50\ufe0f\u2b50\ufe0f\u2b50\ufe0f": 3}),
+        (["'4", "'5"], {"'4": 4}),
+        (["\uff15", "\u0663"], {"\uff15": 5, "\u0663": 3}),
     ],
 )
 def test_scales_are_found(written, wanted, tmp_path):
@@ -154,3 +164,22 @@ def test_a_scale_that_is_none_is_refused():
         CsvSource(rating_scale="ten")
     with pytest.raises(ValueError, match="lowest and the highest"):
         CsvSource(rating_scale="5-1")
+
+
+def test_zero_to_four_may_mean_two_things(tmp_path):
+    content = lines(rating=lambda e: str(e.rating - 1))
+    with pytest.raises(UserError, match="0 may be the lowest one, or stand for none") as caught:
+        read(write(tmp_path / "x.csv", content))
+    assert "--data.source.rating-scale 0-4" in caught.value.mend
+    assert {r for _, _, r, _, _ in facts(read(tmp_path / "x.csv", rating_scale="0-4"))} == {0.5, 1.25, 2.5, 3.75, 5}
+    assert {r for _, _, r, _, _ in facts(read(tmp_path / "x.csv", rating_scale="0.5-5"))} == {None, 1, 2, 3, 4}
+
+
+def test_a_few_ratings_past_the_scale_are_no_wider_scale(tmp_path):
+    """Six of 240 ratings are 11: 1-11 as the scale would make all others dislikes."""
+    file = write(tmp_path / "x.csv", lines(rating=lambda e: "11" if e.item == "i3" else str(e.rating)))
+    with pytest.raises(UserError, match="6 of 240 ratings are above 5") as caught:
+        read(file)
+    assert "--data.source.rating-scale 0.5-5 --data.source.max-bad-lines 0.03" in caught.value.mend
+    log = read(file, rating_scale="0.5-5", max_bad_lines=0.03)
+    assert (log.interactions.num_rows, log.rejected.num_rows) == (234, 6)

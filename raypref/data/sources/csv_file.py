@@ -1,7 +1,8 @@
-"""Interactions of one's own: text with separators, Parquet or Feather; titles beside them or in a file of items."""
+"""Interactions of one's own: text with separators, JSON lines, Parquet, Feather; titles there or in a file of items."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from raypref.config.data import CsvSource
 from raypref.data.hints import options
 from raypref.data.schema import Log
 from raypref.data.sources.columnar import ColumnarFile, columnar_magic
-from raypref.data.sources.delimited import DelimitedFile
+from raypref.data.sources.delimited import HEAD_BYTES, DelimitedFile
 from raypref.data.sources.dialect import dialect, headless
 from raypref.data.sources.files import find, items_file
 from raypref.data.sources.join import log_of_files
+from raypref.data.sources.json_file import JsonLinesFile, is_json_lines
+from raypref.data.sources.lines import line_blocks
 from raypref.data.sources.opening import PARQUET
 from raypref.data.sources.own_columns import (
     OPTIONAL,
@@ -28,6 +31,8 @@ from raypref.data.sources.own_columns import (
 from raypref.data.sources.rows import ITEM_ROWS, FileTable, Rows, Sink
 from raypref.data.sources.titles import TitleBook
 from raypref.errors import UserError
+
+BESIDE = re.compile(r"[_.]|(readme|licen[cs]e|citation)\b", re.I)
 
 
 def read_csv(config: CsvSource) -> Log:
@@ -59,11 +64,11 @@ def read_csv(config: CsvSource) -> Log:
 
 
 def _parts(path: Path, items: Path | None) -> list[Path]:
-    """The file itself, or a folder's files; what programs leave beside their parts (_SUCCESS, .crc) is none."""
+    """The file itself, or a folder's files; what programs and people leave beside them (_SUCCESS, README) is none."""
     if path.is_file():
         return [path]
     other = None if items is None else items_file(items, path)
-    parts = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(("_", ".")) and p != other)
+    parts = sorted(p for p in path.rglob("*") if p.is_file() and not BESIDE.match(p.name) and p != other)
     if not parts:
         raise UserError("your interactions: the folder is empty", where=str(path), mend="give the file itself")
     return parts
@@ -74,6 +79,9 @@ def _table(file: Path, columns: dict[str, str], config: CsvSource, header: tuple
     magic = columnar_magic(file)
     if magic is not None:
         return ColumnarFile(file, magic), "Parquet" if magic == PARQUET else "Feather"
+    block = next(line_blocks(file, "utf-8", block_bytes=HEAD_BYTES), None)
+    if block is not None and is_json_lines(file, block.text[0].as_py()):
+        return JsonLinesFile(file), "JSON lines"
     found = dialect(file, columns.values(), config.separator, config.encoding, header)
     table = DelimitedFile(file, found.layout)
     if header is None and not {*columns.values()} & {*table.names}:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypref.data.sources.lines import LineBlock, line_blocks
-from raypref.data.sources.quoted import read_header, read_record
+from raypref.data.sources.quoted import fitted, read_header, read_record
 from raypref.data.sources.rows import Rows
 from raypref.errors import UserError
 
@@ -38,6 +38,8 @@ class Layout:
     """Fields may stand in double quotes."""
     before: int = 0
     """Fields of each line before the first that the header names: row names, as R writes them."""
+    skip: int = 0
+    """Filled lines before the header: `sep=;`, comments, a caption. They count as no lines, like the header."""
 
 
 class DelimitedFile:
@@ -48,26 +50,25 @@ class DelimitedFile:
         first = next(line_blocks(file, layout.encoding, block_bytes=HEAD_BYTES), None)
         if first is None:
             raise UserError("the file is empty", where=str(file), mend="download or export it again")
-        line = first.text[0].as_py()
+        line = first.text[layout.skip].as_py()
         fields = tuple(read_header(line, layout.delimiter) if layout.quoted else _split(line, layout.delimiter))
         named = layout.names or fields
         if layout.header == "expected" and fields != layout.names:
             raise UserError(
                 f"the first line should name the columns {layout.delimiter.join(layout.names)}",
-                where=f"{file}, line {first.number[0]}",
+                where=f"{file}, line {first.number[layout.skip]}",
                 mend="is it the right file? download it again",
             )
         self.names = ("",) * layout.before + named
         self.header = line if fields == named else None
-        self._header_number = int(first.number[0]) if self.header is not None else 0
+        self._header_number = int(first.number[layout.skip]) if self.header is not None else 0
 
     def rows(self, wanted: Sequence[str]) -> Iterator[Rows]:
         """The records below the header, with the `wanted` columns as text."""
         rest: LineBlock | None = None
         for block in line_blocks(self.file, self.layout.encoding):
-            start = int(block.number[0] == self._header_number)
-            if start:
-                block = block[1:]
+            if block.number[0] <= self._header_number:
+                block = block[int((block.number <= self._header_number).sum()) :]
             if rest is not None:
                 block = rest.joined(block)
             if len(block):
@@ -92,7 +93,10 @@ class DelimitedFile:
         parts = pc.split_pattern(
             block.text if len(plain) == len(block) else block.text.take(pa.array(plain)), self.layout.delimiter
         )
-        right = np.asarray(pc.list_value_length(parts)) == width
+        lengths = np.asarray(pc.list_value_length(parts))
+        right = lengths == width
+        for i in np.flatnonzero(lengths > width).tolist():
+            parsed[int(plain[i])] = fitted(parts[i].as_py(), width)
         flat = pc.list_flatten(parts.filter(pa.array(right)))
         row = [plain[right]]
         columns = {name: [flat.take(pa.array(np.arange(at, len(flat), width)))] for name, at in places.items()}

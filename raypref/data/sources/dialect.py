@@ -20,6 +20,9 @@ from raypref.errors import UserError
 
 SEPARATORS = (",", ";", "\t", "|", "::", "\x01")
 NAMES = {",": "comma", "\t": "tab", "|": "bar", " ": "space", "\x01": "the byte 1"}
+UNUSUAL = re.compile(r"[^\w\"'.,;|\t-]+")  # between words: ~, ^, blanks ...; looked for where no usual one is there
+BEFORE_HEADER = re.compile(r"sep=.{1,2}$|#|//|%|--", re.I)
+MOST_SKIPPED = 20
 SAMPLE_LINES = 200
 SAMPLE_BLOCKS = 8  # of 8 MiB, in which bytes that are no UTF-8 are looked for
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -61,12 +64,28 @@ def dialect(
     if block is None:
         raise UserError("the file is empty", where=str(file), mend="download or export it again")
     lines = block.text.slice(0, SAMPLE_LINES).to_pylist()
+    skip = _skipped(lines, wanted) if header is None else 0
+    lines = lines[skip:]
+    if not any(line.strip() for line in lines):
+        raise UserError("the file is empty", where=str(file), mend="download or export it again")
+    _refuse_binary(lines[0], file)
     found = separator or _separator(lines, wanted if header is None else ())
     before = 0
     if header is None:
         before = _row_names(lines, found)
-    layout = Layout(found, header or (), "optional" if header else "none", encoding, quoted=True, before=before)
-    return Dialect(layout, f"separator {NAMES.get(found, found)}, {said_encoding}")
+    layout = Layout(found, header or (), "optional" if header else "none", encoding, True, before, skip)
+    if found.isspace() and found not in SEPARATORS and len({*re.findall(r"\s+", lines[0].strip())}) > 1:
+        raise UserError(
+            "the columns seem to be of fixed width, filled up with blanks",
+            where=str(file),
+            mend=f"write it with separators: pandas.read_fwf('{file.name}').to_csv(..., index=False)",
+        )
+    said = [
+        f"separator {NAMES.get(found, found if found.isprintable() else repr(found))}",
+        said_encoding,
+        *([f"names in line {skip + 1}"] if skip else []),
+    ]
+    return Dialect(layout, ", ".join(said))
 
 
 def headless(file: Path, layout: Layout) -> list[str] | None:
@@ -124,7 +143,8 @@ def _encoding(file: Path, given: str | None) -> tuple[str, str]:
                 bad += [line for line in block.raw.splitlines() if not _is_utf8(line)][: SAMPLE_LINES - len(bad)]
     if invalid > 1 and invalid > other / 2:  # else single lines are broken
         name = narrow_encoding(b"\n".join(bad))
-        return name, f"{name} (guessed: it is not UTF-8)"
+        word = re.findall(r"\w*[^\x00-\x7f]+\w*", bad[0].decode(name, "replace"))[0]
+        return name, f"{name} (guessed: it is not UTF-8; it holds {word!r})"
     return "utf-8", "utf-8"
 
 
@@ -136,15 +156,41 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
+def _refuse_binary(line: str, file: Path) -> None:
+    """Refuse a file whose first line is no text."""
+    odd = sum(c == "\ufffd" or (c < " " and c not in "\t\x01\x1c\x1d\x1e\x1f") or "\x7f" <= c < "\xa0" for c in line)
+    if odd > max(1, 0.02 * len(line)):
+        raise UserError(
+            "the file is no text, nor anything else that is read",
+            where=str(file),
+            mend="write it as CSV (UTF-8) or Parquet",
+        )
+
+
+def _skipped(lines: list[str], wanted: Collection[str]) -> int:
+    """How many lines stand before the header, which is the first line with a wanted name: `sep=;` as Excel wants it,
+    comments, a caption. A line with several fields may be data: it is never skipped.
+    """
+    for at, line in enumerate(lines[: MOST_SKIPPED + 1]):
+        usual = any({*wanted} & {*read_header(line, s)} for s in SEPARATORS if s in line)
+        if usual or 2 * len({*wanted} & {*UNUSUAL.split(line)}) > len({*wanted}):
+            return at
+        if not BEFORE_HEADER.match(line) and any(len(read_header(line.strip(s), s)) > 1 for s in SEPARATORS):
+            return 0
+    return 0
+
+
 def _separator(lines: list[str], wanted: Collection[str]) -> str:
     """The one that finds most wanted names in the first line, then the one that cuts all lines into as many fields."""
+    between = UNUSUAL.findall(lines[0])
+    others = [] if any(s in lines[0] for s in SEPARATORS) else sorted({*between}, key=between.count, reverse=True)
 
     def merit(separator: str) -> tuple[int, bool, float]:
         names = read_header(lines[0], separator)
         even = _even(lines, separator, len(names))
         return len({*wanted} & {*names}), len(names) > 1 and even > 0.5, even * len(names)
 
-    return max(SEPARATORS, key=merit)  # the first of equals
+    return max([*SEPARATORS, *others], key=merit)  # the first of equals
 
 
 def _even(lines: list[str], separator: str, width: int) -> float:
@@ -159,8 +205,11 @@ def _even(lines: list[str], separator: str, width: int) -> float:
 
 
 def _row_names(lines: list[str], separator: str) -> int:
-    """1 where every line but the first has one field more, none of them empty at the end: R's row names; else 0."""
+    """1 where every line but the first has one field more, none of them empty at the end and no two alike at the start:
+    R's row names; else 0.
+    """
     width = len(read_header(lines[0], separator))
     filled = [not line.endswith(separator) for line in lines[1:]]
     more = _even(lines, separator, width) == 0 and _even(lines, separator, width + 1) == 1
-    return int(bool(filled) and all(filled) and more)
+    names = [read_header(line, separator)[0] for line in lines[1:]]
+    return int(bool(filled) and all(filled) and more and len({*names}) == len(names))

@@ -13,6 +13,14 @@ from raypref.data.schema import REJECTED
 from raypref.errors import UserError
 
 MOST_LEFT_OUT = 0.2  # of a file's lines
+NO_TIME = "time is neither a Unix time nor a date from 1970 on"
+NO_RATING = "rating is not a number"
+WAYS_ON = {
+    NO_TIME: "say how times are written (time-format takes a pattern such as %d.%m.%Y), or, if a user's rows stand in "
+    f"order, take that for their time: {options({'order': 'rows'})}",
+    NO_RATING: f"write them as numbers, or leave ratings out: {options({'rating': None}, {'target': 'next'})}",
+}
+"""By reason: of lines that are broken because a column is read in the wrong way."""
 
 
 def data_folder() -> Path:
@@ -81,13 +89,15 @@ def tolerate(rejected: pa.Table, total: int, limit: float, file: Path) -> None:
         f"{rejected.num_rows:,} of {total:,} lines are broken "
         f"({rejected.num_rows / total:.1%}; limit {limit:.1%}):\n{shown}",
         where=str(file),
-        mend=_more_allowed(rejected.num_rows / total),
+        mend=_way_on(rejected, rejected.num_rows / total),
     )
 
 
-def _more_allowed(share: float) -> str:
+def _way_on(rejected: pa.Table, share: float) -> str:
     """What to do about broken lines; so many that the data would be another are never advised to be left out."""
     if share > MOST_LEFT_OUT:
-        return "mend the lines: they are too many to be left out"
+        reasons = rejected["reason"].to_pylist()
+        commonest = max({*reasons}, key=reasons.count)
+        return WAYS_ON.get(commonest, "mend the lines: they are too many to be left out")
     allowed = math.ceil(share * 100 + 1e-9) / 100
     return f"mend the lines, or leave them out: {options({'max_bad_lines': allowed})}"

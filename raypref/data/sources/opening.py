@@ -24,7 +24,7 @@ DOWNLOAD_AGAIN = "download it again in a browser: the site may want a login or y
 
 # What people hold for data; each is refused with its name and a way on.
 STRANGERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
-    (re.compile(rb"\s*<(!doctype html|html|head|body)\b", re.I), "a web page, not data", DOWNLOAD_AGAIN),
+    (re.compile(rb"\s*<(!doctype html|html|head|body|table|!--)", re.I), "a web page, not data", DOWNLOAD_AGAIN),
     (re.compile(rb"\s*<\?xml"), "an XML document, perhaps a server's error message", DOWNLOAD_AGAIN),
     (re.compile(rb"version https://git-lfs"), "a pointer of Git LFS, not the file itself", "run git lfs pull there"),
     (re.compile(rb"SQLite format 3\0"), "an SQLite database", "export the table to CSV: sqlite3 -header -csv"),
@@ -36,7 +36,29 @@ STRANGERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"ORC[\x00-\x08\x0e-\x1f]"), "an ORC file", "write it as Parquet"),
     (re.compile(rb"FEA1"), "a Feather file of version 1", "write it as Parquet"),
     (re.compile(rb".{257}ustar", re.S), "a tar archive", "unpack it first: tar -xf"),
+    (
+        re.compile(
+            rb"(\s*(--[^\n]*\n|/\*.*?\*/;?))*\s*((create|drop)\s+table|insert\s+into)\b|-- [^\n]* dump", re.I | re.S
+        ),
+        "a dump of a database in SQL",
+        "load it, and export the table to CSV",
+    ),
+    (re.compile(rb"(%[^\n]*\n|\s)*@relation\s", re.I), "an ARFF file", "write it as CSV, with a line of names"),
+    (
+        re.compile(rb"\x80[\x02-\x05]"),
+        "a pickle of Python, which may run anything when it is read",
+        "where you trust it, write it as Parquet: pandas.read_pickle(...).to_parquet(...)",
+    ),
+    (re.compile(rb"\x93NUMPY"), "an array of NumPy", "write it as Parquet, with a name for each column"),
+    (re.compile(rb"RD[XAB][23]\n|[XAB]\n\0\0\0[\2\3]"), "a data file of R", "write it as CSV: write.csv in R"),
+    (re.compile(rb".{8}DUCK", re.S), "a DuckDB database", "export the table: COPY table TO 'x.parquet' in DuckDB"),
+    (re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8"), "a picture", "take the data themselves"),
 )
+WORKBOOKS = {
+    "xl/workbook.xml": "an Excel workbook",
+    "xl/workbook.bin": "an Excel workbook",
+    "content.xml": "an OpenDocument sheet",
+}
 DAMAGED = (
     EOFError,
     gzip.BadGzipFile,
@@ -50,7 +72,7 @@ DAMAGED = (
 
 @contextmanager
 def opened(file: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked by gzip, bz2, xz, zstd or zip where they are so packed, whatever the name.
+    """The file's bytes, unpacked by gzip, bz2, xz, zstd, lz4 or zip where they are so packed, whatever the name.
 
     Raises:
         UserError: it is no data (a web page, a workbook ...), or it is damaged or ends early.
@@ -95,8 +117,9 @@ def _zip_member(stream: IO[bytes], file: Path) -> IO[bytes]:
     """The one file in a zip archive."""
     archive = zipfile.ZipFile(stream)
     names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    if "xl/workbook.xml" in names:
-        raise UserError("the file is an Excel workbook", where=str(file), mend="save it as CSV (UTF-8)")
+    for part, what in WORKBOOKS.items():
+        if part in names:
+            raise UserError(f"the file is {what}", where=str(file), mend="save it as CSV (UTF-8)")
     names = [name for name in names if not name.startswith("__MACOSX/") and not Path(name).name.startswith(".")]
     if len(names) != 1:
         raise UserError(
@@ -114,5 +137,6 @@ PACKED: tuple[tuple[re.Pattern[bytes], Callable[[Any, Path], Any]], ...] = (
     (re.compile(rb"BZh[1-9]1AY&SY"), lambda stream, file: bz2.BZ2File(stream)),
     (re.compile(rb"\xfd7zXZ\0"), lambda stream, file: lzma.LZMAFile(stream)),  # noqa: SIM115
     (re.compile(rb"\x28\xb5\x2f\xfd"), lambda stream, file: pa.CompressedInputStream(pa.PythonFile(stream), "zstd")),
+    (re.compile(rb"\x04\x22\x4d\x18"), lambda stream, file: pa.CompressedInputStream(pa.PythonFile(stream), "lz4")),
     (re.compile(rb"PK\x03\x04|PK\x05\x06"), _zip_member),
 )

@@ -22,8 +22,13 @@ from raypref.data.sources.times import TimeForm, time_form
 from raypref.errors import UserError
 
 OPTIONAL = ("rating", "count", "timestamp")
-MISSING = ("nan", "NaN", "None", "NULL", "null", "<NA>", "\\N")  # as programs write what is not there
-NO_TITLE = ("nan", "NaN", "<NA>", "\\N")  # but a film may be called None
+NOTHING = "nan none null na n/a #n/a <na> (null) <null> nat \\n undefined".split()  # written for what is not there
+MISSING = pa.array(
+    sorted({form(word) for word in NOTHING for form in (str.lower, str.upper, str.title)} | {"NaN", "NaT"})
+)
+NO_TITLE = ("nan", "NaN", "<NA>", "\\N", "NULL", "(null)", "#N/A")  # but a film may be called None
+INVISIBLE = " \t\u00a0\u200b\u200c\u200d\u2060\ufeff"  # around an id it is none of it
+ODD_QUOTES = "'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
 ROUNDED = r"^\d(\.\d+)?[eE]\+?\d+$"  # 7.65612E+16: a spreadsheet has rounded it
 
 
@@ -59,6 +64,7 @@ def check_columns(file: Path, names: Sequence[str], wanted: dict[str, str], read
     missing = {key: name for key, name in wanted.items() if name not in names}
     if not missing:
         return
+    _refuse_odd_shapes(file, names, missing)
     taken = set(wanted.values())
     source: dict[str, Any] = {}
     data: dict[str, Any] = {}
@@ -82,6 +88,38 @@ def check_columns(file: Path, names: Sequence[str], wanted: dict[str, str], read
     raise UserError("\n".join([*complaints, columns]), where=str(file), mend=hint)
 
 
+def _refuse_odd_shapes(file: Path, names: Sequence[str], missing: dict[str, str]) -> None:
+    """Refuse what looks like missing columns and is another fault, which no option mends."""
+    where = str(file)
+    if len(names) > 1 and all(len(name) > 1 and name[0] in ODD_QUOTES and name[-1] in ODD_QUOTES for name in names):
+        raise UserError(
+            f"the fields stand in {names[0][0]}{names[0][-1]}, which are no quotes of a CSV file but part of the text",
+            where=where,
+            mend='write the file with double quotes (") or with none',
+        )
+    parts = {part.split("=")[0] for part in file.parts if "=" in part}
+    if lost := [name for name in missing.values() if name in parts]:
+        raise UserError(
+            f"the values of column '{lost[0]}' stand in the names of the folders",
+            where=where,
+            mend="write it as one file: pandas.read_parquet(FOLDER).to_parquet('whole.parquet') makes them a column",
+        )
+    if len(names) == 1:
+        inner = [s for s in (",", ";", "\t", "|") if names[0].count(s) >= len(missing) - 1]
+        if inner:
+            raise UserError(
+                f"each line stands in quotes as a whole: {names[0]!r:.200}",
+                where=where,
+                mend="write it again without them: a spreadsheet took each line for one cell",
+            )
+        raise UserError(
+            f"there is only one column, {names[0]!r:.200}",
+            where=where,
+            mend="give what stands between the fields by --data.source.separator; each line should hold user, item, "
+            "rating, time and title",
+        )
+
+
 def read_interactions(
     tables: Sequence[Table],
     columns: dict[str, str],
@@ -92,7 +130,7 @@ def read_interactions(
     """The interactions of the tables, whose `columns` are named by key (user, item, rating, count, timestamp).
 
     Args:
-        each: sees the rows of each block, and their items' ids, before they are taken.
+        each: sees the rows of each block that are not refused, and their items' ids, before they are taken.
     """
     in_order_of_rows = config.order == "rows"  # a row's number is its time
     if in_order_of_rows:
@@ -111,8 +149,6 @@ def read_interactions(
         for rows in table.rows(list(dict.fromkeys(columns.values()))):
             item = id_of(rows, columns["item"], "item", table.file)
             given: dict[str, Any] = {"user_id": id_of(rows, columns["user"], "user", table.file), "item_id": item}
-            if each is not None:
-                each(rows, item)
             if "rating" in columns:
                 given["rating"] = raw_ratings(rows, columns["rating"])
             if "count" in columns:
@@ -121,6 +157,8 @@ def read_interactions(
                 given["timestamp"] = form.seconds_of(rows, columns["timestamp"])
             elif in_order_of_rows:
                 given["timestamp"] = before + rows.number
+            if each is not None:
+                each(rows, item)
             sink.add(rows, **given)
         files.append(sink.finish())
         before += files[-1].account.lines + files[-1].account.continued + 1
@@ -140,6 +178,8 @@ def _form(tables: Sequence[Table], name: str, config: OwnColumns) -> TimeForm:
 def id_of(rows: Rows, name: str, what: str, file: Path) -> pa.Array:
     """A column of ids as text; what programs write for nothing is missing, and so refused."""
     text = pc.utf8_trim_whitespace(ids_of_numbers(rows.columns[name], name, file))
+    if not pc.all(pc.string_is_ascii(text)).as_py():
+        text = pc.utf8_trim(text, characters=INVISIBLE)
     text = pc.replace_substring_regex(text, r"^(\d+)\.0+$", r"\1")  # 7.0: a whole number that has been a float
     rows.refuse(pc.fill_null(pc.equal(pc.binary_length(text), 0), True), f"{what} is empty")
     rows.refuse(pc.fill_null(pc.is_in(text, value_set=pa.array(MISSING)), False), f"{what} is missing")

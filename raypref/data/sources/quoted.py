@@ -35,15 +35,15 @@ def read_record(lines: Sequence[str], at: int, delimiter: str, width: int, last:
     """The record that begins at line `at`; `last`: no more lines will come than `lines`."""
     line = lines[at]
     if len(delimiter) > 1:  # such files have no quotes
-        return Record(_if_wide(line.split(delimiter), width))
+        return Record(fitted(line.split(delimiter), width))
     ways: list[dict[str, Any]] = [{"doublequote": True}]
     if "\\" in line:
         ways.append({"doublequote": False, "escapechar": "\\"})
     is_open = False
     for way in ways:
         found = _parsed(iter([line]), delimiter, way)
-        if isinstance(found, list) and len(found) == width:
-            return Record(found)
+        if isinstance(found, list) and (fields := fitted(found, width)) is not None:
+            return Record(fields)
         if found == "open":
             joined = _joined(lines, at, delimiter, width, way)
             if joined is not None:
@@ -51,7 +51,7 @@ def read_record(lines: Sequence[str], at: int, delimiter: str, width: int, last:
             is_open |= not last and len(lines) - at <= MOST_LINES and _stays_open(lines, at, delimiter, way)
     if is_open:
         return Record(None, open=True)
-    return Record(_if_wide(_field_by_field(line, delimiter), width))
+    return Record(fitted(_field_by_field(line, delimiter), width))
 
 
 def read_header(line: str, delimiter: str) -> list[str]:
@@ -59,7 +59,7 @@ def read_header(line: str, delimiter: str) -> list[str]:
     found: list[str] | str = ""
     if len(delimiter) == 1 and '"' in line:
         found = _parsed(iter([_AFTER_QUOTE.sub('"', line)]), delimiter, {"doublequote": True})
-    return [f.strip() for f in (found if isinstance(found, list) else line.split(delimiter))]
+    return [f.strip().strip("\ufeff") for f in (found if isinstance(found, list) else line.split(delimiter))]
 
 
 def _field_by_field(line: str, delimiter: str) -> list[str]:
@@ -80,8 +80,9 @@ def _field(delimiter: str) -> re.Pattern[str]:
     return re.compile(rf' *"((?:[^"]|"")*)" *(?={mark}|$)|([^{mark}]*)')
 
 
-def _if_wide(fields: list[str], width: int) -> list[str] | None:
-    return fields if len(fields) == width else None
+def fitted(fields: list[str], width: int) -> list[str] | None:
+    """The fields where they are `width` in number, blank ones at the end left out; else None."""
+    return None if len(fields) < width or any(field.strip() for field in fields[width:]) else fields[:width]
 
 
 def _parsed(lines: Iterator[str], delimiter: str, way: dict[str, Any]) -> list[str] | str:
@@ -98,8 +99,9 @@ def _parsed(lines: Iterator[str], delimiter: str, way: dict[str, Any]) -> list[s
 def _joined(lines: Sequence[str], at: int, delimiter: str, width: int, way: dict[str, Any]) -> Record | None:
     """The record over several lines, unless one of them looks like a record of its own."""
     taken = _Counting(lines, at)
-    fields = _parsed(taken, delimiter, way)
-    if not isinstance(fields, list) or len(fields) != width:
+    parsed = _parsed(taken, delimiter, way)
+    fields = fitted(parsed, width) if isinstance(parsed, list) else None
+    if fields is None:
         return None
     numbers = [i for i, field in enumerate(fields) if _NUMBER.fullmatch(field)]
     for line in lines[at + 1 : taken.at]:

@@ -6,6 +6,9 @@ guessed from a stray value: one in a hundred may lie outside and is refused as a
 
 from __future__ import annotations
 
+import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,11 +18,12 @@ import pyarrow.compute as pc
 
 from raypref.config.data import SCALE
 from raypref.data.hints import options
-from raypref.data.sources.files import rejected_table, tolerate
+from raypref.data.sources.files import NO_RATING, rejected_table, tolerate
 from raypref.data.sources.rows import FileTable, Rows, to_numbers
 from raypref.errors import UserError
 
 STRAY = 0.01
+MOST_STRAY = 0.1  # past it, values outside are rather another scale
 LOWEST, HIGHEST = 0.5, 5.0
 MISSING = ["", "nan", "NaN", "None", "NULL", "null", "<NA>", "NA", "N/A", "\\N", "-"]
 WORDS = {
@@ -39,6 +43,12 @@ WORDS = {
         "negative",
     ],
 }
+FULL, HOLLOW, HALF_STAR = "\u2605\u2b50", "\u2606", 0.5
+STARS = re.compile("[\u2605\u2b50\u2606\ufe0f ]+(1\u20442)?")  # NFKC writes a half so
+TOLD = re.compile(
+    r"(rated )?(?P<value>[+-]?\d+([.,]\d+)?) ?((?P<percent>%)|(/|out of) ?(?P<whole>\d+([.,]\d+)?))?"
+    r"( ?(stars?|points?))?"
+)
 
 
 @dataclass(frozen=True)
@@ -80,12 +90,29 @@ def raw_ratings(rows: Rows, name: str) -> np.ndarray:
         return value
     text = pc.utf8_lower(pc.utf8_trim_whitespace(column))
     missing = pc.or_kleene(pc.is_null(text), pc.is_in(text, value_set=pa.array([m.lower() for m in MISSING])))
-    comma = pc.match_substring_regex(text, r"^[+-]?\d+,\d+$")
-    value = np.where(np.isnan(value), to_numbers(pc.if_else(comma, pc.replace_substring(text, ",", "."), text)), value)
-    for number, words in WORDS.items():
-        value = np.where(np.asarray(pc.fill_null(pc.is_in(text, value_set=pa.array(words)), False)), number, value)
-    rows.refuse(~np.isfinite(value) & ~np.asarray(pc.fill_null(missing, True)), "rating is not a number")
+    coded = pc.fill_null(text, "").dictionary_encode()  # of a few hundred ways to write a rating
+    told = np.array([_told(word) for word in coded.dictionary.to_pylist()], dtype=np.float64)
+    value = np.where(np.isnan(value), told[np.asarray(coded.indices)], value)
+    rows.refuse(~np.isfinite(value) & ~np.asarray(pc.fill_null(missing, True)), NO_RATING)
     return np.where(np.isfinite(value), value, np.nan)
+
+
+def _told(text: str) -> float:
+    """The number that a rating in words or signs stands for: `4,5`, `4 stars`, `8/10`, `80%`, stars drawn, thumbs; of a
+    scale that it names, in stars of 5. NaN where it stands for none.
+    """
+    text = unicodedata.normalize("NFKC", text).strip("'\u2019 ")
+    for number, words in WORDS.items():
+        if text in words:
+            return number
+    if STARS.fullmatch(text) and (text.strip(HOLLOW) or HOLLOW in text):
+        return sum(text.count(star) for star in FULL) + HALF_STAR * ("1\u20442" in text)
+    match = TOLD.fullmatch(text)
+    if match is None:
+        return float("nan")
+    value = float(match["value"].replace(",", "."))
+    whole = float(match["whole"].replace(",", ".")) if match["whole"] else 100.0 if match["percent"] else HIGHEST
+    return value if whole == HIGHEST else value * HIGHEST / whole if whole else float("nan")
 
 
 def settled(
@@ -130,12 +157,31 @@ def _scale(every: np.ndarray, column: str, scale: str | None, unrated: tuple[flo
     whole = bool((value == np.floor(value)).all())
     if low < 0:
         if (low, high) == (-1, 1):
-            return Scale(-1, 1, marks if 0 not in value else (*marks, 0.0))
+            return Scale(-1, 1, (*marks, 0.0) if 0 in value and whole else marks)
         _refuse(f"ratings go from {low:g} to {high:g}", f"{low:g}-{high:g}", column, where)
     if high <= 1 and (low < LOWEST or not whole):
         return Scale(0, 1, marks)
+    if high == 4 and 0.0 in marks and unrated is None:
+        raise UserError(
+            f"ratings are 0 to 4 (column {column}): 0 may be the lowest one, or stand for none",
+            where=where,
+            mend=f"if it is the lowest: {options({'rating_scale': '0-4'})}; else the same with 0.5-5",
+        )
     if high <= HIGHEST:
         return Scale(LOWEST, HIGHEST, marks)
+    for usual in (HIGHEST, 10.0):
+        stray = float((value > usual).mean())
+        if stray <= MOST_STRAY and high > usual:
+            allowed_share = math.ceil(100 * stray + 1e-9) / 100
+            raise UserError(
+                f"{int((value > usual).sum()):,} of {len(value):,} ratings are above {usual:g} (column {column})",
+                where=where,
+                mend="mend them, or leave these lines out: "
+                + options(
+                    {"rating_scale": f"{LOWEST if usual == HIGHEST else 1:g}-{usual:g}", "max_bad_lines": allowed_share}
+                )
+                + f"; if the scale does go to {high:g}, say so in the same way",
+            )
     if 7 < high <= 10:
         return Scale(min(1.0, float(np.floor(low * 2) / 2)) if low > 0 else 0, 10, marks)
     if 50 < high <= 100:
