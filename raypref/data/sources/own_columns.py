@@ -23,9 +23,7 @@ from raypref.errors import UserError
 
 OPTIONAL = ("rating", "count", "timestamp")
 NOTHING = "nan none null na n/a #n/a <na> (null) <null> nat \\n undefined".split()  # written for what is not there
-MISSING = pa.array(
-    sorted({form(word) for word in NOTHING for form in (str.lower, str.upper, str.title)} | {"NaN", "NaT"})
-)
+MISSING = [*(form(word) for word in NOTHING for form in (str.lower, str.upper, str.title)), "NaN", "NaT"]
 NO_TITLE = ("nan", "NaN", "<NA>", "\\N", "NULL", "(null)", "#N/A")  # but a film may be called None
 INVISIBLE = " \t\u00a0\u200b\u200c\u200d\u2060\ufeff"  # around an id it is none of it
 ODD_QUOTES = "'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
