@@ -105,7 +105,7 @@ def measured(run: Chain, trained: Stage, store: Store) -> dict[str, float]:
     model, tokenizer = load_policy(run.config, inputs["tokenize"], store.path(trained.address))
     task = with_likelier(task_of(config))
     tables = list(ExampleTable(training_folders(run.align, store), "validation", table_columns(config)))
-    collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id)
+    collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id, choice=task.choice)
     validator = Validator(tables, collator, run.config.resources.micro_batch)
     engine = make_engine(model, config, run.config.resources)
     engine.train(False)

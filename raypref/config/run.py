@@ -74,6 +74,12 @@ class RunConfig(Frozen):
                 f"align.negatives = {self.align.negatives}, but an example has {beside_target} candidates beside its "
                 f"target: take at most {beside_target}, or raise data.candidates.train_random"
             )
+        sharded = self.resources.engine == "deepspeed" and self.resources.zero_stage == 3
+        if self.align.reference_update != "none" and sharded:
+            raise ValueError(
+                "align.reference_update: under ZeRO 3 no worker holds whole weights to copy; take "
+                "resources.zero_stage 2, or resources.engine torch"
+            )
         if self.align.validations and self.align.negatives > c.eval_random:
             raise ValueError(
                 f"align.negatives = {self.align.negatives}, but a validation example has {c.eval_random} candidates "

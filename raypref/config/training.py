@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from raypref.config.base import Frozen
-from raypref.config.objective_switches import COLUMNS
-from raypref.config.objectives import ObjectiveConfig, Recpo
+from raypref.config.base import Frozen, unknown_key
+from raypref.config.mixture import SFT, Mixture, Part
+from raypref.config.objective_switches import COLUMNS, Objective
+from raypref.config.objectives import OBJECTIVE_CONFIGS, ObjectiveConfig, Recpo
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -65,20 +66,94 @@ class AlignConfig(TrainingConfig):
 
     objective: ObjectiveConfig = Recpo()
     """The loss and its hyper-parameters."""
+    objectives: dict[str, Positive] = Field(default_factory=dict)
+    """A weighted sum of losses instead, e.g. {sdpo: 1, sft: 0.1}; `objective`'s hyper-parameters count for the part of
+    its name, the others have their defaults; sft: the preferred title's negative log-likelihood per token."""
     negatives: Count = 3
-    """K: dispreferred titles of each example, drawn anew each epoch from the prompt's own candidates."""
+    """K: dispreferred titles of each example, chosen anew each epoch from the prompt's own candidates."""
+    negatives_from: Literal["all", "random", "rated"] = "all"
+    """Which candidates are negatives: all; those that the user never met; the user's own later items of less utility
+    than the target (RecPO's published code). Where there are too few, the others fill up."""
+    negatives_by: Literal["draw", "utility", "hard", "self-play", "borderline"] = "draw"
+    """What chooses among them: chance; the least utility (RecPO's code: sort); or the policy, from the scores of the
+    step: the likeliest, a draw from its own distribution (SPRec), the nearest to the target's log-prob."""
+    negatives_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the K, the share that the policy chooses; the others are drawn."""
     reference: Literal["sft", "base"] = "sft"
     """What objectives with a reference compare with: the SFT model, or the base model, its adapter off (LoRA only)."""
+    reference_update: Literal["none", "ema", "replace"] = "none"
+    """none: the reference stays; ema: a running mean of the policy; replace: the policy of every n-th step."""
+    reference_every: Count = 100
+    """Steps between two references of `replace`."""
+    reference_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Share of the running mean that `ema` keeps each step."""
+
+    @property
+    def loss(self) -> Objective:
+        """What is minimized: `objective`, or the mixture that `objectives` asks for."""
+        if not self.objectives:
+            return self.objective
+        parts = []
+        for name, weight in self.objectives.items():
+            own = self.objective if name == self.objective.name else None
+            params = None if name == SFT else own or OBJECTIVE_CONFIGS[name]()
+            parts.append(Part(name=name, weight=weight, objective=params))
+        return Mixture(parts=tuple(parts))
+
+    @model_validator(mode="after")
+    def _a_mixture_of_known_losses(self) -> Self:
+        for name in self.objectives:
+            if name not in OBJECTIVE_CONFIGS and name != SFT:
+                raise ValueError(unknown_key(name, {*OBJECTIVE_CONFIGS, SFT}))
+        if set(self.objectives) == {SFT}:
+            raise ValueError("objectives: sft alone is no alignment; add a preference loss, or take system sft")
+        if self.objectives and self.objective.name not in self.objectives and self.objective != Recpo():
+            raise ValueError(
+                f"objective '{self.objective.name}' is none of the mixture's ({', '.join(self.objectives)}), so its "
+                "hyper-parameters would have no effect: name one of those, or leave objective out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _switches_act(self) -> Self:
+        if self.negatives_share != 1 and self.negatives_by in ("draw", "utility"):
+            raise ValueError("negatives_share has no effect: the policy chooses no negative (negatives_by)")
+        if self.reference_update != "replace" and self.reference_every != 100:
+            raise ValueError("reference_every has no effect: reference_update is not 'replace'")
+        if self.reference_update != "ema" and self.reference_decay != 0.99:
+            raise ValueError("reference_decay has no effect: reference_update is not 'ema'")
+        if self.reference_update != "none" and not self.loss.uses_reference:
+            raise ValueError("reference_update has no effect: the objective reads no reference")
+        if self.reference_update != "none" and self.reference == "base":
+            raise ValueError("reference_update: a moving reference begins at the SFT model; take reference 'sft'")
+        return self
+
+
+LATER = (
+    "objectives", "negatives_from", "negatives_by", "negatives_share",
+    "reference_update", "reference_every", "reference_decay",
+)  # fmt: skip
+"""Keys of `align` that came when alignments had addresses already: at their defaults they are no part of one."""
+
+
+def align_identity(content: dict[str, Any]) -> dict[str, Any]:
+    """What of a dumped `align` section decides the numbers of an alignment."""
+    usual = AlignConfig.model_fields
+    return {
+        key: value
+        for key, value in content.items()
+        if key not in LATER or value != usual[key].get_default(call_default_factory=True)
+    }
 
 
 def needs_reference(config: TrainingConfig) -> bool:
-    """Whether the loss compares with a reference model."""
-    return isinstance(config, AlignConfig) and config.objective.uses_reference
+    """Whether the loss compares with a reference model that stays as it is: its log-probs are a column."""
+    return isinstance(config, AlignConfig) and config.loss.uses_reference and config.reference_update == "none"
 
 
 def needs_expert(config: TrainingConfig) -> bool:
     """Whether the loss reads a column that the expert fills."""
-    return isinstance(config, AlignConfig) and any(COLUMNS[name] == "expert" for name in config.objective.columns)
+    return isinstance(config, AlignConfig) and any(COLUMNS[name] == "expert" for name in config.loss.columns)
 
 
 class EvaluationConfig(Frozen):

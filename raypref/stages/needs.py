@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 import torch
 
+from raypref.config import RunConfig
 from raypref.config.model import ScratchModel
 from raypref.data.columns import ExampleTable
 from raypref.data.lengths import SPARE
@@ -47,11 +48,18 @@ def lengths(run: AlignedChain, store: Store) -> Lengths:
 def alignment_peak(run: AlignedChain, store: Store) -> Peak:
     """The predicted peak of an alignment step on one worker, all its prompts as long as the longest."""
     config, resources = run.config, run.config.resources
-    seen, titles = lengths(run, store), 1 + run.config.align.negatives
+    seen, titles = lengths(run, store), titles_at_once(config)
     examples = min(resources.micro_batch, config.align.global_batch // resources.workers)
     if resources.micro_tokens is not None:
         examples = max(1, resources.micro_tokens // document_length(seen.prompt, [seen.title] * titles))
     return predict(config.model, seen.vocabulary, resources, [seen.prompt] * examples, seen.title, titles)
+
+
+def titles_at_once(config: RunConfig) -> int:
+    """Titles of an example in an alignment step: with K negatives, or all candidates where the policy chooses."""
+    if config.align.negatives_by in ("draw", "utility"):
+        return 1 + config.align.negatives
+    return config.data.candidates.train_future + config.data.candidates.train_random
 
 
 def memory_line(run: AlignedChain, store: Store) -> str:

@@ -52,7 +52,7 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
     task = task_of(config)
     engine = make_engine(model, config, resources)
     rows = engine.scorer.rows(resources.packing)
-    collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id, rows)
+    collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id, rows, task.choice)
     if chain.config.system == "llara" and chain.config.llara.curriculum:
         collator = CurriculumCollator(task.negatives, config.seed, tokenizer.pad_token_id, rows, len(tokenizer))
     validation = list(head(ExampleTable(folders, "validation", columns), config.validation_examples))

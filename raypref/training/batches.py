@@ -15,10 +15,11 @@ import pyarrow.compute
 import torch
 from torch import Tensor
 
-from raypref.data.candidates import draws, keys
 from raypref.errors import UserError
 from raypref.models.layout import APART, Rows, TitleBatch, document_length, title_batch
 from raypref.objectives.batch import PreferenceBatch
+from raypref.objectives.negatives import DRAWN as LOTS
+from raypref.training.negatives import DRAWN, NegativeChoice, lots, order, spare
 
 WINDOW_ROWS = 65_536
 VALIDATION_EPOCH = 1_000_003  # the "epoch" whose negatives validation uses, the same at every step
@@ -129,10 +130,15 @@ EXAMPLE_COLUMNS = ("sequence_embedding",)
 
 
 class Collator:
-    """Makes a micro-batch of table rows: the target's title, then K negatives drawn from the prompt's candidates."""
+    """Makes a micro-batch of table rows: the target's title, then K negatives of the prompt's candidates.
 
-    def __init__(self, negatives: int, seed: int, pad_id: int, rows: Rows = APART) -> None:
-        self.negatives, self.seed, self.pad_id, self.rows = negatives, seed, pad_id, rows
+    Where the policy chooses the K, all candidates but the target stand in their place, with a random number of each.
+    """
+
+    def __init__(
+        self, negatives: int, seed: int, pad_id: int, rows: Rows = APART, choice: NegativeChoice = DRAWN
+    ) -> None:
+        self.negatives, self.seed, self.pad_id, self.rows, self.choice = negatives, seed, pad_id, rows, choice
         self.progress = 0.0
         """Share of the training's steps that are done: what is shown may depend on it."""
 
@@ -152,6 +158,9 @@ class Collator:
         for name in EXAMPLE_COLUMNS:
             if name in table.column_names:
                 columns[name] = torch.from_numpy(_matrix(table[name]))
+        if self.choice.by_policy:
+            numbers = lots(table, self.seed, epoch) / 2.0**63 * (1 - 2**-24) + spare(self.choice, table)
+            columns[LOTS] = torch.from_numpy(np.take_along_axis(numbers, chosen, axis=1)[:, 1:].copy())
         return Batch(title_batch(table["prompt_ids"].to_pylist(), titles, self.pad_id, self.rows), columns)
 
     def lengths(self, table: pa.Table, epoch: int) -> np.ndarray:
@@ -162,7 +171,10 @@ class Collator:
         return np.array([document_length(n, [t[c] for c in row]) for n, t, row in zip(prompts, titles, chosen)])
 
     def choose(self, table: pa.Table, epoch: int) -> np.ndarray:
-        """(B, 1 + K) indices into each row's candidates: the target, then negatives by (seed, epoch, example)."""
+        """(B, 1 + K) indices into each row's candidates: the target, then negatives by (seed, epoch, example).
+
+        Where the policy chooses, all other candidates: (B, C).
+        """
         target = table["target"].to_numpy()
         candidates = len(table["title_ids"][0])
         if self.negatives >= candidates:  # else the target itself would be drawn
@@ -172,11 +184,8 @@ class Collator:
                 where="align.negatives",
                 mend="take fewer negatives, or draw more candidates (data.candidates)",
             )
-        example = table["example"].to_numpy()
-        order = draws(keys(self.seed, example, np.full_like(example, epoch)), np.arange(candidates))
-        order = order >> np.uint64(1)
-        order[np.arange(len(target)), target] = np.iinfo(np.uint64).max  # the target comes last, so it is never drawn
-        negatives = np.argsort(order, axis=1)[:, : self.negatives]
+        ordered = order(self.choice, table, lots(table, self.seed, epoch))
+        negatives = ordered if self.choice.by_policy else ordered[:, : self.negatives]
         return np.concatenate([target[:, None], negatives], axis=1)
 
 

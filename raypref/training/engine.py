@@ -36,6 +36,9 @@ class Engine(Protocol):
     layout: str
     """How checkpoints are laid out: an engine loads those of its own layout only."""
 
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The weights that are trained, by name."""
+
     def score(self, batch: TitleBatch) -> Tensor:
         """(B, C) title log-probs, float32."""
 

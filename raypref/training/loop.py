@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from raypref.config.training import TrainingConfig
+from raypref.config.training import AlignConfig, TrainingConfig
 from raypref.errors import UserError
 from raypref.objectives import PreferenceBatch
 from raypref.objectives.gather import global_batch
@@ -27,6 +27,7 @@ from raypref.training.batches import (
     worker_share,
 )
 from raypref.training.micro import MicroBatches
+from raypref.training.moving_reference import MovingReference
 from raypref.training.progress import Progress
 from raypref.training.sums import MetricSums, all_most, all_sum
 from raypref.training.tasks import Task
@@ -73,6 +74,8 @@ def train(
     total = planned_steps(config, examples)
     validate_at = {math.ceil(total * (i + 1) / config.validations) for i in range(config.validations)}
     progress = Progress(scratch, engine, task)
+    if isinstance(config, AlignConfig) and config.reference_update != "none":
+        task.reference = MovingReference(engine, config, task.state)
     batches = global_batches(read, config.global_batch, config.seed, progress.step, steps_per_epoch)
     last = time.perf_counter()
     validated: dict[str, float] = {}
@@ -89,6 +92,8 @@ def train(
         if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
             raise Diverged(step, metrics)
         progress.step += 1
+        if task.reference is not None:
+            task.reference.follow(progress.step)
         progress.log("metrics", {"step": step, "lr": learning_rate(config, step, total), "epoch": epoch, **metrics})
         before, last = last, time.perf_counter()
         watch(
@@ -124,6 +129,8 @@ def compute_gradients(
     """Adds the gradient of the global batch's loss, this worker's share of it, and gives the batch's metrics."""
     parts = micro_batches(table, epoch, collator, engine)
     micro = [collator(table.take(part), epoch).to(engine.device) for part in parts]
+    if task.reference is not None:
+        task.reference.fill(micro)
 
     def score(i: int) -> Tensor:
         torch.manual_seed(seed + i)  # dropout: the same when a pass is repeated, and after a resume

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raypref.config.objectives import Custom
 from raypref.config.training import AlignConfig, TrainingConfig, needs_reference
-from raypref.objectives import OBJECTIVES, ObjectiveOutput, PreferenceBatch
-from raypref.objectives.custom import custom_objective
+from raypref.objectives import Objective, ObjectiveOutput, PreferenceBatch, State
+from raypref.objectives.mixture import function_of
+from raypref.objectives.negatives import choose_negatives
 from raypref.training.batches import CANDIDATE_COLUMNS, EXAMPLE_COLUMNS, TargetBatch
+from raypref.training.moving_reference import MovingReference
+from raypref.training.negatives import DRAWN, NegativeChoice
 
 
 @dataclass
@@ -23,12 +25,16 @@ class Task:
     objective: Callable[[Any, Any, dict[str, Tensor]], ObjectiveOutput]
     params: Any
     negatives: int
+    choice: NegativeChoice = DRAWN
+    """Which candidates the negatives are."""
     whole_batch: bool = False
     """The loss of an example depends on the rest of the global batch (negative sharing, batch statistics)."""
     by_token: bool = False
     """The batch's loss is the mean over its tokens (SFT), not over its examples."""
     state: dict[str, Tensor] = field(default_factory=dict)
     """Running statistics of the objective, kept with the checkpoints."""
+    reference: MovingReference | None = None
+    """Where the reference moves: made when training begins."""
 
     def __call__(self, batch: PreferenceBatch | TargetBatch) -> ObjectiveOutput:
         return self.objective(batch, self.params, self.state)
@@ -47,9 +53,21 @@ def task_of(config: TrainingConfig) -> Task:
     """SFT for a plain training config, the objective of an alignment config."""
     if not isinstance(config, AlignConfig):
         return Task(sft, None, negatives=0, by_token=True)
-    own = config.objective
-    function = custom_objective(own) if isinstance(own, Custom) else OBJECTIVES[own.name][0]
-    return Task(function, config.objective, negatives=config.negatives, whole_batch=config.objective.scope == "batch")
+    loss = config.loss
+    choice = NegativeChoice(config.negatives_from, config.negatives_by, config.negatives_share)
+    function = function_of(loss)
+    if choice.by_policy:
+        function = _choosing(function, config.negatives, choice)
+    return Task(function, loss, config.negatives, choice, whole_batch=loss.scope == "batch")
+
+
+def _choosing(function: Objective, count: int, choice: NegativeChoice) -> Objective:
+    """The loss over the negatives that the policy chooses among all."""
+
+    def chosen(batch: PreferenceBatch, params: Any, state: State) -> ObjectiveOutput:
+        return function(choose_negatives(batch, count, choice.by, choice.share), params, state)
+
+    return chosen
 
 
 def table_columns(config: TrainingConfig) -> list[str]:
@@ -59,8 +77,11 @@ def table_columns(config: TrainingConfig) -> list[str]:
         return columns
     if needs_reference(config):
         columns.append("ref_logps")
-    wanted: tuple[Any, ...] = tuple(config.objective.columns)
+    wanted: tuple[Any, ...] = tuple(config.loss.columns)
+    chosen_by = NegativeChoice(config.negatives_from, config.negatives_by).columns
     columns += [
-        c for c, name in CANDIDATE_COLUMNS.items() if any(w.rsplit("_", 1)[0] in (name, f"{name}_all") for w in wanted)
+        stored
+        for stored, name in CANDIDATE_COLUMNS.items()
+        if stored in chosen_by or any(w.rsplit("_", 1)[0] in (name, f"{name}_all") for w in wanted)
     ]
     return columns + [name for name in EXAMPLE_COLUMNS if name in wanted]

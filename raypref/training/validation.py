@@ -44,11 +44,16 @@ class Validator:
             index = first + engine.rank
             part = parts[min(index, len(parts) - 1)]
             titles = all_candidates(part, self.collator.pad_id, self.collator.rows)
-            logps = engine.score(titles.to(engine.device))
-            seen.append((part, logps, 1.0 if index < len(parts) else 0.0))
-        for part, logps, counts in seen:
+            titles = titles.to(engine.device)
+            logps = engine.score(titles)
+            reference = None if task.reference is None else task.reference.score(titles)
+            seen.append((part, logps, reference, 1.0 if index < len(parts) else 0.0))
+        for part, logps, reference, counts in seen:
             batch = self.collator(part, VALIDATION_EPOCH).to(engine.device)
             chosen = torch.from_numpy(self.collator.choose(part, VALIDATION_EPOCH)).to(engine.device)
+            if reference is not None:
+                own = reference.gather(1, chosen)
+                batch.columns |= {"ref_logps_pos": own[:, 0], "ref_logps_neg": own[:, 1:]}
             preference = batch.seen(logps.gather(1, chosen))
             state = {name: value.clone() for name, value in task.state.items()}  # validation moves no running statistic
             output = task.objective(preference, task.params, state)

@@ -122,7 +122,9 @@ def run(job: Job, scratch: Path, engine: Engine | None = None, validator: Any = 
     engine = engine or engine_for(job)
     table = make_table() if job.table is None else pq.read_table(job.table)
     task = task_of(job.config)
-    collator = Collator(task.negatives, job.config.seed, job.pad, engine.scorer.rows(job.resources.packing))
+    collator = Collator(
+        task.negatives, job.config.seed, job.pad, engine.scorer.rows(job.resources.packing), task.choice
+    )
     steps = 0
     inner = engine.step
 

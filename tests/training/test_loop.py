@@ -38,12 +38,19 @@ OBJECTIVES = {
     "eapo": align("eapo"),
     "beta-dpo": align("beta-dpo"),
     "alpha-dpo": align("alpha-dpo"),
+    "dynamicpo": align("dynamicpo"),
+    "list-pg": align("list-pg", negatives=5),
+    "mixture": align("napo", objectives={"napo": 1.0, "sdpo": 0.5, "sft": 0.1}),
+    "self-play": align("sdpo", negatives_by="self-play", negatives_share=0.7),
+    "ema": align("sdpo", reference_update="ema", reference_decay=0.8),
+    "replace": align("recpo", reference_update="replace", reference_every=4),
 }
+WITH_STATE = ("napo", "beta-dpo", "alpha-dpo", "mixture", "ema", "replace")
 OF_THE_ATTEMPT = ("train_seconds", "began", "resumed_at", "state")
 BY_ONE = with_(RESOURCES, micro_batch=1)
 
 
-@pytest.mark.parametrize("name", ["sft", "sdpo", "napo"])
+@pytest.mark.parametrize("name", ["sft", "sdpo", "napo", "mixture", "self-play", "ema"])
 @pytest.mark.parametrize("micro", [1, 3])
 def test_micro_batches_add_up_to_the_whole_batch(tmp_path: Path, name: str, micro: int) -> None:
     config = with_(OBJECTIVES[name], max_steps=5)
@@ -58,7 +65,7 @@ def test_micro_batches_add_up_to_the_whole_batch(tmp_path: Path, name: str, micr
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path: Path, name: str) -> None:
     config = with_(OBJECTIVES[name], max_steps=12, validations=4, keep="loss")
-    resources = with_(BY_ONE if name == "napo" else RESOURCES, checkpoint_every=3)
+    resources = with_(BY_ONE if name in ("napo", "mixture") else RESOURCES, checkpoint_every=3)
     whole = run(Job(config, resources), tmp_path / "whole")
     with pytest.raises(Killed):
         run(Job(config, resources, stop_at=8), tmp_path / "killed")
@@ -70,7 +77,7 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path: Path, name: str) -> Non
         k: v for k, v in whole.items() if k not in OF_THE_ATTEMPT
     }
     assert {k: v.tolist() for k, v in resumed["state"].items()} == {k: v.tolist() for k, v in whole["state"].items()}
-    assert bool(whole["state"]) == (name in ("napo", "beta-dpo", "alpha-dpo"))
+    assert bool(whole["state"]) == (name in WITH_STATE)
 
 
 @pytest.mark.parametrize("stop", range(1, 8))
