@@ -11,6 +11,7 @@ from raypref.results.collect import Collection
 from raypref.results.curves import cost_table
 from raypref.results.labels import metric_label, rows_of, setting_text
 from raypref.results.multi_objective import joint_table, objectives
+from raypref.results.protocol_order import orders
 from raypref.results.summaries import Setting, comparisons, settings, summary
 from raypref.results.tables import headline_metric
 
@@ -66,6 +67,7 @@ def answer(collection: Collection, parameter: str | None = None, metric: str | N
         "; ".join(parts) + ".",
         *_front(collection),
         *_costs(collection),
+        *(order.said() for order in orders(collection)[:1]),
         _small_print(collection, chosen_by, split),
     ]
     return " ".join(said)

@@ -13,6 +13,8 @@ import yaml
 
 from raypref.results.collect import Collection
 from raypref.results.labels import metric_label, rows_of
+from raypref.results.protocol_order import Order, orders
+from raypref.results.recommended_lists import list_table, score_text
 from raypref.results.render import Cells
 from raypref.results.statistics import holm, mcnemar, paired_bootstrap, wilcoxon
 from raypref.results.summaries import LEVEL, Setting, comparisons, matrix, settings, summary
@@ -27,6 +29,10 @@ SHOWN = (
     "exact_mrr",
     "beam_hr@5",
     "beam_ndcg@5",
+    "constrained_hr@1",
+    "constrained_outside",
+    "constrained_beam_hr@5",
+    *(f"catalog_{name}" for name in ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@20")),
 )
 PROBES = {
     "exact_adherence": "adherence",
@@ -57,6 +63,10 @@ class Benchmark:
     reference: str
     comparisons: int
     """Number of tests that Holm's correction is over."""
+    lists: pd.DataFrame
+    """What lists of the whole catalog are worth beyond accuracy (`list_table`), of all data sets; none is tested."""
+    orders: dict[str, list[Order]]
+    """Of each data set whether the order of methods survives the step to the whole catalog."""
     notes: dict[str, list[str]] = field(default_factory=dict)
     """Of each data set: how far generation lies from exact ranking, and where the models come from another one."""
 
@@ -97,8 +107,29 @@ def benchmark(collections: Mapping[str, Collection], reference: str, metrics: Se
         if ((group["p_holm"] < LEVEL) & (group["difference"] < 0)).all():
             of_best = (frame["dataset"] == of) & (frame["metric"] == by) & (frame["method"] == best)
             frame.loc[of_best, "best"] = True
-    notes = {name: domain_notes(c) + generation_notes(c) for name, c in collections.items()}
-    return Benchmark(frame, table, _published(collections), reference, int(np.isfinite(p).sum()), notes)
+    found = {name: orders(c) for name, c in collections.items()}
+    notes = {
+        name: domain_notes(c) + generation_notes(c) + _catalog_notes(c, found[name]) for name, c in collections.items()
+    }
+    lists = pd.concat([list_table(c, name) for name, c in collections.items()], ignore_index=True)
+    count = int(np.isfinite(p).sum())
+    return Benchmark(frame, table, _published(collections), reference, count, lists, found, notes)
+
+
+def _catalog_notes(collection: Collection, found: Sequence[Order]) -> list[str]:
+    """What the columns of the whole catalog are of; nothing where it was not ranked."""
+    config = collection.sweep.get("config", {})
+    how = config.get("evaluation", {}).get("catalog", "none")
+    if how == "none" and not found:
+        return []
+    left = ", without those that the user has met" if how == "unseen" else ""
+    asked = (
+        "; models were trained on prompts with lists" if config.get("prompt", {}).get("candidates") != "none" else ""
+    )
+    return [
+        f"all: ranked over the whole catalog{left}, language models after prompts without a list{asked}.",
+        *(order.said() for order in found),
+    ]
 
 
 def _with_best(collection: Collection, dataset: str, metric: str, split: str) -> list[dict[str, Any]]:
@@ -200,7 +231,9 @@ def score_cells(found: Benchmark, dataset: str) -> Cells:
         own = scores[scores["method"] == method].set_index("metric")
         cells = [(f"{method}{'*' if method in marked else ''}", False)]
         cells.append((str(int(own["seeds"].max())), False))
-        cells += [(_score(own.loc[m]), bool(own.loc[m, "best"])) if m in own.index else ("-", False) for m in metrics]
+        cells += [
+            (score_text(own.loc[m]), bool(own.loc[m, "best"])) if m in own.index else ("-", False) for m in metrics
+        ]
         for column in columns:
             value = published[(published["column"] == column) & (published["method"] == method)]["value"]
             cells.append((f"{value.iloc[0]:.4f}" if len(value) else "-", False))
@@ -235,11 +268,6 @@ def comparison_cells(found: Benchmark, dataset: str) -> Cells | None:
         "(b - c)/(b + c); Wilcoxon of the mean over seeds, rank-biserial correlation. The last three are not corrected."
     )
     return Cells(f"{dataset}: tests", header, rows, [note])
-
-
-def _score(row: Any) -> str:
-    half = max(row["high"] - row["mean"], row["mean"] - row["low"])  # one end may be cut off at 0 or 1
-    return f"{row['mean']:.4f}" + (f" ± {half:.4f}" if half == half else "")
 
 
 def _bounds(low: float, high: float) -> str:

@@ -6,7 +6,10 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from raypref.results.benchmark import Benchmark, comparison_cells, score_cells
+from raypref.results.recommended_lists import list_cells
 from raypref.results.render import Cells, escaped, html_table, latex, markdown
 
 STYLE = (
@@ -17,7 +20,8 @@ STYLE = (
 
 
 def write_benchmark(found: Benchmark, question: str, folder: Path, more: Sequence[Cells] = ()) -> list[Path]:
-    """`benchmark.md`, `.tex` and `.html`, and the numbers as `scores.csv`, `tests.csv` and `published.csv`.
+    """`benchmark.md`, `.tex` and `.html`, and the numbers as `scores.csv`, `tests.csv` and `published.csv`;
+    where the whole catalog was ranked, `lists.csv` and `orders.csv` too.
 
     Args:
         more: tables that follow the benchmark's own.
@@ -32,16 +36,22 @@ def write_benchmark(found: Benchmark, question: str, folder: Path, more: Sequenc
         "tests.csv": found.tests.to_csv(index=False),
         "published.csv": found.published.to_csv(index=False),
     }
+    if len(found.lists):
+        order = [{"dataset": name, **vars(order)} for name, own in found.orders.items() for order in own]
+        texts |= {
+            "lists.csv": found.lists.to_csv(index=False),
+            "orders.csv": pd.DataFrame(order).to_csv(index=False),
+        }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in texts]
 
 
 def tables_of(found: Benchmark) -> list[Cells]:
-    """Of each data set the scores, then the tests."""
+    """Of each data set the scores, then the tests, then what lists of the whole catalog are worth beyond accuracy."""
     tables = []
     for dataset in dict.fromkeys(found.scores["dataset"]):
-        tables += [score_cells(found, dataset), comparison_cells(found, dataset)]
+        tables += [score_cells(found, dataset), comparison_cells(found, dataset), list_cells(found.lists, dataset)]
     return [table for table in tables if table is not None]
 
 

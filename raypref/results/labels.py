@@ -27,6 +27,10 @@ METRICS = {
     "agreement": "generated = exact",
     "generated_hr@1_contains": "HR@1 (contains)",
     "valid_ratio_contains": "ValidRatio (contains)",
+    "constrained_hr@1": "constrained HR@1",
+    "constrained_outside": "outside the set",
+    "constrained_beam_hr@5": "constrained beam HR@5",
+    **{f"catalog_{name.lower()}@{k}": f"all: {name}@{k}" for name in ("HR", "NDCG", "MRR") for k in (1, 5, 10, 20)},
 }
 """Short names. All of these are means of values between 0 and 1."""
 UNBOUNDED = {"exact_popularity_bias": "exact popularity bias", "generated_popularity_bias": "popularity bias"}

@@ -14,7 +14,10 @@ from raypref.results.render import Cells
 from raypref.results.summaries import LEVEL, comparisons, settings, summary
 
 HEADLINE = ("generated_hr@1", "exact_hr@1")
-SHOWN = ("generated_hr@1", "valid_ratio", "exact_hr@1", "exact_ndcg@5")
+SHOWN = (
+    *("generated_hr@1", "valid_ratio", "exact_hr@1", "exact_ndcg@5"),
+    *("constrained_hr@1", "constrained_outside", "catalog_hr@10", "catalog_ndcg@5"),
+)
 MARK = "*"
 
 
