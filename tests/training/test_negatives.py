@@ -7,17 +7,32 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from raypref.config.training import AlignConfig, align_identity
+from raypref.data.candidates import draws, keys
+from raypref.models.layout import all_candidates
 from raypref.objectives.negatives import DRAWN, choose_negatives
 from raypref.testing.batches import random_batch
 from raypref.training.batches import Collator
 from raypref.training.negatives import NegativeChoice, utilities
 from raypref.training.tasks import table_columns, task_of
 from tests.support.objective_batches import apply, with_logps
-from tests.support.training_runs import PAD, RESOURCES, Job, align, furthest, make_table, run, spawn, weights, with_
+from tests.support.training_runs import (
+    PAD,
+    RESOURCES,
+    Job,
+    align,
+    engine_for,
+    furthest,
+    make_table,
+    run,
+    spawn,
+    weights,
+    with_,
+)
 
 TABLE = make_table(64)
 
@@ -66,8 +81,6 @@ def test_the_least_useful() -> None:
 
 def test_the_default_draw_is_what_it_was() -> None:
     """Sorted by the hash of (seed, epoch, example) alone, as before there was a choice."""
-    from raypref.data.candidates import draws, keys
-
     example = TABLE["example"].to_numpy()
     order = draws(keys(5, example, np.full_like(example, 1)), np.arange(6)) >> np.uint64(1)
     order[np.arange(64), TABLE["target"].to_numpy()] = np.iinfo(np.uint64).max
@@ -155,18 +168,14 @@ def test_one_worker_is_two_with_self_play_and_a_moving_reference(tmp_path: Path)
 
 def test_a_reference_that_never_moves_is_the_column(tmp_path: Path) -> None:
     """replace, past the last step: the policy's own start, whose log-probs the column is given here."""
-    from tests.support.training_runs import engine_for
-
     start = Job(align("sdpo"), double=True)
     engine, table = engine_for(start), make_table()
-    from raypref.training.batches import all_candidates
-
     with torch.no_grad():
         logps = engine.score(all_candidates(table, PAD, engine.scorer.rows()))
     column = pa.array(logps.float().tolist())
     place = table.column_names.index("ref_logps")
     path = tmp_path / "table.parquet"
-    pa.parquet.write_table(table.set_column(place, "ref_logps", column), path)
+    pq.write_table(table.set_column(place, "ref_logps", column), path)
     fixed = run(Job(align("sdpo", max_steps=6), table=path, double=True), tmp_path / "fixed")
     moving = align("sdpo", max_steps=6, reference_update="replace", reference_every=1000)
     still = run(Job(moving, table=path, double=True), tmp_path / "still")
