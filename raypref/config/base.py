@@ -32,6 +32,29 @@ def variants(union: Any, tag: str) -> dict[str, type[Any]]:
     return {cls.model_fields[tag].default: cls for cls in get_args(get_args(union)[0])}
 
 
+def tagged_unions(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, dict[str, type[Any]]]]:
+    """Dotted key of each tag of a config, e.g. `baseline.recommender`, and the sections it chooses among, by name."""
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{field.alias or name}"
+        parts = [part for part in (field.annotation, *get_args(field.annotation)) if _is_section(part)]
+        if field.discriminator is not None:
+            tag = str(field.discriminator)
+            yield f"{key}.{tag}", {part.model_fields[tag].default: part for part in parts}
+        elif parts:
+            yield from tagged_unions(parts[0], f"{key}.")
+
+
+def _is_section(part: Any) -> bool:
+    return isinstance(part, type) and issubclass(part, BaseModel)
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """`{"a": {"b": value}}` for `a.b`."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return {**value}
+
+
 def unknown_key(key: str, known: set[str]) -> str:
     """A one-line complaint about `key`, with the closest of `known` or the whole list."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

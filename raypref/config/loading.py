@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from raypref.config.base import leaves, pick
+from raypref.config.base import leaves, nested, pick
 from raypref.config.run import RunConfig
 from raypref.errors import UserError
 
@@ -99,10 +99,7 @@ def override(config: RunConfig, changes: dict[str, Any], where: str) -> RunConfi
     """`config` with dotted keys changed, e.g. `{"align.objective.lambda": 0.5}`."""
     content = dump(config)
     for key, value in changes.items():
-        nested: Any = value
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        content = merge(content, nested)
+        content = merge(content, nested(key, value))
     return validated(RunConfig, content, where)
 
 

@@ -12,15 +12,16 @@ import tyro
 from pydantic import ValidationError
 
 from raypref.config import RunConfig
-from raypref.config.base import leaves, pick
+from raypref.config.base import leaves, nested, pick, tagged_unions
 from raypref.config.loading import dump, load, merge, plain_faults, validated
-from raypref.config.objectives import OBJECTIVE_CONFIGS
 from raypref.data.names import source_content
 from raypref.errors import UserError
 from raypref.stages.chain import located, with_model
 from raypref.storage.store import Store
 
 DEFAULT_ROOT = "~/raypref-results"
+UNIONS = dict(tagged_unions(RunConfig))
+"""The sections that each tag chooses among; an option may name one, and then has that one's keys."""
 WITH_RAY = {"--mirror": "mirror of the trials", "--storage": "Optuna study"}
 Options = TypeVar("Options", bound="RunOptions")
 
@@ -106,10 +107,15 @@ def parse(
         content["transfer"] = merge(given, {"source": source_content(first.transfer_dataset)})
         origins["transfer.source.kind"] = "command line"
     name = first.objective or objective
-    if name is not None and name != content["align"]["objective"]["name"]:
-        pick(name, OBJECTIVE_CONFIGS, "objective")
-        content = merge(content, {"align": {"objective": {"name": name}}})
-        origins["align.objective.name"] = "command line" if first.objective else "the sweep"
+    given = _given_tags(arguments)
+    for key, chosen in (({} if name is None else {"align.objective.name": name}) | given).items():
+        pick(chosen, UNIONS[key], key.rsplit(".", 1)[-1])
+        if key.startswith("transfer.") and content["transfer"] is None:
+            content["transfer"] = content["data"]
+        before = content
+        content = merge(content, nested(key, chosen))
+        if content != before:
+            origins[key] = "command line" if first.objective or key in given else "the sweep"
     config = validated(RunConfig, content, first.preset)
 
     @dataclasses.dataclass
@@ -147,6 +153,17 @@ def _check_without_ray(options: SweepOptions) -> None:
             f"without Ray there is no {' and no '.join(WITH_RAY[name] for name in useless)}",
             where=f"--no-ray, {', '.join(useless)}", mend=f"leave out --no-ray, or {' and '.join(useless)}",
         )  # fmt: skip
+
+
+def _given_tags(arguments: list[str]) -> dict[str, str]:
+    """What the command line says of which section of a union is meant, as `--baseline.recommender popularity` does."""
+    options = {f"--{key}": key for key in UNIONS}
+    given: dict[str, str] = {}
+    for argument, following in zip(arguments, [*arguments[1:], ""]):
+        option, equals, value = argument.partition("=")
+        if option in options:
+            given[options[option]] = value if equals else following
+    return given
 
 
 def _prescan(options: type[Options], arguments: list[str]) -> tuple[Any, list[str]]:
