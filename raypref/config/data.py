@@ -312,8 +312,10 @@ class CutConfig(Frozen):
     """Users and items with fewer interactions are dropped until none is left (RecPO: 5 or 20; S-DPO: 20)."""
     split: Literal["leave-last-two", "user", "time"] = "leave-last-two"
     """leave-last-two: RecPO. user: sequences 8:1:1 (S-DPO, NAPO). time: one global cut 8:1:1 (EAPO)."""
-    target: Literal["recpo", "next"] = "recpo"
-    """recpo: the next item, if it is rated 4 or 5. next: the next item whatever its rating."""
+    target: Literal["recpo", "next", "utility"] = "recpo"
+    """recpo: the next item, if it is rated 4 or 5. next: the next item whatever its rating. utility (RecPO's published
+    data code): in training the subsequent item of greatest rating / latency^0.5, if it is rated 4 or 5; validation and
+    test ask for the next item."""
     held_out_targets: Literal["last", "all"] = "last"
     """split user only: evaluate a held-out user's last target, or each one (as S-DPO's published files do)."""
     cold_users: Annotated[float, Field(ge=0, le=0.5)] = 0.0

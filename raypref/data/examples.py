@@ -12,7 +12,17 @@ from raypref.config.data import CutConfig
 from raypref.data.candidates import NeverInteracted, draws, keys
 from raypref.data.filtering import first_meetings, k_core, ratings
 from raypref.data.schema import EXAMPLES, Log, PublishedLog
-from raypref.data.splitting import SPLITS, Probe, Split, check_not_empty, probes, split
+from raypref.data.splitting import (
+    LIKED,
+    SPLITS,
+    Probe,
+    Split,
+    check_not_empty,
+    last_of_each_user,
+    most_useful,
+    probes,
+    split,
+)
 from raypref.errors import UserError
 
 SHARD_ROWS = 2048
@@ -86,7 +96,12 @@ class ExampleBuilder:
             ("cold-item", self.train_counts[self.item[test]] == 0),
         ):
             self._cuts[name] = Probe(test[cold], test[cold][:, None])
-        self._train_rows = np.random.default_rng(config.seed).permutation(targets["train"])
+        train = targets["train"]
+        if config.target == "utility":
+            train = train[self._train.rating[self._subsequent(train)[:, 0]] >= LIKED]
+            train = last_of_each_user(train, self._train.user, config.max_train_examples_per_user)
+            check_not_empty({**targets, "train": train}, config)
+        self._train_rows = np.random.default_rng(config.seed).permutation(train)
 
     def rows(self, name: str) -> int:
         """Number of examples of a set."""
@@ -103,9 +118,7 @@ class ExampleBuilder:
             chosen = slice(first, first + SHARD_ROWS)
             if name == "train":
                 cut = train[chosen]
-                later = cut[:, None] + np.arange(self.config.candidates.train_future)
-                own = np.where(later < self._train_horizon[cut][:, None], later, -1)
-                own[:, 0] = cut
+                own = self._subsequent(cut)
                 width = self.config.candidates.train_future + self.config.candidates.train_random
                 yield self._build(self._train, first, cut, own, width)
             else:
@@ -124,6 +137,17 @@ class ExampleBuilder:
     def training_ratings(self) -> np.ndarray:
         """Rating of each of `training_interactions`, NaN where there is none."""
         return self._train.rating[self._trains()]
+
+    def _subsequent(self, cut: np.ndarray) -> np.ndarray:
+        """(n, train_future) rows of the training log from each of `cut` on, -1 past its end; the target first."""
+        later = cut[:, None] + np.arange(self.config.candidates.train_future)
+        own = np.where(later < self._train_horizon[cut][:, None], later, -1)
+        own[:, 0] = cut
+        if self.config.target == "utility":
+            rows = np.arange(len(cut))
+            best = most_useful(np.where(own >= 0, self._train.rating[own], np.nan))
+            own[rows, best], own[:, 0] = own[:, 0], own[rows, best].copy()
+        return own
 
     def _trains(self) -> np.ndarray:
         trains: np.ndarray = np.arange(len(self._train.user)) < self._train_horizon

@@ -60,11 +60,13 @@ def split(
             + options({"order": "rows"}),
         )
     target = position >= config.min_history
+    if config.target != "next" and np.isnan(rating).all():
+        raise UserError(
+            "targets rated 4 or 5 need ratings",
+            where=f"data.target = {config.target}",
+            mend=options({}, {"target": "next"}),
+        )
     if config.target == "recpo":
-        if np.isnan(rating).all():
-            raise UserError(
-                "targets rated 4 or 5 need ratings", where="data.target = recpo", mend=options({}, {"target": "next"})
-            )
         target &= rating >= LIKED
     starts, lengths = user_ranges(user)
     owner = np.repeat(np.arange(len(starts), dtype=np.int32), lengths)  # dense user number of each row
@@ -92,10 +94,26 @@ def split(
         part = (timestamp[rows] >= first).astype(int) + (timestamp[rows] >= second)
         ends = _first_row_of_each(owner, np.flatnonzero(timestamp >= first), starts + lengths)
     targets = {name: rows[part == i] for i, name in enumerate(SPLITS)}
-    if config.max_train_examples_per_user is not None:
-        train = targets["train"]
-        targets["train"] = train[_places_from_last(owner[train]) < config.max_train_examples_per_user]
+    if config.target != "utility":  # else it is known later which of them have a target
+        targets["train"] = last_of_each_user(targets["train"], owner, config.max_train_examples_per_user)
     return Split(targets, ends[owner])
+
+
+def last_of_each_user(rows: np.ndarray, user: np.ndarray, count: int | None) -> np.ndarray:
+    """The last `count` of each user's `rows` of the interaction table, all for none; `user` (rows,): whose each is."""
+    kept: np.ndarray = rows if count is None else rows[_places_from_last(user[rows]) < count]
+    return kept
+
+
+def most_useful(rating: np.ndarray) -> np.ndarray:
+    """(n,) which of the subsequent items is the target of `data.target: utility`: greatest `rating / (1 + step)^0.5`.
+
+    Args:
+        rating: (n, m) of the items at steps 0 to m - 1, NaN where there is none. Ties go to the sooner.
+    """
+    utility = np.nan_to_num(rating, nan=-np.inf) / (1 + np.arange(rating.shape[1])) ** 0.5
+    best: np.ndarray = utility.argmax(axis=1)
+    return best
 
 
 def check_not_empty(targets: dict[str, np.ndarray], config: CutConfig) -> None:

@@ -75,7 +75,7 @@ configs = st.builds(
     CutConfig,
     k_core=st.integers(1, 3),
     split=st.sampled_from(["leave-last-two", "user", "time"]),
-    target=st.sampled_from(["recpo", "next"]),
+    target=st.sampled_from(["recpo", "next", "utility"]),
     held_out_targets=st.sampled_from(["last", "all"]),
     cold_users=st.sampled_from([0.0, 0.2]),
     cold_items=st.sampled_from([0.0, 0.2]),
@@ -110,7 +110,8 @@ def test_no_training_example_knows_what_comes_later(seed, repeats, config):
         assert not held_out & {(u, i) for i in (*row["history"], *row["candidates"])}
         assert len(set(row["candidates"])) == len(row["candidates"])
         assert not set(row["candidates"]) & set(row["history"])
-        assert position_of[u, row["candidates"][row["target"]]] == cut
+        if config.target != "utility":
+            assert position_of[u, row["candidates"][row["target"]]] == cut
         for i, r, latency in zip(row["candidates"], row["rating"], row["latency"]):
             if (u, i) in position_of:  # the user's own: a later item, or the target
                 assert r == rating_of[u, i]
@@ -120,8 +121,11 @@ def test_no_training_example_knows_what_comes_later(seed, repeats, config):
             else:
                 assert np.isnan(r)
                 assert np.isnan(latency)
-        if config.target == "recpo":
+        if config.target != "next":
             assert row["rating"][row["target"]] >= 4
+        if config.target == "utility":
+            useful = np.array(row["rating"]) / np.sqrt(row["latency"])
+            assert row["target"] == np.nanargmax(useful) or useful[row["target"]] == np.nanmax(useful)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
@@ -144,6 +148,24 @@ def test_leave_last_two_takes_the_last_two_liked():
     assert at["test"] == [(0, 8), (1, 9)]
     assert at["validation"] == [(0, 6), (1, 8)]
     assert sorted(at["train"]) == [(0, 3), (0, 4)] + [(1, p) for p in range(3, 8)]
+
+
+def test_utility_asks_for_the_most_useful_of_what_comes():
+    """Ratings 3, 2, 5, 4 from position 3 on: 3, 2 / 2^.5, 5 / 3^.5 = 2.89, 4 / 2 = 2: the next, rated 3, is no target.
+
+    From position 4: 2, 5 / 2^.5 = 3.5, 4 / 3^.5: the item at 5. From 5: 5, 2.8: itself. From 6: 4, then what is held
+    out: itself.
+    """
+    rows = [(0, i, r, i) for i, r in enumerate([5, 5, 5, 3, 2, 5, 4, 1, 2])]
+    rows += [(1, i, 3, i) for i in range(9, 30)]
+    config = CutConfig(k_core=1, target="utility", candidates=SMALL)
+    builder = ExampleBuilder(make_log(rows, 30), config)
+    train = {r["position"]: r["candidates"][r["target"]] for r in rows_of(builder, "train") if r["user"] == 0}
+    assert train == {4: 5, 5: 5, 6: 6}
+    assert [r["candidates"][r["target"]] for r in rows_of(builder, "test") if r["user"] == 0] == [8]
+    limited = config.model_copy(update={"max_train_examples_per_user": 2})
+    kept = rows_of(ExampleBuilder(make_log(rows, 30), limited), "train")
+    assert sorted(r["position"] for r in kept if r["user"] == 0) == [5, 6]
 
 
 def test_user_split_holds_out_whole_users():
