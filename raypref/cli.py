@@ -28,6 +28,8 @@ USAGE = """usage: raypref COMMAND [options]
   export RUN --to DIR    a run's model as a Hugging Face folder, with a card
   model COMMAND          list and fetch language models that need no hub
   data COMMAND           list, download, show, audit and export data sets
+  store COMMAND          list, show and prune what lies under the root
+  schema                 the config's JSON schema, for editors
   watch-spot             tell Ray when this machine is about to be taken away
 
 `raypref COMMAND --help` tells more, `raypref --version` which version this is; `raypref --install-completion` lets
@@ -147,6 +149,19 @@ def _model(arguments: list[str]) -> int:
     return 0
 
 
+def _store(arguments: list[str]) -> int:
+    from raypref.commands.store import COMMANDS as store_commands
+
+    tyro.extras.subcommand_cli_from_dict(store_commands, args=arguments, prog="raypref store")
+    return 0
+
+
+def _schema(arguments: list[str]) -> int:
+    from raypref.commands.schema import schema
+
+    return int(tyro.cli(schema, args=arguments, prog="raypref schema"))
+
+
 def _data(arguments: list[str]) -> int:
     from raypref.commands.data import COMMANDS as data_commands
     from raypref.commands.data import short_options
@@ -168,6 +183,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "objectives": _objectives,
     "model": _model,
     "data": _data,
+    "store": _store,
+    "schema": _schema,
     "watch-spot": _watch_spot,
     "install-completion": _install_completion,
 }

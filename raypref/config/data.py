@@ -345,6 +345,8 @@ class DataConfig(CutConfig):
 
     source: SourceConfig = GeneratedSource()
     """Where the log comes from."""
+    max_users: Count | None = None
+    """Only so many users, drawn at random by `seed`; none: all."""
 
 
 class PromptConfig(Frozen):

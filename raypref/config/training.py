@@ -211,6 +211,9 @@ class ResourceConfig(Frozen):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 autocast on GPUs that have it, else float32. The reference's log-probs are computed in it too, and
     kept apart for each of the three."""
+    keep_models: Literal["all", "best", "none"] = "all"
+    """Which of a sweep's aligned models stay when their trials have ended: all, the one that is best on validation, or
+    none. What was measured stays always."""
     checkpoint_every: Count = 200
     """Steps between checkpoints that a killed worker resumes from."""
     concurrent_trials: Count | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 SYMBOLS = {"lambda": "λ", "alpha": "α", "rho": "ρ", "u_beta": "U_β", "beta": "β", "negatives": "K", "name": "method"}
 METRICS = {

@@ -99,6 +99,7 @@ def training_data(config: RunConfig) -> dict[str, Any]:
 def training_part(prepared: Mapping[str, Any]) -> dict[str, Any]:
     """The same, of what a prepare stage is computed from."""
     keys = [key for key in CutConfig.model_fields if key not in NOT_WHAT_IS_TRAINED_ON]
+    keys += ["max_users"] if prepared.get("max_users") is not None else []
     return {key: prepared[key] for key in ("source", *keys)}
 
 

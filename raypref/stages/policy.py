@@ -9,9 +9,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from raypref.config import RunConfig
+from raypref.errors import UserError
 from raypref.models import backbone
 from raypref.models.behaviour import attach
 from raypref.recommenders import load_recommender
+from raypref.storage.inventory import model_dropped
 
 
 def load_policy(config: RunConfig, tokenized: Path, trained: Path | None) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -20,6 +22,12 @@ def load_policy(config: RunConfig, tokenized: Path, trained: Path | None) -> tup
     if trained is None:
         model = backbone.build(config.model.model_copy(update={"lora": None}), tokenizer)
     else:
+        if model_dropped(trained):
+            raise UserError(
+                "this trial's model was not kept (resources.keep_models)",
+                where=str(trained),
+                mend="delete that folder and run the trial again with --resources.keep-models all",
+            )
         model = backbone.restore(config.model, tokenizer, trained / "model")
     return model.to(device()), tokenizer  # type: ignore[arg-type]
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 def prepare_stage(config: RunConfig) -> Stage:
     """The stage that reads the source and cuts the examples."""
     content = {**dump(config)["data"], "source": source_identity(config)}
+    if config.data.max_users is None:
+        del content["max_users"]
     if config.data.target == "next":
         content["adherence"] = "liked"  # once it took disliked targets too; with `recpo` targets there are none
     return Stage(PREPARE, config.name, content)

@@ -78,6 +78,14 @@ class Store:
             return _whole(self.root / str(address))
         return self.bucket.exists(f"{address}/{MANIFEST}")
 
+    def finished(self, stage: str) -> list[Address]:
+        """The addresses of a stage's outputs, by name."""
+        if self.bucket is None:
+            names = [path.parent.name for path in (self.root / stage).glob(f"*/{MANIFEST}")]
+        else:
+            names = [name.split("/")[0] for name in self.bucket.files(stage) if name.endswith(f"/{MANIFEST}")]
+        return [Address(stage, *name.rsplit("-", 1)) for name in sorted(names) if not name.startswith(".")]
+
     def manifest(self, address: Address) -> dict[str, Any]:
         """What was written with the output: config, inputs, seconds, versions, facts of the stage, its files' digests.
 

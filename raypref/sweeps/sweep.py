@@ -115,6 +115,7 @@ def _carry_out(
     pairs = [(trial.chain, stage) for trial in planned for stage in trial.chain]
     console.print(f"{len(planned)} trials; {expected_line(pairs, store, options.ray)}", highlight=False, soft_wrap=True)
     account = account_of(sweep, base, planned[0].chain)
+    account["stages"] = sorted({str(stage.address) for trial in planned for stage in trial.chain})  # so that they stay
     write_json(folder / "sweep.json", account | {"commands": _commands(folder, account)})
     if options.ray:
         _run(sweep, base, planned, store, folder, options, console)
@@ -125,11 +126,13 @@ def _carry_out(
 def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Path, console: Console) -> None:
     """A grid's trials in this process, one after the other."""
     from raypref.stages.in_process import InProcess
+    from raypref.sweeps.kept_models import ModelKeeper
 
     if sweep.search != "grid":
         raise UserError("a search needs Ray", where="--no-ray", mend="leave it out, or give --search grid")
     left = [trial for trial in planned if finished_before(trial, store, folder) is None]
     runner = InProcess(store)
+    keeper = ModelKeeper(planned[0].chain.config.resources.keep_models, store)
     narrator = Narrator(console)
     _run_shared(left, store, narrator, runner)
     with LiveTable(console, len(left), store) as live:
@@ -145,6 +148,7 @@ def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Pa
                 record |= {"seconds": round(time.time() - since, 2), "started": started}
                 write_json(record_path(folder, trial.id), record)
             live.ended(trial, record or read_record(folder, trial))
+            keeper.ended(trial, record or read_record(folder, trial))
 
 
 def _run(
@@ -158,6 +162,7 @@ def _run(
 ) -> None:
     from raypref.cluster import connect  # isort: skip  # must precede any other import of ray
     from raypref.cluster.side_by_side import concurrency, threads_per_worker
+    from raypref.sweeps.kept_models import ModelKeeper
     from raypref.sweeps.optuna_study import Study
     from raypref.sweeps.queue import TrialQueue
     from raypref.sweeps.trackers import Tracker
@@ -192,7 +197,7 @@ def _run(
 
     finished = FinishedTrials(sweep)
     with LiveTable(console, queue.left, store) as live:
-        listeners.all = [live, finished, *trackers]
+        listeners.all = [live, finished, *trackers, ModelKeeper(base.resources.keep_models, store)]
         run_trials(queue, concurrent, threads_per_worker(base, concurrent), options.verbose)
 
 

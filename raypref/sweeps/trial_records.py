@@ -53,6 +53,7 @@ def new_record(trial: Trial) -> dict[str, Any]:
         "seed": trial.seed,
         "align": str(trial.chain.trained.address),
         "evaluate": str(trial.chain.evaluate.address),
+        "stages": [str(stage.address) for stage in trial.chain],
     }
 
 

@@ -36,8 +36,8 @@ def referenced(config: RunConfig, store: Store) -> tuple[Chain, np.ndarray]:
 
 def test_with_its_adapter_off_the_reference_is_the_base_model(shared_store: Store) -> None:
     store = shared_store
-    plan, base = referenced(changed(model__lora=LORA, align__reference="base"), store)
-    other, sft = referenced(changed(model__lora=LORA), store)
+    plan, base = referenced(changed(model__lora=LORA, align__reference="base", align__max_steps=None), store)
+    other, sft = referenced(changed(model__lora=LORA, align__max_steps=None), store)
     assert plan.sft.address == other.sft.address
     tokenizer = backbone.load_tokenizer(store.path(plan.tokenize.address) / "tokenizer")
     untrained = TitleScorer(backbone.build(TINY.model, tokenizer).eval())
