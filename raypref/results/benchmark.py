@@ -17,8 +17,9 @@ from raypref.results.protocol_order import Order, orders
 from raypref.results.recommended_lists import list_table, score_text
 from raypref.results.render import Cells
 from raypref.results.statistics import holm, mcnemar, paired_bootstrap, wilcoxon
-from raypref.results.summaries import LEVEL, Setting, comparisons, matrix, settings, summary
+from raypref.results.summaries import Setting, comparisons, matrix, settings, summary
 from raypref.results.tables import domain_notes, generation_notes
+from raypref.results.verdicts import LEVEL
 
 SHOWN = (
     "generated_hr@1",

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 import yaml
 from pydantic import Field, model_validator
@@ -21,6 +20,7 @@ from raypref.results.benchmark import PUBLISHED
 from raypref.results.collect import Collection
 from raypref.results.crossed import SeedSpread, crossed_test, seed_spread
 from raypref.results.labels import metric_label, rows_of
+from raypref.results.paired import difference_spread, paired_difference
 from raypref.results.render import Cells
 from raypref.results.statistics import Test, holm, paired_bootstrap
 from raypref.results.summaries import Setting, matrix, settings
@@ -187,44 +187,20 @@ def _spreads(collection: Collection, metric: str, split: str) -> Spreads:
     return seed_spread(v.to_numpy() for v in seeded), difference_spread(seeded)
 
 
-def difference_spread(methods: Sequence[pd.DataFrame]) -> SeedSpread | None:
-    """Spread of `first - second` with one seed, pooled over all methods that have the same seeds and users.
-
-    With x_ms method m's mean with seed s, the residual of x_ms on its method and its seed has the mean square V over
-    (M - 1)(S - 1) degrees of freedom, and a difference has 2 V (randomized blocks: Fisher 1935, the seeds being the
-    blocks). What one seed does to all methods alike, a lucky fine-tuning say, is no part of it.
-
-    Edge case: fewer than two methods with the same two seeds: None.
-    """
-    groups: dict[tuple[Any, ...], list[pd.DataFrame]] = {}
-    for values in methods:
-        groups.setdefault((*values.index, len(values.columns)), []).append(values)
-    same = max(groups.values(), key=len, default=[])
-    if len(same) < 2:
-        return None
-    array = np.stack([values.to_numpy(dtype=float) for values in same])  # (M, S, U)
-    array = array[:, :, np.isfinite(array).all(axis=(0, 1))]
-    pooled = seed_spread(array - array.mean(axis=0))
-    if pooled is None:
-        return None
-    scale, freedom = 2 * len(same) / (len(same) - 1), (len(same) - 1) * (array.shape[1] - 1)
-    return SeedSpread(pooled.variance * scale, pooled.rest * scale, freedom)
-
-
 def paired_test(
     first: pd.DataFrame, second: pd.DataFrame, spreads: Spreads, one: Setting, two: Setting
 ) -> tuple[Test, str]:
     """Difference of two methods, (seeds, users) each, and the name of the test.
 
     `paired`: both have the same seeds (two or more); seeds and users of the per-seed differences are crossed random
-    effects (`crossed_test`). `crossed`: seeds differ, or one of the two is one given model. `bootstrap`: one seed each;
-    it speaks for those very models and other users.
+    effects (`paired_difference`). `crossed`: seeds differ, or one of the two is one given model. `bootstrap`: one seed
+    each; it speaks for those very models and other users.
     """
     users = first.columns.intersection(second.columns)
     a, b = first[users].to_numpy(dtype=float), second[users].to_numpy(dtype=float)
     given = one.fixed or two.fixed
     if spreads[1] is not None and not given and len(a) > 1 and list(first.index) == list(second.index):
-        return crossed_test(a - b, np.zeros((1, a.shape[1])), spreads[1], fixed=True), "paired"
+        return paired_difference(a - b, spreads[1]), "paired"
     if spreads[0] is not None:
         return crossed_test(a, b, spreads[0], two.fixed, one.fixed), "crossed"
     return paired_bootstrap(a.mean(axis=0), b.mean(axis=0)), "bootstrap"

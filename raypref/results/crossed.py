@@ -47,7 +47,12 @@ def seed_spread(settings: Iterable[ArrayLike]) -> SeedSpread | None:
 
 
 def crossed_test(
-    first: ArrayLike, second: ArrayLike, spread: SeedSpread, fixed: bool = False, first_fixed: bool = False
+    first: ArrayLike,
+    second: ArrayLike,
+    spread: SeedSpread,
+    fixed: bool = False,
+    first_fixed: bool = False,
+    own_spread: bool = True,
 ) -> Test:
     """Difference of two settings' means with seeds and users as crossed random effects; t with Satterthwaite's freedom.
 
@@ -59,7 +64,7 @@ def crossed_test(
     1946). B is never below C, as no variance is below 0, and V' guards against a setting that spreads more than the
     others. Seeds are not paired: that two models saw the data in one order can only make the test more careful.
     `fixed`: `second` is one given model (SFT, popularity), not one of many that other seeds would have given, and so
-    has no share in h. `first_fixed`: likewise `first`.
+    has no share in h. `first_fixed`: likewise `first`. `own_spread`: V' counts; else V alone.
 
     Effect: Cohen's d of D_u. Edge cases: users with NaN anywhere are left out; no user differs: p = 1; fewer than 2
     users: NaN.
@@ -74,16 +79,16 @@ def crossed_test(
         return Test(mean, math.nan, math.nan, math.nan, math.nan, users, "fewer than 2 users: no test")
     share = (0 if first_fixed else 1 / len(one)) + (0 if fixed else 1 / len(two))
     a, c = float(by_user.var(ddof=1)) / users, share * spread.rest / users
-    own = seed_spread([one] if fixed else [one, two])
+    own = seed_spread([one] if fixed else [one, two]) if own_spread else None
     b = max(share * spread.variance, share * own.variance if own else 0.0, c)
     variance = a + b - c
     if variance == 0:
-        return Test(mean, mean, mean, 0.0 if mean else 1.0, cohens_d(by_user), users, "all users and seeds alike")
+        return Test(mean, mean, mean, 0.0 if mean else 1.0, cohens_d(by_user), users, "all users and seeds alike", 0.0)
     parts = a**2 / (users - 1) + b**2 / spread.freedom + c**2 / (spread.freedom * (users - 1))
     freedom, error = variance**2 / parts, math.sqrt(variance)
     half = float(scipy.stats.t.ppf(0.975, freedom)) * error
     p = float(2 * scipy.stats.t.sf(abs(mean) / error, freedom))
-    return Test(mean, mean - half, mean + half, p, cohens_d(by_user), users)
+    return Test(mean, mean - half, mean + half, p, cohens_d(by_user), users, "", error, freedom)
 
 
 def _complete(values: ArrayLike) -> np.ndarray:

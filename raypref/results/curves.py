@@ -13,15 +13,17 @@ from matplotlib.figure import Figure
 
 from raypref.errors import UserError
 from raypref.results.collect import Collection
+from raypref.results.effect import chance_level
 from raypref.results.labels import COSTS, math_symbol, metric_label, rows_of, same, symbol, value_text
-from raypref.results.plotting import BLUE, GREY, TEXT
+from raypref.results.plotting import BLUE, GREEN, GREY, TEXT
 from raypref.results.statistics import seed_interval
-from raypref.results.summaries import settings, summary
+from raypref.results.summaries import margin_of, settings, summary
 from raypref.results.tables import headline_metric
 
 METRICS = ("generated_hr@1", "valid_ratio")
+HITS = ("generated_hr@1", "exact_hr@1")
 COLUMNS = ["parameter", "symbol", "value", "metric", "split", "mean", "low", "high", "over", "low_users", "high_users"]
-COLUMNS += ["seeds", "points", "default", "sft"]
+COLUMNS += ["seeds", "points", "default", "sft", "margin", "chance"]
 
 
 def curve_table(collection: Collection, parameter: str, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
@@ -31,7 +33,8 @@ def curve_table(collection: Collection, parameter: str, metrics: Sequence[str] =
 
     Columns: parameter, symbol, value (NaN or None for SFT), metric, split, mean (over seeds), low, high (95 %), over
     (what low and high are of: "seeds", "users" where there is one model, "" for none), low_users, high_users, seeds,
-    points (each seed's value), default, sft.
+    points (each seed's value), default, sft, margin (within it of the default a setting counts as equivalent; NaN for
+    metrics that no verdict is on), chance (of one who points blindly; NaN for metrics that have none).
 
     Raises:
         UserError: the sweep does not vary this key.
@@ -56,7 +59,9 @@ def curve_table(collection: Collection, parameter: str, metrics: Sequence[str] =
                 "symbol": symbol(parameter, collection.sweep),
                 "value": found[parameter],
             }
-            rows.append(found | described | bounds | {"metric": metric, "split": split})
+            margin = margin_of(collection) if metric == headline_metric(collection) else np.nan
+            lines = {"margin": margin, "chance": chance_level(collection) if metric in HITS else np.nan}
+            rows.append(found | described | bounds | lines | {"metric": metric, "split": split})
     return pd.DataFrame(_ranked(rows), columns=COLUMNS)
 
 
@@ -84,6 +89,7 @@ def cost_table(collection: Collection, parameter: str) -> pd.DataFrame:
             bounds = {"mean": interval.mean, "low": max(interval.low, 0.0), "high": interval.high}
             over = "seeds" if np.isfinite(interval.low) else ""
             users = {"low_users": np.nan, "high_users": np.nan, "default": setting.default}
+            users |= {"margin": np.nan, "chance": np.nan}
             rows.append(described | bounds | users | {"over": over, "seeds": len(points)})
     return pd.DataFrame(_ranked(rows), columns=COLUMNS)
 
@@ -171,9 +177,17 @@ def _panel(ax: Axes, table: pd.DataFrame) -> None:
         return (along, score) if numbers else (score, along)
 
     _baseline(ax, sft, upright=not numbers)
+    _level_lines(ax, points, upright=not numbers)
     mean, low, high = (points[name].to_numpy(dtype=float) for name in ("mean", "low", "high"))
     over = "/".join(sorted(set(points["over"]) - {""}))
     errors = np.nan_to_num(np.stack([mean - low, high - mean]))
+    of_users = points[["low_users", "high_users"]].to_numpy(dtype=float).T
+    if over == "seeds" and np.isfinite(of_users).any():
+        wide = np.clip(np.nan_to_num(np.stack([mean - of_users[0], of_users[1] - mean])), 0, None)
+        ax.errorbar(
+            *turned(x, mean), fmt="none", ecolor=BLUE, alpha=0.25, lw=6, label="95 % over users", zorder=1,
+            **{"yerr" if numbers else "xerr": wide},
+        )  # fmt: skip
     aside = 0.018 * (float(np.ptp(x)) or 1.0) if numbers else 0.3  # beside the error bar, which would hide them
     each = [(at + aside, score) for at, raw in zip(x, points["points"]) for score in raw]
     place = turned(*np.array(each, dtype=float).reshape(-1, 2).T)  # in one go: drawn apart, a thousand marks are slow
@@ -208,3 +222,16 @@ def _baseline(ax: Axes, sft: pd.DataFrame, upright: bool) -> None:
         line(mean, color=GREY, ls="--", lw=1.2, label="SFT, 95 % over users", zorder=1)
         if np.isfinite(low):
             band(low, high, color=GREY, alpha=0.15, lw=0, zorder=0)
+
+
+def _level_lines(ax: Axes, points: pd.DataFrame, upright: bool) -> None:
+    """Where a setting counts as equivalent to the default, as a band, and what chance gives, as a line."""
+    line, band = (ax.axvline, ax.axvspan) if upright else (ax.axhline, ax.axhspan)
+    chosen = points[points["default"].astype(bool)]
+    for mean, margin in chosen[["mean", "margin"]].to_numpy(dtype=float)[:1]:
+        if np.isfinite(margin):
+            label = f"within {margin:g} of the default"
+            band(mean - margin, mean + margin, color=GREEN, alpha=0.14, lw=0, label=label, zorder=0)
+    chances = points["chance"].to_numpy(dtype=float)
+    if np.isfinite(chances).any():
+        line(np.nanmax(chances), color=TEXT, ls=":", lw=1.0, label="chance", zorder=1)

@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-BLUE, GREY, TEXT = "#2f6db5", "#8a8a8a", "#1f2328"
+BLUE, GREEN, GREY, TEXT = "#2f6db5", "#2e8b57", "#8a8a8a", "#1f2328"
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,

@@ -109,7 +109,19 @@ def _counts(collection: Collection) -> str:
 
 def _figure(collection: Collection, drawing: Drawing) -> dict[str, Any]:
     """A figure, a picture for each metric so that they stand below each other on a phone, and the table behind it."""
-    hidden = {"parameter", "symbol", "split", "low_users", "high_users", "points", "sft", "default", "over"}
+    hidden = {
+        "parameter",
+        "symbol",
+        "split",
+        "low_users",
+        "high_users",
+        "points",
+        "sft",
+        "default",
+        "over",
+        "margin",
+        "chance",
+    }
     shown = [str(column) for column in drawing.table.columns if column not in hidden]
     header = [symbol(name, collection.sweep) if "." in name else metric_label(name) for name in shown]
     rows = [

@@ -42,6 +42,10 @@ class Test:
     effect: float
     n: int
     note: str = ""
+    error: float = math.nan
+    """Standard error of the difference; NaN where the test has none (ranks)."""
+    freedom: float = math.inf
+    """Degrees of freedom of `difference / error`, which is t-distributed; infinite: normal."""
 
 
 def seed_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -157,7 +161,8 @@ def paired_bootstrap(
     means = bootstrap_means(difference, users, resamples, seed)[:, 0]
     low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
     tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    return Test(d, float(low), float(high), min(1.0, 2 * (tail + 1) / (resamples + 1)), cohens_d(difference), n)
+    p, error = min(1.0, 2 * (tail + 1) / (resamples + 1)), float(means.std())
+    return Test(d, float(low), float(high), p, cohens_d(difference), n, error=error)
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> Test:
@@ -179,9 +184,10 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> Test:
         return Test(math.nan, math.nan, math.nan, math.nan, math.nan, 0, "no users: no test")
     p = min(1.0, 2 * float(scipy.stats.binom.cdf(min(only_first, only_second), differ, 0.5))) if differ else 1.0
     d = (only_first - only_second) / n
-    half = scipy.stats.norm.ppf(0.975) * math.sqrt(differ - (only_first - only_second) ** 2 / n) / n
+    error = math.sqrt(differ - (only_first - only_second) ** 2 / n) / n
+    half = scipy.stats.norm.ppf(0.975) * error
     effect = (only_first - only_second) / differ if differ else 0.0
-    return Test(d, d - half, d + half, p, effect, n, f"{only_first} users to {only_second}")
+    return Test(d, d - half, d + half, p, effect, n, f"{only_first} users to {only_second}", error)
 
 
 def wilcoxon(first: ArrayLike, second: ArrayLike) -> Test:

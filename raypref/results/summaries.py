@@ -14,16 +14,10 @@ import pandas as pd
 from raypref.results.collect import SFT, Collection
 from raypref.results.crossed import SeedSpread, crossed_test, seed_spread
 from raypref.results.labels import confined, same, setting_text
-from raypref.results.statistics import (
-    Test,
-    holm,
-    mcnemar,
-    seed_interval,
-    user_intervals,
-    wilcoxon,
-)
+from raypref.results.paired import difference_spread, paired_difference
+from raypref.results.statistics import Test, holm, mcnemar, seed_interval, user_intervals, wilcoxon
+from raypref.results.verdicts import BETTER, MARGIN, WORSE, verdicts
 
-LEVEL = 0.05
 EXAMPLE = ["example", "user", "target_item"]
 
 
@@ -132,50 +126,78 @@ def summary(collection: Collection, metric: str, split: str) -> pd.DataFrame:
 def comparisons(collection: Collection, metric: str, split: str, reference: Setting) -> pd.DataFrame:
     """A row for each other setting: its difference to `reference`, tested, Holm-corrected over the rows.
 
-    Where any setting has two seeds, `p` is of the crossed test, which speaks for other seeds and other users. In a
-    sweep with one seed it is McNemar's for hits and Wilcoxon's for graded values, and speaks for those very models
-    alone.
+    Where any setting has two seeds, `p` speaks for other seeds and other users: of the paired test where two settings
+    have seeds in common and these were measured to move both alike, else of the crossed one. In a sweep with one seed
+    it is McNemar's for hits and Wilcoxon's for graded values, and speaks for those very models alone.
 
-    Columns: setting, difference, low, high, p, p_holm, significant, effect, seeds, users, test, note.
+    Columns: setting, difference, low, high, p, p_holm, significant, verdict (of the setting against the reference; see
+    `raypref.results.verdicts`), effect, seeds, users, test, note, error, freedom. Of a sweep that was decided in rounds
+    (`--decide`), the verdicts of its headline metric against its default setting are those of the rounds.
     """
     by_user = matrix(collection, metric, split)
     if len(by_user) and not by_user.columns.get_level_values("user").is_unique:
         by_user = by_user.T.groupby(level="user").mean().T  # several examples of a user count as one: their mean
     found = settings(collection)
-    values = {s.text: by_user.loc[by_user.index.intersection(s.ids)].to_numpy() for s in [*found, reference]}
-    spread = seed_spread(values[setting.text] for setting in found if len(values[setting.text]))
-    rows = []
-    for setting in found:
-        if setting.params == reference.params:
-            continue
-        first, second = values[setting.text], values[reference.text]
-        test, name = _compared(first, second, spread, reference.fixed, setting.fixed)
-        numbers = {
-            "difference": test.difference,
-            "low": test.low,
-            "high": test.high,
-            "p": test.p,
-            "effect": test.effect,
-        }
-        counts = {"seeds": len(first), "users": test.n, "test": name, "note": test.note}
+    values = {s.text: _by_seed(by_user, s) for s in [*found, reference]}
+    seeded = [values[s.text] for s in found if len(values[s.text])]
+    spread, paired = seed_spread(v.to_numpy() for v in seeded), difference_spread(seeded)
+    if spread is not None and paired is not None and paired.variance >= 2 * spread.variance:
+        paired = None  # to pair them would not help
+    rows, tests = [], []
+    for setting in (s for s in found if s.params != reference.params):
+        given = setting.fixed, reference.fixed
+        test, name = _compared(values[setting.text], values[reference.text], spread, paired, given)
+        tests.append(test)
+        numbers = {key: getattr(test, key) for key in ("difference", "low", "high", "p", "effect", "error", "freedom")}
+        counts = {"seeds": len(values[setting.text]), "users": test.n, "test": name, "note": test.note}
         rows.append({"setting": setting.text, **numbers, **counts})
     columns = ["setting", "difference", "low", "high", "p", "effect", "seeds", "users", "test", "note"]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=[*columns, "error", "freedom"])
     table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
-    table["significant"] = table["p_holm"] < LEVEL
+    table["verdict"] = verdicts(tests, margin_of(collection))
+    decided = _decided(collection, metric, split, reference)
+    table["verdict"] = [decided.get(text, word) for text, word in zip(table["setting"], table["verdict"])]
+    table["significant"] = table["verdict"].isin([BETTER, WORSE])
     return table
 
 
+def margin_of(collection: Collection) -> float:
+    """The margin of equivalence that the sweep was asked for."""
+    return float(collection.sweep.get("equivalent") or MARGIN)
+
+
+def _decided(collection: Collection, metric: str, split: str, reference: Setting) -> dict[str, str]:
+    """The verdicts of a sweep that was decided in rounds, by setting, where they are of this very comparison."""
+    rounds = collection.sweep.get("decided")
+    if not isinstance(rounds, dict) or (rounds["metric"], rounds["split"]) != (metric, split) or not reference.default:
+        return {}
+    return {row["setting"]: row["verdict"] for row in rounds["comparisons"]}
+
+
+def _by_seed(by_user: pd.DataFrame, setting: Setting) -> pd.DataFrame:
+    """(seeds, users) of a setting; the SFT model, which has no seeds, is its own."""
+    kept = {trial: seed for seed, trial in (setting.trials or {0: SFT}).items() if trial in by_user.index}
+    return by_user.loc[list(kept)].set_axis(list(kept.values()), axis=0)
+
+
 def _compared(
-    first: np.ndarray, second: np.ndarray, spread: SeedSpread | None, fixed: bool, first_fixed: bool
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    spread: SeedSpread | None,
+    paired: SeedSpread | None,
+    fixed: tuple[bool, bool],
 ) -> tuple[Test, str]:
     """The test of a setting's values (seeds, users) against the reference's, and its name."""
     if not len(first) or not len(second):
         return Test(math.nan, math.nan, math.nan, math.nan, math.nan, 0, "one of the two has no results"), "none"
+    seeds = first.index.intersection(second.index)
+    a, b = first.to_numpy(dtype=float), second.to_numpy(dtype=float)
+    if paired is not None and not any(fixed) and len(seeds) > 1 and len(seeds) == min(len(a), len(b)):
+        return paired_difference((first.loc[seeds] - second.loc[seeds]).to_numpy(dtype=float), paired), "paired"
     if spread is not None:
-        return crossed_test(first, second, spread, fixed, first_fixed), "crossed"
-    both = np.isfinite(first[0]) & np.isfinite(second[0])
-    one, two = first[0, both], second[0, both]
+        return crossed_test(a, b, spread, fixed=fixed[1], first_fixed=fixed[0]), "crossed"
+    both = np.isfinite(a[0]) & np.isfinite(b[0])
+    one, two = a[0, both], b[0, both]
     if np.isin(one, (0, 1)).all() and np.isin(two, (0, 1)).all():
         return mcnemar(one, two), "McNemar"
     return wilcoxon(one, two), "Wilcoxon"

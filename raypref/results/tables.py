@@ -11,14 +11,14 @@ import pandas as pd
 from raypref.results.collect import Collection
 from raypref.results.labels import metric_label, rows_of, symbol, value_text
 from raypref.results.render import Cells
-from raypref.results.summaries import LEVEL, comparisons, settings, summary
+from raypref.results.summaries import comparisons, margin_of, settings, summary
+from raypref.results.verdicts import LEVEL
 
 HEADLINE = ("generated_hr@1", "exact_hr@1")
 SHOWN = (
     *("generated_hr@1", "valid_ratio", "exact_hr@1", "exact_ndcg@5"),
     *("constrained_hr@1", "constrained_outside", "catalog_hr@10", "catalog_ndcg@5"),
 )
-MARK = "*"
 
 
 def headline_metric(collection: Collection) -> str:
@@ -32,8 +32,8 @@ def comparison_table(collection: Collection, metrics: tuple[str, ...] = SHOWN) -
 
     Columns: setting, the swept keys, default, sft, seeds; for each metric `<metric>` (mean), `<metric>_low` and `_high`
     (95 % over seeds; over users where there is one model) and `<metric>_over`; `difference` of the headline metric to
-    the default setting with its `p_holm`, `significant` and `test`; `best` (significantly better than each other
-    setting, after Holm's correction); `seconds` a trial.
+    the default setting with its `p_holm`, `significant`, `verdict` and `test`; `best` (significantly better than each
+    other setting, after Holm's correction); `seconds` a trial.
     """
     headline, split = headline_metric(collection), collection.reported
     frame: pd.DataFrame | None = None
@@ -65,7 +65,7 @@ def comparison_table(collection: Collection, metrics: tuple[str, ...] = SHOWN) -
 
 
 def _to_default(collection: Collection, metric: str, split: str) -> pd.DataFrame:
-    columns = ["setting", "difference", "p_holm", "significant", "test"]
+    columns = ["setting", "difference", "p_holm", "significant", "verdict", "test"]
     default = next((setting for setting in settings(collection) if setting.default), None)
     return (
         pd.DataFrame(columns=columns) if default is None else comparisons(collection, metric, split, default)[columns]
@@ -122,7 +122,7 @@ def _difference(row: dict[str, Any]) -> str:
         return "default"
     if row["sft"] or pd.isna(row["difference"]):
         return "-"
-    return f"{row['difference']:+.3f}{MARK if row['significant'] else ''}"
+    return f"{row['difference']:+.3f} {row['verdict']}"
 
 
 def footnotes(collection: Collection, table: pd.DataFrame) -> list[str]:
@@ -134,8 +134,11 @@ def footnotes(collection: Collection, table: pd.DataFrame) -> list[str]:
     if "test" in table and table["test"].notna().any():
         tests = ", ".join(sorted(set(table["test"].dropna()) - {"none"}))
         notes.append(
-            f"vs default: difference of {metric_label(headline_metric(collection))}; {MARK} p < {LEVEL:g} after "
-            f"Holm's correction over the rows ({tests or 'no'} test)."
+            f"vs default: difference of {metric_label(headline_metric(collection))}, and what can be said of "
+            "it: better or worse, it is not 0; equivalent, it is less than "
+            f"{margin_of(collection):g} either way; undecided, neither is sure, and more seeds or users would tell. "
+            "The chance that any row says the first wrongly is at "
+            f"most {LEVEL:.0%}, and so is that of the second (Holm's correction, {tests or 'no'} test)."
         )
     notes += generation_notes(collection)
     if "best" in table and table["best"].any():

@@ -17,12 +17,12 @@ from raypref.results.contrasts import (
     Contrast,
     contrast_cells,
     contrast_table,
-    difference_spread,
     paired_test,
     size,
     verdict,
 )
 from raypref.results.docs_page import command, slim_rows, write_section
+from raypref.results.paired import difference_spread
 from raypref.results.summaries import Setting
 from tests.support.planted_sweeps import sweep
 

@@ -1,0 +1,160 @@
+"""The answer's sentences: does what is swept matter, is the best one sure, what alignment gained, what chance would."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raypref.results.choice import choose
+from raypref.results.collect import Collection
+from raypref.results.labels import metric_label, rows_of, symbol
+from raypref.results.power import smallest_difference
+from raypref.results.statistics import holm
+from raypref.results.summaries import Setting, comparisons, margin_of, matrix, settings, sft_setting, summary
+from raypref.results.verdicts import BETTER, EQUIVALENT, LEVEL, UNDECIDED, WORSE
+
+BESIDE = "valid_ratio"  # what alignment often pays with
+
+
+def effect(collection: Collection, metric: str, split: str) -> str:
+    """The verdict on the question, then its numbers; empty for fewer than two settings.
+
+    `No measurable effect of λ on HR@1 (0.131 to 0.137; a difference of 0.02 would have been seen).`
+    """
+    means = summary(collection, metric, split)
+    means = means.loc[~means["sft"].astype(bool), "mean"]
+    reference = _reference(collection)
+    if len(means) < 2 or reference is None:
+        return ""
+    compared = comparisons(collection, metric, split, reference)
+    named = " and ".join(symbol(key, collection.sweep) for key in collection.parameters)
+    said, margin = metric_label(metric), margin_of(collection)
+    span = f"{means.min():.3f} to {means.max():.3f}"
+    found = compared[compared["verdict"].isin([BETTER, WORSE])]
+    if len(found):
+        return f"{named} moves {said} ({span}): against {reference.text}, {_named(found)}."
+    words = set(compared["verdict"])
+    if words == {EQUIVALENT}:
+        return f"{named} makes no difference to {said} of {margin:g} or more ({span}): all settings are equivalent."
+    seen = seen_difference(compared)
+    if not math.isfinite(seen):
+        return f"No difference of {said} could be tested ({span})."
+    power = f"a difference of {seen:.2g} would have been seen"
+    return f"No measurable effect of {named} on {said} ({span}; {power}, four times in five)."
+
+
+def seen_difference(compared: pd.DataFrame) -> float:
+    """The difference that these comparisons find with 80 % power, by the largest of their errors; NaN without any."""
+    tested = compared[np.isfinite(compared["error"].astype(float))]
+    if not len(tested):
+        return math.nan
+    return max(smallest_difference(row["error"], row["freedom"], len(tested)) for row in rows_of(tested))
+
+
+def differences(compared: pd.DataFrame, margin: float, default: str | None = None, brief: bool = False) -> str:
+    """`better than λ=0, worse than λ=3, equivalent to λ=1 (within 0.01); against λ=2 undecided`, of what is compared
+    with the others, whose rows these are.
+
+    `brief`: settings of several keys have long names, and many of them are counted instead.
+    """
+
+    def listed(word: str) -> str:
+        names = compared.loc[compared["verdict"] == word, "setting"].tolist()
+        if brief and len(names) > 2:
+            return f"{len(names)} other settings{', the default among them' if default in names else ''}"
+        return listing(names)
+
+    words = set(compared["verdict"])
+    said = [f"better than {listed(WORSE)}"] if WORSE in words else []
+    said += [f"worse than {listed(BETTER)}"] if BETTER in words else []
+    said += [f"equivalent to {listed(EQUIVALENT)} (within {margin:g})"] if EQUIVALENT in words else []
+    text = ", ".join(said)
+    if UNDECIDED in words:
+        text += f"{'; ' if text else ''}against {listed(UNDECIDED)} undecided"
+    return text or "no difference could be tested"
+
+
+def _named(found: pd.DataFrame) -> str:
+    """`λ=2 is better (+0.031), λ=10 worse (-0.012)`, the greatest differences first."""
+    ordered = found.reindex(found["difference"].abs().sort_values(ascending=False, kind="stable").index)
+    parts = [f"{row['setting']} is {row['verdict']} ({row['difference']:+.3f})" for row in rows_of(ordered)]
+    return listing(parts, most=3)
+
+
+def listing(names: list[str], most: int = 6) -> str:
+    """`a, b and c`, cut after `most`."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def against_sft(collection: Collection, setting: Setting, metric: str, split: str) -> str:
+    """`Alignment gains 0.02 of HR@1 over SFT (0.150; not significant) and loses 0.06 of ValidRatio (significant).`
+
+    Significant: p < 0.05 by Holm's correction over what the sentence says.
+    """
+    sft = sft_setting(collection)
+    if sft is None:
+        return ""
+    rows: list[tuple[str, dict[str, Any]]] = []
+    for name in dict.fromkeys((metric, BESIDE)):
+        if collection.has(name, split):
+            compared = comparisons(collection, name, split, sft)
+            rows += [(name, row) for row in rows_of(compared[compared["setting"] == setting.text])]
+    if not rows or any(row["difference"] != row["difference"] for _, row in rows[:1]):
+        return ""
+    sure = holm([row["p"] for _, row in rows]) < LEVEL
+    base = summary(collection, metric, split)
+    base = base.loc[base["sft"].astype(bool), "mean"]
+    parts = []
+    for (name, row), significant in zip(rows, sure):
+        verb = "gains" if row["difference"] >= 0 else "loses"
+        over = f" over SFT ({base.iloc[0]:.3f})" if name == metric else ""
+        mark = "significant" if significant else "not significant"
+        parts.append(f"{verb} {abs(row['difference']):.3f} of {metric_label(name)}{over} ({mark})")
+    return f"Alignment {' and '.join(parts)}."
+
+
+def chance(collection: Collection) -> str:
+    """`Chance is 0.05.`; empty where the lists are not the config's own."""
+    level = chance_level(collection)
+    return "" if math.isnan(level) else f"Chance is {level:.2g}."
+
+
+def chance_level(collection: Collection) -> float:
+    """HR@1 of one who points blindly: one over the candidates of a test list; NaN where that isn't known."""
+    config = collection.sweep.get("config", {})
+    data = config.get("transfer") or config.get("data") or {}
+    drawn = data.get("candidates", {}).get("eval_random")
+    return math.nan if drawn is None or data.get("source", {}).get("kind") == "sdpo" else 1 / (drawn + 1)
+
+
+@dataclass(frozen=True)
+class LikelyBest:
+    """What a choice among settings is worth."""
+
+    chances: dict[str, float]
+    """By setting, how likely it is the best."""
+    optimism: float
+    """How much too kind the chosen one's score is where it was chosen by it."""
+
+
+def likely_best(collection: Collection, metric: str, split: str) -> LikelyBest | None:
+    """How likely each setting is the best by `split`; None where there are fewer than two."""
+    by_user = matrix(collection, metric, split)
+    kept = {s.text: by_user.loc[by_user.index.intersection(s.ids)].to_numpy() for s in settings(collection)}
+    kept = {text: values for text, values in kept.items() if len(values)}
+    if len(kept) < 2:
+        return None
+    choice = choose(list(kept.values()))
+    return LikelyBest(dict(zip(kept, choice.chances.tolist())), choice.optimism)
+
+
+def _reference(collection: Collection) -> Setting | None:
+    """What the verdict is against: the default setting, else the first."""
+    found = settings(collection)
+    return next((setting for setting in found if setting.default), found[0] if found else None)

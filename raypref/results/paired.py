@@ -1,0 +1,157 @@
+"""Settings trained with the same seeds saw the same data in the same order: their differences, seed by seed.
+
+What a seed does to all settings alike, a lucky order say, is no part of a difference. On our own sweeps this leaves a
+third of the variance that models of separate seeds would have (docs/evaluation.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from raypref.results.crossed import SeedSpread, crossed_test
+from raypref.results.power import Spread
+from raypref.results.statistics import Test, cohens_d
+
+UNLIKE = 0.01
+"""Level at which a spread counts as another one than it was pooled with, or assumed."""
+
+
+@dataclass(frozen=True)
+class Excess:
+    """What is known before a sweep of how much a difference of two settings moves from seed to seed, beyond chance."""
+
+    variance: float
+    """Of the difference's mean over all users there could be, seed to seed."""
+    uncertainty: float
+    """Standard error of `variance`."""
+    source: str = "assumed"
+    """Where it is from, for people."""
+
+
+ASSUMED = Excess(4e-6, 4e-6, "assumed, as in the sweeps of docs/results.md")
+"""Of HR@1. In the seven sweeps of docs/results.md, 3 seeds each, estimates run from -1.2e-5 to 1.2e-5, mean 0."""
+
+
+def difference_spread(methods: Sequence[pd.DataFrame]) -> SeedSpread | None:
+    """Spread of `first - second` with one seed, pooled over all methods; each is (seeds, users), seeds its index.
+
+    Means x_ms are fitted as a method's plus a seed's share (randomized blocks: Fisher 1935, seeds being the blocks),
+    also where methods have different numbers of seeds. With R the projection onto what that leaves, of rank f: the mean
+    square V of R x has f degrees of freedom, and a difference has 2 V; likewise of each user's values.
+
+    Edge cases: methods with one seed and seeds of one method tell nothing; where nothing is left (f = 0): None.
+    """
+    seeded = [values for values in methods if len(values) > 1]
+    if len(seeded) < 2:
+        return None
+    users = seeded[0].columns
+    for values in seeded[1:]:
+        users = users.intersection(values.columns)
+    cells = np.concatenate([values[users].to_numpy(dtype=float) for values in seeded])
+    cells = cells[:, np.isfinite(cells).all(axis=0)]
+    if cells.shape[1] < 2:
+        return None
+    method = np.repeat(np.arange(len(seeded)), [len(values) for values in seeded])
+    _, seed = np.unique(np.concatenate([values.index.to_numpy() for values in seeded]), return_inverse=True)
+    return two_way_spread(cells, method, seed)
+
+
+def two_way_spread(cells: np.ndarray, method: np.ndarray, seed: np.ndarray) -> SeedSpread | None:
+    """The same of cells (n, U), each with the number of its method and of its seed (n,)."""
+    design = np.concatenate([np.eye(method.max() + 1)[method], np.eye(seed.max() + 1)[seed]], axis=1)
+    rest = np.eye(len(cells)) - design @ np.linalg.pinv(design)
+    freedom = round(float(np.trace(rest)))
+    if freedom < 1:
+        return None
+    left = rest @ cells
+    means = left.mean(axis=1)
+    within = float(((left - means[:, None]) ** 2).sum()) / (freedom * (cells.shape[1] - 1))
+    return SeedSpread(2 * float((means**2).sum()) / freedom, 2 * within, freedom)
+
+
+def spread_of(cells: np.ndarray) -> Spread:
+    """The parts of a difference's variance (see `power.Spread`) of a sweep's cells (M, S, U), M and S at least 2."""
+    settings, seeds, users = cells.shape
+    flat = cells.reshape(settings * seeds, users)
+    spread = two_way_spread(flat, np.repeat(np.arange(settings), seeds), np.tile(np.arange(seeds), settings))
+    assert spread is not None
+    by_user = cells.mean(axis=1)
+    between = (by_user - by_user.mean(axis=0)).var(axis=1, ddof=1).mean() * 2 * settings / (settings - 1)
+    return Spread(
+        lasting=max(0.0, float(between) - spread.rest / seeds),
+        passing=spread.rest,
+        seeds=max(0.0, spread.variance - spread.rest / users),
+        freedom=spread.freedom,
+    )
+
+
+def paired_difference(differences: np.ndarray, spread: SeedSpread | None, known: Excess | None = None) -> Test:
+    """Mean of `differences` (S, U), a setting's values less another's with the same seeds, users and seeds as random.
+
+    With A the variance of the users' means over seeds, over U, and V, e the spread's `variance` and `rest`:
+        var = A + max(0, V - e / U) / S,
+    A holding users' chance, the rest what a seed does to one setting alone; t with Satterthwaite's freedom. Where these
+    very differences move more from seed to seed than V says (F test at UNLIKE), their own mean square takes V's place.
+
+    Args:
+        known: what earlier runs say of `V - e / U`; averaged with the spread's own by their standard errors (as
+            variances are moderated in Smyth 2004), unless the two disagree (chi-squared at UNLIKE). With it one seed
+            and no spread will do.
+
+    Edge cases: users with NaN anywhere are left out; neither spread nor `known`: NaN, as nothing is known of seeds.
+    """
+    if known is None:
+        return _by_mean_squares(differences, spread)
+    y = differences[:, np.isfinite(differences).all(axis=0)]
+    seeds, users = y.shape
+    by_user = y.mean(axis=0)
+    if users < 2:
+        return _nothing(y, "fewer than 2 users: no test")
+    mean, a = float(by_user.mean()), float(by_user.var(ddof=1)) / users
+    excess, doubt = known.variance, known.uncertainty
+    if spread is not None:
+        chance = spread.rest / users
+        expected = chance + known.variance
+        if spread.variance > expected * scipy.special.chdtri(spread.freedom, UNLIKE) / spread.freedom:
+            return _by_mean_squares(differences, spread)
+        own_doubt = max(expected, spread.variance) * math.sqrt(2 / spread.freedom)
+        weight = doubt**2 / (doubt**2 + own_doubt**2)
+        excess += weight * (spread.variance - chance - excess)
+        doubt *= math.sqrt(1 - weight)
+    variance = a + max(excess, 0.0) / seeds
+    if variance == 0:
+        return Test(mean, mean, mean, 0.0 if mean else 1.0, cohens_d(by_user), users, "all users and seeds alike", 0.0)
+    freedom = 2 * variance**2 / (2 * a**2 / (users - 1) + (doubt / seeds) ** 2)
+    return _t_test(by_user, variance, freedom)
+
+
+def _by_mean_squares(differences: np.ndarray, spread: SeedSpread | None) -> Test:
+    """The same from the sweep's own seeds alone."""
+    if spread is None:
+        return _nothing(differences, "one seed: nothing is known of other seeds")
+    zeros = np.zeros((1, differences.shape[1]))
+    pooled = crossed_test(differences, zeros, spread, fixed=True, own_spread=False)
+    own = float(differences.mean(axis=1).var(ddof=1)) if len(differences) > 1 else 0.0
+    if spread.variance > 0 and len(differences) > 1:
+        unlike = scipy.special.fdtrc(len(differences) - 1, spread.freedom, own / spread.variance) < UNLIKE
+        if unlike:
+            return crossed_test(differences, zeros, SeedSpread(own, spread.rest, len(differences) - 1), fixed=True)
+    return pooled
+
+
+def _t_test(by_user: np.ndarray, variance: float, freedom: float) -> Test:
+    mean, error = float(by_user.mean()), math.sqrt(variance)
+    half = float(scipy.special.stdtrit(freedom, 0.975)) * error
+    p = float(2 * scipy.special.stdtr(freedom, -abs(mean) / error))
+    return Test(mean, mean - half, mean + half, p, cohens_d(by_user), len(by_user), "", error, freedom)
+
+
+def _nothing(values: np.ndarray, note: str) -> Test:
+    mean = float(np.nanmean(values)) if values.size else math.nan
+    return Test(mean, math.nan, math.nan, math.nan, math.nan, values.shape[1], note)
