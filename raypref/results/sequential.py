@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import scipy
@@ -13,21 +14,24 @@ from raypref.results.paired import ASSUMED, Excess, paired_difference, two_way_s
 from raypref.results.statistics import Test, holm
 from raypref.results.verdicts import BETTER, EQUIVALENT, LEVEL, UNDECIDED, WORSE, equivalence_p
 
-SHARES = (0.15, 0.35, 0.2, 0.2, 0.05)
-"""Of the level, spent at the first looks; each later one has half of what is left."""
-HOPELESS = 0.65
+POCOCK = (2.576, 2.772, 2.873, 2.939, 2.986, 3.023, 3.053, 3.078, 3.099, 3.117)
+"""Bounds of |z| at each of 1 to 10 looks that are passed at any of them with a chance of 0.01 (Pocock 1977; Jennison &
+Turnbull 2000, table 2.1)."""
+HOPELESS = 0.6
 """A comparison that further seeds will decide with a lesser chance gets none; so most trials go where they decide."""
 
 
-def spent(look: int, level: float = LEVEL) -> float:
-    """The share of `level` that look 1, 2, ... spends; all looks together never spend more than `level`.
+def nominal(level: float, looks: int) -> float:
+    """The level at which each of `looks` looks may be tested, so that all together err with a chance of `level`.
 
-    Whatever the dependence of the looks, the chance of an error at any of them is at most the sum (alpha spending: Lan
-    and DeMets 1983, by the union bound), so one may stop after any of them, and there is no last one.
+    By Pocock's bounds for 0.01, whose share of the level at each look is a little less than that of greater levels (so
+    for Holm's steps up to 0.05 it is the careful one); more than 10 looks share the level evenly (Bonferroni). It
+    holds for looks at equal steps of information; seeds add less than that, as users stay the same, and looks that are
+    more alike err less. One may stop after any look.
     """
-    if look <= len(SHARES):
-        return level * SHARES[look - 1]
-    return level * (1 - sum(SHARES)) * 0.5 ** (look - len(SHARES))
+    if looks > len(POCOCK):
+        return level / looks
+    return level * 2 * NormalDist().cdf(-POCOCK[looks - 1]) / 0.01
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,15 @@ def look(
 ) -> list[Decision]:
     """Look `number` (1, 2, ...) at every comparison that is still open; what was decided before stays.
 
-    Holm's step at each look: a hypothesis is tested at the look's share of `level` divided by how many of its family
-    were not rejected before (Maurer and Bretz 2013). So over all looks the chance of any false better or worse is at
-    most `level`, and that of any false equivalent too.
+    Holm's step at each look: a hypothesis is tested at the look's nominal level divided by how many of its family were
+    not rejected before (Maurer & Bretz 2013). So over all looks the chance of any false better or worse is at most
+    `level`, and that of any false equivalent too.
 
     Args:
         values: (seeds, users) of each setting, seeds 0, 1, ... of the same users; a setting may have fewer than others.
         reference: the same of the setting that they are compared with.
         before: the decisions of the last look; at the first one empty.
-        most_seeds: seeds that a setting may get.
+        most_seeds: seeds that a setting may get, and so the most looks that there may be.
         margin: of equivalence, and the difference that is to be decided.
         known: what earlier runs say of the seeds' share of a difference.
     """
@@ -84,7 +88,7 @@ def look(
     for i in tested:
         both = min(len(values[i]), len(reference))
         tests[i] = paired_difference(values[i][:both] - reference[:both], spread, known)
-    share = spent(number, level)
+    share = nominal(level, most_seeds)
     words = [decision.verdict for decision in before] or [UNDECIDED] * len(values)
     different = _rejected(
         {i: tests[i].p for i in tested}, sum(w not in (BETTER, WORSE) for w in words) - len(tested), share
@@ -135,7 +139,7 @@ def chance_to_decide(
         lasting = max(0.0, difference.mean(axis=0).var(ddof=1) - difference.var(axis=0, ddof=1).mean() / seeds) / users
     now = test.error**2
     later = min(now, lasting + max(0.0, now - lasting) * seeds / most_seeds)
-    quantile = float(scipy.special.ndtri(1 - level / (2 * comparisons) / 2))
+    quantile = float(scipy.special.ndtri(1 - nominal(level, most_seeds) / comparisons / 2))
     moves = math.sqrt(max(now - later, 1e-16))
     bound, inside = quantile * math.sqrt(later), margin - quantile * math.sqrt(later)
 

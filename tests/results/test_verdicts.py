@@ -15,7 +15,7 @@ from scipy import stats
 from raypref.results.choice import choose
 from raypref.results.crossed import SeedSpread
 from raypref.results.paired import Excess, difference_spread, paired_difference
-from raypref.results.sequential import look, spent
+from raypref.results.sequential import look, nominal
 from raypref.results.statistics import Test, mcnemar
 from raypref.results.verdicts import BETTER, EQUIVALENT, UNDECIDED, UNTESTED, WORSE, equivalence_p, verdicts
 
@@ -116,10 +116,18 @@ def test_what_is_assumed_yields_to_what_is_seen():
     assert told.error == alone.error > 3 * paired_difference(d, None, Excess(4e-6, 4e-6)).error
 
 
-def test_all_looks_together_spend_the_level():
-    assert sum(spent(k) for k in range(1, 200)) <= 0.05
-    assert sum(spent(k) for k in range(1, 200)) == pytest.approx(0.05)
-    assert min(spent(k) for k in range(1, 12)) > 0
+@pytest.mark.parametrize("looks", [1, 3, 5, 8])
+@pytest.mark.parametrize("level", [0.0125, 0.05])
+def test_all_looks_together_err_no_more_than_the_level(looks, level):
+    """Sums of normal steps, looked at after each: how often any look passes the bound."""
+    steps = np.random.default_rng(9).standard_normal((200_000, looks))
+    z = steps.cumsum(axis=1) / np.sqrt(np.arange(1, looks + 1))
+    passed = (np.abs(z) > stats.norm.isf(nominal(level, looks) / 2)).any(axis=1).mean()
+    assert 0.8 * level < passed < 1.1 * level
+
+
+def test_many_looks_share_the_level():
+    assert nominal(0.05, 40) == pytest.approx(0.05 / 40)
 
 
 def test_what_was_decided_stays():
