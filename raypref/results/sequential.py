@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -60,6 +60,7 @@ def look(
     margin: float,
     known: Excess = ASSUMED,
     level: float = LEVEL,
+    given: Collection[int] = (),
 ) -> list[Decision]:
     """Look `number` (1, 2, ...) at every comparison that is still open; what was decided before stays.
 
@@ -74,14 +75,19 @@ def look(
         most_seeds: seeds that a setting may get, and so the most looks that there may be.
         margin: of equivalence, and the difference that is to be decided.
         known: what earlier runs say of the seeds' share of a difference.
+        given: places in [reference, *values] of models that no seed changes; such a one has one row, which stands for
+            every seed.
     """
     if number > 1 and len(before) != len(values):
         raise ValueError(f"{len(before)} decisions of {len(values)} comparisons")
-    cells = [reference, *values]
+    seeded = [of for place, of in enumerate([reference, *values]) if place not in given]
+    most = max(len(of) for of in [reference, *values])
+    cells = [np.repeat(of, most, axis=0) if place in given else of for place, of in enumerate([reference, *values])]
+    reference, values = cells[0], cells[1:]
     spread = two_way_spread(
-        np.concatenate(cells),
-        np.repeat(np.arange(len(cells)), [len(of) for of in cells]),
-        np.concatenate([np.arange(len(of)) for of in cells]),
+        np.concatenate(seeded),
+        np.repeat(np.arange(len(seeded)), [len(of) for of in seeded]),
+        np.concatenate([np.arange(len(of)) for of in seeded]),
     )
     tested = [i for i in range(len(values)) if not before or before[i].open]
     tests = {}

@@ -134,11 +134,9 @@ def comparisons(collection: Collection, metric: str, split: str, reference: Sett
     `raypref.results.verdicts`), effect, seeds, users, test, note, error, freedom. Of a sweep that was decided in rounds
     (`--decide`), the verdicts of its headline metric against its default setting are those of the rounds.
     """
-    by_user = matrix(collection, metric, split)
-    if len(by_user) and not by_user.columns.get_level_values("user").is_unique:
-        by_user = by_user.T.groupby(level="user").mean().T  # several examples of a user count as one: their mean
+    by_user = user_matrix(collection, metric, split)
     found = settings(collection)
-    values = {s.text: _by_seed(by_user, s) for s in [*found, reference]}
+    values = {s.text: by_seed(by_user, s) for s in [*found, reference]}
     seeded = [values[s.text] for s in found if len(values[s.text])]
     spread, paired = seed_spread(v.to_numpy() for v in seeded), difference_spread(seeded)
     if spread is not None and paired is not None and paired.variance >= 2 * spread.variance:
@@ -161,6 +159,14 @@ def comparisons(collection: Collection, metric: str, split: str, reference: Sett
     return table
 
 
+def user_matrix(collection: Collection, metric: str, split: str) -> pd.DataFrame:
+    """`matrix` with one column a user: several examples of one count as one, their mean."""
+    by_user = matrix(collection, metric, split)
+    if len(by_user) and not by_user.columns.get_level_values("user").is_unique:
+        return by_user.T.groupby(level="user").mean().T
+    return by_user
+
+
 def margin_of(collection: Collection) -> float:
     """The margin of equivalence that the sweep was asked for."""
     return float(collection.sweep.get("equivalent") or MARGIN)
@@ -174,7 +180,7 @@ def _decided(collection: Collection, metric: str, split: str, reference: Setting
     return {row["setting"]: row["verdict"] for row in rounds["comparisons"]}
 
 
-def _by_seed(by_user: pd.DataFrame, setting: Setting) -> pd.DataFrame:
+def by_seed(by_user: pd.DataFrame, setting: Setting) -> pd.DataFrame:
     """(seeds, users) of a setting; the SFT model, which has no seeds, is its own."""
     kept = {trial: seed for seed, trial in (setting.trials or {0: SFT}).items() if trial in by_user.index}
     return by_user.loc[list(kept)].set_axis(list(kept.values()), axis=0)

@@ -66,6 +66,13 @@ class SweepOptions(RunOptions):
     """Values of the swept key, numbers or names, instead of those of the YAML file (for sweeps over one key)."""
     seeds: int | None = None
     """Repetitions of each setting instead of those of the YAML file."""
+    decide: float | None = None
+    """Add seeds in rounds, only to settings whose difference to the default is undecided: until each is better, worse,
+    or equivalent within this margin of HR@1, or further seeds would hardly tell. For grids; replaces --seeds."""
+    max_seeds: int = 5
+    """With --decide: the most seeds that a setting gets."""
+    equivalent: float = 0.01
+    """Differences of HR@1 below this count for nothing: settings that surely lie within it are called equivalent."""
     whole_seeds: bool = False
     """Each repetition repeats fine-tuning too, not alignment alone."""
     search: Literal["grid", "random", "tpe", "gp", "nsga2"] | None = None

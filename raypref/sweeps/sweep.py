@@ -77,7 +77,10 @@ def run_sweep(
     store = Store(options.root)
     folder = sweep_folder(sweep, base, store)
     store.receive(folder)
+    check_decidable(sweep, options)
     settings = settings_of(sweep, base, folder)
+    if options.decide is not None:
+        sweep = sweep.model_copy(update={"seeds": 1})
     if options.limit is not None:
         settings = settings[: options.limit]
         sweep = sweep.model_copy(update={"trials": min(sweep.trials, options.limit)})
@@ -89,8 +92,51 @@ def run_sweep(
         return None
     store.check_space(DISK_PER_RUN * (1 + len(planned)) // 4)
     with disk_faults(store.root):
-        _carry_out(sweep, base, planned, store, folder, options, console)
+        if options.decide is None:
+            _carry_out(sweep, base, planned, store, folder, options, console)
+        else:
+            _decide(sweep, base, settings, store, folder, options, console)
     return folder
+
+
+def _decide(
+    sweep: SweepConfig,
+    base: RunConfig,
+    settings: list[dict[str, Value]],
+    store: Store,
+    folder: Path,
+    options: SweepOptions,
+    console: Console,
+) -> None:
+    """Round by round, what `raypref.sweeps.rounds` asks for; the account keeps what was decided."""
+    from raypref.sweeps.rounds import Rounds
+
+    rounds = Rounds(sweep, base, settings, options.max_seeds, options.decide or 0.0)
+    while planned := rounds.planned():
+        console.print(rounds.line(), highlight=False, soft_wrap=True)
+        most = sweep.model_copy(update={"seeds": max(trial.seed for trial in planned) + 1})
+        _carry_out(most, base, planned, store, folder, options, console)
+        rounds.look(folder, store.location)
+        account = json.loads((folder / "sweep.json").read_text())
+        write_json(folder / "sweep.json", account | {"decided": rounds.account()})
+    console.print(rounds.line(), highlight=False, soft_wrap=True)
+
+
+def check_decidable(sweep: SweepConfig, options: SweepOptions) -> None:
+    """Refuse margins that are none, and rounds of seeds where settings are not known beforehand."""
+    if options.equivalent <= 0:
+        raise UserError("a margin is above 0", where="--equivalent", mend="give --equivalent 0.01")
+    if options.decide is None:
+        return
+    if not 0 < options.decide < 1:
+        raise UserError("a margin of HR@1 lies between 0 and 1", where="--decide", mend="give --decide 0.01")
+    if options.seeds is not None:
+        raise UserError("--decide adds seeds as they are needed", where="--seeds", mend="give --max-seeds instead")
+    if sweep.search != "grid":
+        raise UserError(
+            "seeds are added to settings that are known beforehand, and a search draws them", where="--decide",
+            mend="leave it out, or give --search grid",
+        )  # fmt: skip
 
 
 def _more_trials(folder: Path, tried: int, more: int) -> int:
@@ -116,6 +162,7 @@ def _carry_out(
     console.print(f"{len(planned)} trials; {expected_line(pairs, store, options.ray)}", highlight=False, soft_wrap=True)
     account = account_of(sweep, base, planned[0].chain)
     account["stages"] = sorted({str(stage.address) for trial in planned for stage in trial.chain})  # so that they stay
+    account["equivalent"] = options.equivalent if options.decide is None else options.decide
     write_json(folder / "sweep.json", account | {"commands": _commands(folder, account)})
     if options.ray:
         _run(sweep, base, planned, store, folder, options, console)
