@@ -9,7 +9,7 @@ from raypref.config import RunConfig
 from raypref.results.collect import collect
 from raypref.results.labels import setting_text
 from raypref.results.sequential import Decision, look
-from raypref.results.summaries import Setting, base_split, by_seed, settings, user_matrix
+from raypref.results.summaries import Setting, by_seed, settings, user_matrix
 from raypref.results.tables import headline_metric
 from raypref.storage.location import Location
 from raypref.sweeps.methods import seed_key
@@ -53,7 +53,7 @@ class Rounds:
     def look(self, folder: Any, root: Location | str) -> None:
         """Read what the round scored, decide what can be decided, and plan the next one."""
         collection = collect(folder, root)
-        self.metric, self.split = headline_metric(collection), base_split(collection)
+        self.metric, self.split = headline_metric(collection), collection.reported
         by_user = user_matrix(collection, self.metric, self.split)
         found = {setting.text: setting for setting in settings(collection)}
         reference, *others = self.texts
