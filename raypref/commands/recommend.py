@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from rich.console import Console
 
@@ -19,14 +19,15 @@ from raypref.storage.store import Store
 from raypref.sweeps.methods import method_changes
 from raypref.sweeps.options import DEFAULT_ROOT, RunOptions, parse
 
-DESCRIPTION = """What a run's model recommends: its candidates in order, with their probabilities.
+DESCRIPTION = """What a run's model recommends of the whole catalog, with probabilities; or of a list of candidates.
 
 Give the options of the run itself (--preset, --objective, --data.* ...), so that its model is found; run it first.
 
 Examples:
-  raypref recommend --user u0000003                   # the default run's model, a user's own test list
+  raypref recommend --user u0000003                   # the default run's model; what the user met is left out
+  raypref recommend --user u0000003 --among candidates                               # a user's own test list
   raypref recommend --by sft --user u0000003          # the model before alignment
-  printf 'Lucky Forger | 5\\nHollow Ransom\\n' | raypref recommend --history - --candidates 5
+  printf 'Lucky Forger | 5\\nHollow Ransom\\n' | raypref recommend --history - --top 5
 """
 
 
@@ -36,11 +37,16 @@ class RecommendOptions(RunOptions):
 
     program: ClassVar[str] = "raypref recommend"
     user: str | None = None
-    """A user's id in the data set; the candidates are those of the user's test example, else validation."""
+    """A user's id in the data set; what is asked is the user's test example, else validation."""
     history: str | None = None
     """Instead: a file of titles, a line each, oldest first, or - for standard input; `Title | 4` adds a rating."""
-    candidates: int = 20
-    """With --history: how many random items to choose from that the history lacks."""
+    among: Literal["catalog", "candidates"] = "catalog"
+    """What to choose from. catalog: all items but those that the user has met, after a prompt without a list.
+    candidates: the list of the user's example; with --history, random items that it lacks."""
+    top: int = 20
+    """How many of the catalog's items to show."""
+    candidates: int | None = None
+    """With --among candidates and --history: how many random items; 20 if it is left out."""
     seed: int = 0
     """With --history: seed of the random items."""
     prompt_to: Path | None = None
@@ -54,6 +60,12 @@ def recommend(arguments: list[str]) -> int:
     options, config, _ = parse(RecommendOptions, arguments, DESCRIPTION)
     if (options.user is None) == (options.history is None):
         raise UserError("whom to recommend to?", mend="give --user ID, or --history FILE (- for standard input)")
+    if options.candidates is not None and options.among == "catalog":
+        raise UserError(
+            "the catalog is not a list of so many items", where="--candidates", mend="add --among candidates"
+        )
+    if options.top < 1:
+        raise UserError(f"{options.top} items are none", where="--top", mend="give 1 or more")
     if options.by is not None:
         config = override(config, method_changes(options.by, config), f"--by {options.by}")
     if config.system == "chatrec":
@@ -64,19 +76,23 @@ def recommend(arguments: list[str]) -> int:
 
     prepared = store.path(run.evaluate.inputs["prepare"].address)  # of the other data set, where there is one
     titles = titles_of(prepared)
+    whole = options.among == "catalog"
     if options.user is not None:
-        question = recommendation.of_user(prepared, options.user)
+        question = recommendation.of_user(prepared, options.user, whole)
     else:
         lines = _typed() if options.history == "-" else _text(Path(str(options.history)))
         most = data_config(config, transfer=True).data.max_history
-        question = recommendation.of_lines(lines.splitlines(), titles, options.candidates, options.seed, most)
-    found = recommendation.answer(run, store, question)
+        count = None if whole else options.candidates or 20
+        question = recommendation.of_lines(lines.splitlines(), titles, count, options.seed, most, prepared)
+    found = recommendation.answer(run, store, question, options.top)
     if options.prompt_to is not None:
         if found.prompt is None:
             mend = "take a model that answers with titles: sft, zero-shot, or an objective"
             raise UserError("this method reads no prompt of text alone", where="--prompt-to", mend=mend)
         options.prompt_to.write_text(found.prompt, encoding="utf-8")
-    recommendation.print_ranking(Console(), question, titles, found)
+    recommendation.print_ranking(Console(), question, titles, found, options.top if whole else None)
+    if whole and found.prompt is not None and config.prompt.candidates == "listed":
+        print("(asked without a list of candidates; the model was trained with them: --prompt.candidates none)")
     return 0
 
 

@@ -12,7 +12,6 @@ import torch
 from transformers import DynamicCache
 
 from raypref.data.tokens import ExampleTokenizer
-from raypref.evaluation.catalog import Catalog
 from raypref.evaluation.constrained import Said, constrained_answers
 from raypref.evaluation.top_titles import Top, top_titles
 from raypref.models.layout import title_batch
@@ -34,10 +33,10 @@ class Prompts:
 class CatalogTitles:
     """Asks a language model about all titles at once, after prompts that list no candidates."""
 
-    def __init__(self, catalog: Catalog, tokenize: ExampleTokenizer, end: int, pad: int) -> None:
-        """`tokenize`: makes prompts without a list."""
-        self.catalog, self.tokenize, self.pad = catalog, tokenize, pad
-        titles = tokenize.title_ids.take(pa.array(catalog.items)).to_pylist()
+    def __init__(self, items: np.ndarray, tokenize: ExampleTokenizer, end: int, pad: int) -> None:
+        """`items`: (M,) codes of those whose titles may be answers. `tokenize`: makes prompts without a list."""
+        self.items, self.tokenize, self.pad = items, tokenize, pad
+        titles = tokenize.title_ids.take(pa.array(items)).to_pylist()
         self.trie, self.end = TitleTrie.of(titles, end), end
 
     @torch.no_grad()
@@ -54,9 +53,9 @@ class CatalogTitles:
         found: np.ndarray = title_logps(scorer, self.trie, prompts.cache(), prompts.ids).float().cpu().numpy()
         return found
 
-    def top(self, scorer: TitleScorer, prompts: Prompts, k: int, without: Sequence[np.ndarray]) -> Top:
-        """The k likeliest titles, by their numbers among the catalog's items; `without`: numbers to leave out."""
-        return top_titles(scorer, self.trie, prompts.cache(), prompts.ids, k, without)
+    def top(self, scorer: TitleScorer, prompts: Prompts, k: int) -> Top:
+        """The k likeliest titles, by their numbers among the items."""
+        return top_titles(scorer, self.trie, prompts.cache(), prompts.ids, k)
 
     def said(self, scorer: TitleScorer, prompts: Prompts, beams: int) -> Said:
         """What can be said of the catalog's titles alone."""
@@ -64,7 +63,7 @@ class CatalogTitles:
         return constrained_answers(scorer, self.trie, roots, prompts.cache(), prompts.ids, beams)
 
 
-def said_columns(greedy: Said, beams: Said | None, items: Sequence[np.ndarray]) -> dict[str, list[Any]]:
+def said_columns(items: Sequence[np.ndarray], greedy: Said, beams: Said | None = None) -> dict[str, list[Any]]:
     """`SAID_ROWS` of what was said; `items`: of each example the item of each title that could be."""
     columns = {
         "said_item": [int(own[title]) for own, title in zip(items, greedy.title[:, 0])],

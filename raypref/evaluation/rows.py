@@ -56,14 +56,15 @@ def evaluated(
     generate: bool,
     counts: np.ndarray,
     beams: int = 0,
-    catalog: CatalogTitles | None = None,
-    ranked: bool = False,
+    titles_asked: CatalogTitles | None = None,
+    catalog: Catalog | None = None,
     constrain: Constrain = "none",
 ) -> Iterator[pa.Table]:
     """Rows, batch by batch, of a split's tables (columns of prepare and tokenize). Puts the model in eval mode.
 
     Args:
-        catalog: what asks about all titles. ranked: by scoring them. constrain: generate under constraint too.
+        titles_asked: what asks about all titles, where the catalog is ranked or is what may be generated.
+        catalog: rank all of its items too. constrain: generate under constraint too.
         counts: (items,) training interactions of each item.
         beams: width of a beam search beside the greedy one; 0: none.
     """
@@ -89,7 +90,7 @@ def evaluated(
                 lists = beam_answers(model, tokenizer, prompts, longest, beams, computed)
                 said["beams"] = [[matched_strict(a, c) for a in answers] for answers, c in zip(lists, shown)]
             if split not in PROBE_METRICS:
-                said |= _of_catalog(scorer, tokenizer, part, computed, beams, catalog, ranked, constrain)
+                said |= _of_catalog(scorer, tokenizer, part, computed, beams, titles_asked, catalog, constrain)
             yield rows_of(part, split, logps, counts, **said)
 
 
@@ -99,8 +100,8 @@ def _of_catalog(
     part: pa.Table,
     computed: Computed | None,
     beams: int,
-    catalog: CatalogTitles | None,
-    ranked: bool,
+    titles: CatalogTitles | None,
+    catalog: Catalog | None,
     constrain: Constrain,
 ) -> dict[str, Any]:
     """The columns of `CATALOG_ROWS` and `SAID_ROWS` that are asked for."""
@@ -111,16 +112,16 @@ def _of_catalog(
         trie = TitleTrie.of_sets(part["title_ids"].to_pylist(), tokenizer.eos_token_id)
         widths = [n for n in (1, beams) if n]
         found = [constrained_answers(scorer, trie, trie.roots, computed(1), prompts, n) for n in widths]
-        columns |= said_columns(found[0], *(found[1:] or [None]), np.array(part["candidates"].to_pylist()))
-    if catalog is None:
+        columns |= said_columns(np.array(part["candidates"].to_pylist()), *found)
+    if titles is None:
         return columns
-    asked = catalog.prompts(scorer, part)
-    if ranked:
-        columns |= catalog.catalog.columns(part, catalog.logps(scorer, asked))
+    asked = titles.prompts(scorer, part)
+    if catalog is not None:
+        columns |= catalog.columns(part, titles.logps(scorer, asked))
     if constrain == "catalog":
-        found = [catalog.said(scorer, asked, n) for n in (1, beams) if n]
-        items = [catalog.catalog.items] * part.num_rows
-        columns |= said_columns(found[0], *(found[1:] or [None]), items)
+        found = [titles.said(scorer, asked, n) for n in (1, beams) if n]
+        items = [titles.items] * part.num_rows
+        columns |= said_columns(items, *found)
     return columns
 
 

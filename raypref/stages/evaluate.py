@@ -114,10 +114,10 @@ def _judge(
     all_titles: CatalogTitles | None = None
     if catalog is not None:
         tokenize = example_tokenizer(without_list(chain.config), paths["prepare"], tokenizer)
-        all_titles = CatalogTitles(catalog, tokenize, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        all_titles = CatalogTitles(catalog.items, tokenize, tokenizer.eos_token_id, tokenizer.pad_token_id)
     return lambda tables, split: evaluated(
         model, tokenizer, titles, tables, split, config.batch, config.generate, counts, config.beams,
-        all_titles, ranked, config.constrain,
+        all_titles, catalog if ranked else None, config.constrain,
     )  # fmt: skip
 
 

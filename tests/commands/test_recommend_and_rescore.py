@@ -83,7 +83,7 @@ def test_a_user_s_candidates_are_ranked_by_probability(
     options, store = here
     prepared = store.path(chain(TINY).prepare.address)
     user = pq.read_table(prepared / "users.parquet")["user_id"][5].as_py()
-    assert recommend([*options, "--by", "sdpo", "--user", user]) == 0
+    assert recommend([*options, "--by", "sdpo", "--user", user, "--among", "candidates"]) == 0
     shown = capsys.readouterr().out
     question, titles = of_user(prepared, user), titles_of(prepared)
     assert all(titles[item] in shown for item in question.candidates)
@@ -112,13 +112,13 @@ def test_the_examples_of_its_help_run(
 ) -> None:
     """Here on a tiny run; of the default run's data the users and titles that they name are looked for."""
     examples = examples_of_help()
-    assert len(examples) == 3
+    assert len(examples) == 4
     default, store = chain(load("tiny", None)[0]), Store(tmp_path)
     InProcess(store)(default, default.prepare)
     prepared = store.path(default.prepare.address)
     for typed, arguments in examples:
         if typed:
-            assert len(of_lines(typed.splitlines(), titles_of(prepared), 5, 0, 9).history) == 2
+            assert len(of_lines(typed.splitlines(), titles_of(prepared), 5, 0, 9, prepared).history) == 2
         else:
             assert of_user(prepared, arguments[arguments.index("--user") + 1]).candidates
         monkeypatch.setattr("sys.stdin", io.StringIO(typed))
@@ -143,6 +143,43 @@ def test_its_probabilities_are_those_of_the_evaluation(here: tuple[list[str], St
         assert question.target == row["target_item"]
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_the_whole_catalog_is_the_default(
+    here: tuple[list[str], Store], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was met is left out, and the first of all are shown, as scoring each would have them."""
+    options, store = here
+    plan = chain(override(TINY, method_changes(name, TINY), "test"))
+    prepared = store.path(plan.prepare.address)
+    user = pq.read_table(prepared / "users.parquet")["user_id"][7].as_py()
+    assert recommend([*options, "--by", name, "--user", user, "--top", "6"]) == 0
+    shown, titles = capsys.readouterr().out, titles_of(prepared)
+    asked, listed = of_user(prepared, user, whole=True), of_user(prepared, user)
+    assert not set(asked.candidates) & set(asked.history)
+    assert set(listed.candidates) <= set(asked.candidates)
+    assert asked.target == listed.target
+    lines = [line for line in shown.splitlines() if line.startswith("│")]
+    found = answer(plan, store, asked, len(asked.candidates)).shares  # every one of them
+    assert (found > 0).all()
+    order = np.argsort(-found, kind="stable")[:6]
+    assert [line.split("│")[2].split("  <-")[0].strip() for line in lines] == [
+        titles[asked.candidates[i]] for i in order
+    ]
+    few = answer(plan, store, asked, 6).shares
+    np.testing.assert_allclose(few[order], found[order], rtol=1e-4)
+    said = [line.removeprefix("generated from the titles alone: ") for line in shown.splitlines()
+            if line.startswith("generated from")]  # fmt: skip
+    assert len(said) == (name in ("sdpo", "zero-shot", "llara"))
+    assert set(said) <= {titles[i] for i in asked.candidates}
+
+
+def test_options_that_contradict_each_other_are_refused(here: tuple[list[str], Store]) -> None:
+    with pytest.raises(UserError, match="not a list of so many items"):
+        recommend([*here[0], "--user", "u1", "--candidates", "4"])
+    with pytest.raises(UserError, match="0 items are none"):
+        recommend([*here[0], "--user", "u1", "--top", "0"])
+
+
 def test_of_another_data_set_its_own_users_and_items_are_asked_for(
     here: tuple[list[str], Store], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,7 +191,7 @@ def test_of_another_data_set_its_own_users_and_items_are_asked_for(
     users = pq.read_table(prepared / "users.parquet").to_pydict()
     user = dict(zip(users["user"], users["user_id"]))[row["user"]]
     assert of_user(prepared, user).candidates == row["candidates"]
-    assert recommend([*options, *ELSEWHERE, "--user", user]) == 0
+    assert recommend([*options, *ELSEWHERE, "--user", user, "--among", "candidates"]) == 0
     shown, titles = capsys.readouterr().out, titles_of(prepared)
     assert all(titles[item] in shown for item in row["candidates"])
     assert rescore([*options, *ELSEWHERE, "--pairs", str(tmp_path / "pairs.parquet")]) == 0
@@ -169,7 +206,7 @@ def test_without_a_history_there_is_a_ranking_too(
 ) -> None:
     for name in METHODS:
         monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
-        assert recommend([*here[0], "--by", name, "--history", "-", "--candidates", "4"]) == 0
+        assert recommend([*here[0], "--by", name, "--history", "-", "--among", "candidates", "--candidates", "4"]) == 0
         shown = capsys.readouterr().out
         assert "(no history)" in shown
         assert len([line for line in shown.splitlines() if line.startswith("│")]) == 4
@@ -181,7 +218,9 @@ def test_a_typed_history(
     options, store = here
     titles = titles_of(store.path(chain(TINY).prepare.address))
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{titles[3]} | 5\n\n{titles[7]}\n"))
-    assert recommend([*options, "--by", "popularity", "--history", "-", "--candidates", "4"]) == 0
+    assert (
+        recommend([*options, "--by", "popularity", "--history", "-", "--among", "candidates", "--candidates", "4"]) == 0
+    )
     shown = capsys.readouterr().out
     assert f"after {titles[3]}, {titles[7]}" in shown
     assert len([line for line in shown.splitlines() if line.startswith("│")]) == 4
@@ -189,12 +228,12 @@ def test_a_typed_history(
 
 def test_typed_lines() -> None:
     titles = ["Red Hill", "Blue Lake", "A | B", "Gold Road"]
-    asked = of_lines(["Red Hill | 4.5", "A | B", " Gold Road "], titles, 1, 0, 9)
+    asked = of_lines(["Red Hill | 4.5", "A | B", " Gold Road "], titles, 1, 0, 9, Path())
     assert asked.history == [0, 2, 3]
     assert asked.ratings[0] == 4.5
     assert np.isnan(asked.ratings[1:]).all()
     assert asked.candidates == [1]
-    cut = of_lines(["Red Hill | 4.5", "A | B", " Gold Road | 2"], titles, 1, 0, 2)
+    cut = of_lines(["Red Hill | 4.5", "A | B", " Gold Road | 2"], titles, 1, 0, 2, Path())
     assert (cut.history, cut.ratings[1], cut.candidates) == ([2, 3], 2.0, [1])  # the first is no candidate either
     for lines, count, complaint in (
         (["Red Hil"], 1, "did you mean: Red Hill"),
@@ -202,7 +241,7 @@ def test_typed_lines() -> None:
         (["Red Hill"], 4, "4 candidates of 3 unseen items"),
     ):
         with pytest.raises(UserError) as caught:
-            of_lines(lines, titles, count, 0, 9)
+            of_lines(lines, titles, count, 0, 9, Path())
         assert complaint in str(caught.value)
 
 
