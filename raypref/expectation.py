@@ -16,12 +16,15 @@ from raypref.config.data import FileSource, GeneratedSource
 from raypref.config.model import PretrainedModel, ScratchModel
 from raypref.data.sources.files import find
 from raypref.models.folders import local_folder
+from raypref.models.shapes import SHAPES, parameters_of
 from raypref.stages.stage import Chain, Stage
 from raypref.storage.headway import duration
 from raypref.storage.store import Store
 
 USED = 0.25  # of a matrix product's speed, what small batches with their overheads reach
-GPU_FLOPS = 1e14  # a GPU that is not asked; 10 times less or more changes the word, not the order of size
+GPU_USED = 1.3e14
+"""Operations a second that a step reaches on one H100, of those that it needs at least: 128 TFLOP/s measured at 1 B
+with LoRA, 148 at 8 B with checkpointing (docs/performance.md); models that fill it less are slower."""
 TITLE, WORDS, LINE = 6, 80, 9  # tokens of a title, of a prompt's own words, of a history's line
 BYTES_PER_INTERACTION, INTERACTIONS_PER_USER = 30, 60
 STAGE_S, TRIAL_S, RAY_S = 1.0, 2.0, 15.0
@@ -38,17 +41,39 @@ def expected_line(pairs: Iterable[tuple[Chain, Stage]], store: Store, ray: bool 
     return f"expected to take {low} to {high} (a guess, from the model's size and this machine's speed)"
 
 
+def cost_line(run: Chain, store: Store) -> str:
+    """What a run's language model takes, done or not: operations, and days here and on one GPU; empty: there is none."""
+    operations = sum(_operations(run, stage, store) for stage in run)
+    if operations == 0:
+        return ""
+    here, there = (days(operations / rate) for rate in (speed() * USED, GPU_USED))
+    return (
+        f"the language model needs {operations:.2g} operations: {here} on this machine's cores ({speed() / 1e9:.0f} "
+        f"GFLOP/s measured, {USED:.0%} of it used), {there} on one GPU as fast as an H100 was measured "
+        f"({GPU_USED / 1e12:.0f} TFLOP/s)"
+    )
+
+
+def days(seconds: float) -> str:
+    """As `duration`, with days: 38 s, 12 min, 3.5 h, 4.2 days."""
+    return duration(seconds) if seconds < 48 * 3600 else f"{seconds / 86_400:.3g} days"
+
+
 def stage_seconds(run: Chain, stage: Stage, store: Store) -> float:
     """A guess of one stage's seconds."""
-    config = run.config
+    operations = _operations(run, stage, store)
+    rate = GPU_USED if run.config.resources.gpus_per_worker > 0 else speed() * USED
+    return STAGE_S if operations == 0 else TRIAL_S + operations / rate
+
+
+def _operations(run: Chain, stage: Stage, store: Store) -> float:
+    """Floating-point operations of a stage's language model, the least that it needs; 0: it has none."""
     passes = _token_passes(run, stage, store)
-    if passes == 0:
-        return STAGE_S
-    return TRIAL_S + 2 * parameters(config) * passes / (speed(config.resources.gpus_per_worker > 0) * USED)
+    return 2 * parameters(run.config) * passes if passes else 0.0
 
 
 def _token_passes(run: Chain, stage: Stage, store: Store) -> float:
-    """Tokens that go through the model forward, a backward pass counted as two of them."""
+    """Tokens that go through the model forward, a backward pass counted as two of them, under an adapter as one."""
     config, examples = run.config, _examples(run, store)
     listed = config.data.candidates
     training, held_out = listed.train_future + listed.train_random, listed.eval_random + 1
@@ -60,7 +85,8 @@ def _token_passes(run: Chain, stage: Stage, store: Store) -> float:
         steps = own.max_steps or math.ceil(own.epochs * examples["train"] / own.global_batch)
         titles = 1 + (config.align.negatives if stage.kind == "align" else 0)
         validated = own.validations * min(own.validation_examples, examples["validation"])
-        return 3 * steps * own.global_batch * (prompt(training) + TITLE * titles) + validated * (
+        backward = 2 if config.model.lora is None else 1
+        return (1 + backward) * steps * own.global_batch * (prompt(training) + TITLE * titles) + validated * (
             prompt(held_out) + TITLE * held_out
         )
     if stage.kind == "reference":
@@ -90,10 +116,8 @@ def _examples(run: Chain, store: Store) -> dict[str, float]:
 
 
 @cache
-def speed(gpu: bool) -> float:
+def speed() -> float:
     """Floating-point operations a second of this machine's cores, by a product of matrices that takes a moment."""
-    if gpu:
-        return GPU_FLOPS
     a = np.ones((512, 512), np.float32)
     a @ a
     times = []
@@ -112,8 +136,12 @@ def parameters(config: RunConfig) -> float:
         return model.layers * (attention + 3 * model.hidden_size * model.intermediate_size)
     assert isinstance(model, PretrainedModel)
     folder = local_folder(model)
+    if folder is None and model.path in SHAPES:
+        return parameters_of(SHAPES[model.path])[0]
     if folder is None:
         return 8e9
     size = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
     kind = json.loads((folder / "config.json").read_text())
+    if {"num_hidden_layers", "intermediate_size", "tie_word_embeddings"} <= kind.keys():
+        return parameters_of(kind)[0]
     return size / (4 if "32" in str(kind.get("dtype") or kind.get("torch_dtype") or "float32") else 2)

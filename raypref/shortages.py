@@ -10,6 +10,7 @@ from rich.console import Console
 from raypref.config import RunConfig
 from raypref.config.model import PretrainedModel
 from raypref.cores import usable_cores
+from raypref.expectation import cost_line
 from raypref.experiment import DISK_PER_RUN
 from raypref.models.folders import local_folder
 from raypref.models.gguf_source import gguf_model
@@ -27,17 +28,18 @@ def print_shortages(console: Console, config: RunConfig, store: Store, runs: int
 
 
 def print_room(console: Console, run: Chain, aligned: AlignedChain | None, store: Store, thorough: bool) -> None:
-    """Whether prompts fit the model, and what alignment takes of a worker's memory.
+    """Whether prompts fit the model, what alignment takes of a worker's memory, and all of it of time.
 
     Args:
         aligned: the chain whose alignment's memory is asked for, if there is one.
         thorough: measure it with the model's tokenizer and shapes, which imports torch and takes seconds.
     """
-    lines = [room_line(run, store)]
+    lines = [room_line(run, store), cost_line(run, store)]
     if thorough:
         from raypref.stages.needs import length_line, memory_line
 
         lines = [memory_line(aligned, store) if aligned is not None else "", length_line(run, store)]
+        lines.append(cost_line(run, store))
     elif aligned is not None:
         lines.append("memory of a worker: --thorough predicts it")
     for line in filter(None, lines):

@@ -25,6 +25,7 @@ from raypref.config.model import ModelConfig, PretrainedModel, ScratchModel
 from raypref.errors import UserError
 from raypref.models.behaviour import attach_saved, detached, put_back, save_behaviour
 from raypref.models.folders import check_model, local_folder
+from raypref.models.shapes import SHAPES
 
 if TYPE_CHECKING:  # peft takes two seconds to import, in every worker: only where there is an adapter
     from peft import PeftModel
@@ -118,6 +119,9 @@ def positions(config: ModelConfig) -> int | None:
 
 
 def _architecture(config: PretrainedModel) -> Any:
+    if local_folder(config) is None and config.path in SHAPES:  # what weights cost is known without them
+        shape = dict(SHAPES[config.path])
+        return AutoConfig.for_model(shape.pop("model_type"), **shape)
     path = local_folder(config) or config.path
     try:
         return AutoConfig.from_pretrained(str(path), revision=config.revision)
