@@ -42,7 +42,7 @@ def expected_line(pairs: Iterable[tuple[Chain, Stage]], store: Store, ray: bool 
 
 
 def cost_line(run: Chain, store: Store) -> str:
-    """What a run's language model takes, done or not: operations, and days here and on one GPU; empty: there is none."""
+    """What a run's language model takes, done or not: operations, days here and on one GPU; empty: there is none."""
     operations = sum(_operations(run, stage, store) for stage in run)
     if operations == 0:
         return ""
