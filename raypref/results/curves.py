@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,16 @@ COLUMNS = ["parameter", "symbol", "value", "metric", "split", "mean", "low", "hi
 COLUMNS += ["seeds", "points", "default", "sft", "margin", "chance"]
 
 
-def curve_table(collection: Collection, parameter: str, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+def curve_table(
+    collection: Collection,
+    parameter: str,
+    metrics: Sequence[str] = METRICS,
+    at: Mapping[str, Any] = MappingProxyType({}),
+) -> pd.DataFrame:
     """What a curve over `parameter` shows: a row for each metric and value, and one for the SFT model.
 
-    In a sweep over several keys the others stay at their default; trials elsewhere are not part of the curve.
+    In a sweep over several keys the others stay at their default, or where `at` says; trials elsewhere are not part of
+    the curve.
 
     Columns: parameter, symbol, value (NaN or None for SFT), metric, split, mean (over seeds), low, high (95 %), over
     (what low and high are of: "seeds", "users" where there is one model, "" for none), low_users, high_users, seeds,
@@ -42,7 +49,7 @@ def curve_table(collection: Collection, parameter: str, metrics: Sequence[str] =
     if parameter not in collection.parameters:
         known = ", ".join(collection.parameters)
         raise UserError(f"the sweep does not vary {parameter}", where="parameter", mend=f"choose one of: {known}")
-    others = {key: value for key, value in _default(collection).items() if key != parameter}
+    others = {key: value for key, value in (_default(collection) | dict(at)).items() if key != parameter}
     rows: list[dict[str, Any]] = []
     split = collection.reported
     for metric in metrics:
@@ -65,13 +72,13 @@ def curve_table(collection: Collection, parameter: str, metrics: Sequence[str] =
     return pd.DataFrame(_ranked(rows), columns=COLUMNS)
 
 
-def cost_table(collection: Collection, parameter: str) -> pd.DataFrame:
+def cost_table(collection: Collection, parameter: str, at: Mapping[str, Any] = MappingProxyType({})) -> pd.DataFrame:
     """What the trials on a curve cost, in the columns of `curve_table`: training time and peak memory for COSTS' names.
 
     Trials that another sweep computed tell their cost too, as their stages' manifests have it.
     """
     rows: list[dict[str, Any]] = []
-    others = {key: value for key, value in _default(collection).items() if key != parameter}
+    others = {key: value for key, value in (_default(collection) | dict(at)).items() if key != parameter}
     for metric in [name for name in COSTS if name in collection.trials]:
         cost = dict(zip(collection.trials["trial"], collection.trials[metric]))
         for setting in settings(collection):
@@ -94,14 +101,16 @@ def cost_table(collection: Collection, parameter: str) -> pd.DataFrame:
     return pd.DataFrame(_ranked(rows), columns=COLUMNS)
 
 
-def quality_and_cost(collection: Collection, parameter: str) -> pd.DataFrame:
+def quality_and_cost(
+    collection: Collection, parameter: str, at: Mapping[str, Any] = MappingProxyType({})
+) -> pd.DataFrame:
     """HR@1 and beside it what it costs over one key: the rows of `curve_table` for HR@1, then those of `cost_table`.
 
     One figure then shows what a higher K buys and at what price, as NAPO's figures 1a and 3c do. Empty where no trial's
     cost is known; without HR@1 where no trial was evaluated.
     """
-    cost = rows_of(cost_table(collection, parameter))
-    quality = rows_of(curve_table(collection, parameter, [headline_metric(collection)])) if cost else []
+    cost = rows_of(cost_table(collection, parameter, at))
+    quality = rows_of(curve_table(collection, parameter, [headline_metric(collection)], at)) if cost else []
     return pd.DataFrame(_ranked([*quality, *cost]), columns=COLUMNS)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from raypref.results.collect import Collection
+from raypref.results.curve_families import family_alt, family_figure, family_table, keys_of_family
 from raypref.results.curves import alt_text, curve_figure, curve_table, numeric, quality_and_cost
 from raypref.results.labels import COSTS, symbol
 from raypref.results.multi_objective import (
@@ -83,6 +84,12 @@ def drawings(collection: Collection) -> list[Drawing]:
         if cost.loc[cost["metric"].isin(COSTS), "value"].nunique() > 1:
             heading = f"HR@1 and cost over {letter}" if numeric(cost) else f"HR@1 and cost by {letter}"
             made.append(Drawing(f"cost-{short}", heading, cost, curve_figure, alt_text, divided=True))
+    if (keys := keys_of_family(collection)) is not None:
+        table = family_table(collection, *keys)
+        names = [symbol(key, collection.sweep) for key in keys]
+        made.append(
+            Drawing("family", f"HR@1 and cost over {names[0]}, by {names[1]}", table, family_figure, family_alt, True)
+        )
     return made + _joint(collection)
 
 
