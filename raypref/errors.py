@@ -23,7 +23,7 @@ class UserError(Exception):
         if self.where:
             lines.append(f"  where: {self.where}")
         if self.mend:
-            lines.append(f"  mend:  {self.mend}")
+            lines.append(f"  hint:  {self.mend}")
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:  # keyword-only arguments survive the trip between Ray processes

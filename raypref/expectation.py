@@ -14,6 +14,7 @@ import numpy as np
 from raypref.config import RunConfig
 from raypref.config.data import FileSource, GeneratedSource
 from raypref.config.model import PretrainedModel, ScratchModel
+from raypref.config.systems import SYSTEMS
 from raypref.data.sources.files import find
 from raypref.models.folders import local_folder
 from raypref.models.shapes import SHAPES, parameters_of
@@ -91,7 +92,7 @@ def _token_passes(run: Chain, stage: Stage, store: Store) -> float:
         )
     if stage.kind == "reference":
         return (examples["train"] + examples["validation"]) * (prompt(training) + TITLE * training)
-    if stage.kind == "evaluate" and config.system != "baseline":
+    if stage.kind == "evaluate" and not SYSTEMS[config.system].recommender:
         asked = sum(min(config.evaluation.max_examples or math.inf, examples["test"]) for _ in config.evaluation.splits)
         generated = 2 if config.evaluation.generate else 1
         return asked * generated * (prompt(held_out) + TITLE * held_out)

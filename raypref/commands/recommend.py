@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from rich.console import Console
 
 from raypref.config.loading import override
+from raypref.config.systems import SYSTEMS
 from raypref.errors import UserError
 from raypref.stages.chain import chain
 from raypref.stages.prepare import data_config, titles_of
@@ -68,7 +69,7 @@ def recommend(arguments: list[str]) -> int:
         raise UserError(f"{options.top} items are none", where="--top", mend="give 1 or more")
     if options.by is not None:
         config = override(config, method_changes(options.by, config), f"--by {options.by}")
-    if config.system == "chatrec":
+    if SYSTEMS[config.system].chat:
         raise UserError("a chat model gives no probabilities", where="--by, --system", mend="take another method")
     store, run = Store(options.root), chain(config)
     _check_done(run, store)

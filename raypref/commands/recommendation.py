@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from raypref.config.systems import SYSTEMS
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.errors import UserError
 from raypref.evaluation.catalog_titles import CatalogTitles
@@ -172,7 +173,7 @@ def answer(run: Chain, store: Store, question: Question, top: int = 20) -> Answe
         constrained = str(tokenize.plain_titles[items[asker_of_all.said(scorer, asked, 1).title[0, 0]]])
     prompts, longest = tokens["prompt_ids"].to_pylist(), max(map(len, tokens["title_ids"].to_pylist()[0]))
     (said,) = greedy_answers(model, tokenizer, prompts, longest)
-    if config.system == "llara":  # behavioural tokens have no text
+    if SYSTEMS[config.system].behaviour:  # behavioural tokens have no text
         return Answer(shares, said, constrained)
     framed = config.prompt.chat and bool(tokenizer.chat_template)  # its special tokens are a part of what is read
     return Answer(shares, said, constrained, str(tokenizer.decode(prompts[0], skip_special_tokens=not framed)))

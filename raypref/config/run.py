@@ -11,6 +11,7 @@ from raypref.config.chat import ChatConfig
 from raypref.config.data import DataConfig, PromptConfig
 from raypref.config.model import ModelConfig, ScratchModel
 from raypref.config.recommender import BaselineConfig, ExpertConfig, Sasrec
+from raypref.config.systems import SYSTEMS
 from raypref.config.training import (
     AlignConfig,
     EvaluationConfig,
@@ -19,9 +20,6 @@ from raypref.config.training import (
     TallrecConfig,
     TrainingConfig,
 )
-
-TRANSFERABLE = ("aligned", "sft", "zero-shot", "tallrec")
-"""Systems that read titles and nothing else, and so can be asked about any catalog."""
 
 
 def _a_name(text: str) -> str:
@@ -85,11 +83,11 @@ class RunConfig(Frozen):
                 f"align.negatives = {self.align.negatives}, but a validation example has {c.eval_random} candidates "
                 "beside its target: take no more, raise data.candidates.eval_random, or set align.validations to 0"
             )
-        if self.transfer is not None and self.system not in TRANSFERABLE:
-            why = "learns from none: name it as data" if self.system == "chatrec" else "knows no items but its own"
+        if self.transfer is not None and (why := SYSTEMS[self.system].bound):
+            able = ", ".join(name for name, system in SYSTEMS.items() if not system.bound)
             raise ValueError(
                 f"transfer is another data set, and system = {self.system} {why}; or take system "
-                f"{', '.join(TRANSFERABLE)}, or leave transfer out"
+                f"{able}, or leave transfer out"
             )
         if self.align.reference == "base" and self.model.lora is None:
             raise ValueError(

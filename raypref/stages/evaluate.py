@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raypref.config.systems import SYSTEMS
 from raypref.data.columns import ExampleTable, head, splits_in
 from raypref.stages.identity import section_identity
 from raypref.stages.prepare import catalog_of, renderer_of, titles_of, train_counts
@@ -49,7 +50,7 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
         tables = head(table, config.max_examples)
         cut = (t.slice(i, config.batch) for t in tables for i in range(0, t.num_rows, config.batch))
         own = counted((t for n, t in enumerate(cut) if n % around.world == around.rank), batches, f"{split} batch")
-        parts += judge(own if chain.config.system == "chatrec" else _beating(own, around), split)
+        parts += judge(own if SYSTEMS[chain.config.system].chat else _beating(own, around), split)
     around.beat.stop()
     if parts:
         pq.write_table(
@@ -104,7 +105,7 @@ def _judge(
         asker = asker_of(chain.config, paths["prepare"], tokenizer)
         return lambda tables, split: asked(model, asker, tables, split, config.batch, counts)
     titles = titles_of(paths["prepare"])
-    if chain.config.system == "chatrec":
+    if SYSTEMS[chain.config.system].chat:
         chat, workers = chain.config.chat, chain.config.resources.workers
         own = chat.model_copy(update={"spend_cap": chat.spend_cap / workers})  # each spends its share at most
         client = ChatClient(own, store.root / "chat-cache")

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from raypref.config import RunConfig
 from raypref.config.model import ScratchModel
+from raypref.config.systems import SYSTEMS
 from raypref.data.columns import ExampleTable, splits_in, write_shard
 from raypref.data.splitting import LEAST
 from raypref.models.folders import local_folder
@@ -60,7 +61,7 @@ def make_tokenizer(config: RunConfig, inputs: Mapping[str, Path]) -> PreTrainedT
     if "vocabulary" in inputs:
         return backbone.load_tokenizer(inputs["vocabulary"] / "tokenizer")
     tokenizer = _make_tokenizer(config, inputs["prepare"])
-    if config.system == "llara":
+    if SYSTEMS[config.system].behaviour:
         add_mark(tokenizer)
     return tokenizer
 
@@ -89,7 +90,7 @@ def example_tokenizer(config: RunConfig, prepared: Path, tokenizer: PreTrainedTo
     from raypref.data.behavioural_tokens import HybridTokenizer
     from raypref.data.tokens import ExampleTokenizer
 
-    kind = HybridTokenizer if config.system == "llara" else ExampleTokenizer
+    kind = HybridTokenizer if SYSTEMS[config.system].behaviour else ExampleTokenizer
     return kind(tokenizer, renderer_of(config, prepared), titles_of(prepared), config.prompt.max_tokens)
 
 
@@ -160,7 +161,7 @@ def check_tokens(config: RunConfig, prepared: Path, tokenizer: PreTrainedTokeniz
 
     if line := check_answerable(tokenizer, titles_of(prepared)):
         logger.warning(line)
-    if config.system == "tallrec":  # a question has one title, and its answer is Yes or No
+    if SYSTEMS[config.system].questions:  # a question has one title, and its answer is Yes or No
         return {}
 
     def read() -> Iterator[tuple[pa.Table, bool]]:

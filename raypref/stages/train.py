@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from raypref.config.systems import SYSTEMS
 from raypref.config.training import AlignConfig, TrainingConfig
 from raypref.data.columns import ExampleTable, head
 from raypref.stages.stage import Chain, Kind, Stage, Surroundings
@@ -45,7 +46,7 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
     else:
         tokenizer = backbone.load_tokenizer(paths["tokenize"] / "tokenizer")
         model = backbone.build(chain.config.model, tokenizer)
-        if chain.config.system == "llara":
+        if SYSTEMS[chain.config.system].behaviour:
             attach_behaviour(chain.config, model, tokenizer, paths["expert"])
     folders, columns = training_folders(stage, store), table_columns(config)
     table = ExampleTable(folders, "train", columns)
@@ -53,7 +54,7 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
     engine = make_engine(model, config, resources)
     rows = engine.scorer.rows(resources.packing)
     collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id, rows, task.choice)
-    if chain.config.system == "llara" and chain.config.llara.curriculum:
+    if SYSTEMS[chain.config.system].behaviour and chain.config.llara.curriculum:
         collator = CurriculumCollator(task.negatives, config.seed, tokenizer.pad_token_id, rows, len(tokenizer))
     validation = list(head(ExampleTable(folders, "validation", columns), config.validation_examples))
     micro = min(resources.micro_batch, config.global_batch // around.world)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from raypref.config import RunConfig
 from raypref.config.loading import override
-from raypref.config.run import TRANSFERABLE
+from raypref.config.systems import SYSTEMS
 from raypref.data.names import named_source, source_content
 from raypref.errors import UserError
 from raypref.storage.store import Store, digest
@@ -84,7 +84,7 @@ def _elsewhere(methods: Sequence[Any], config: RunConfig, named: bool) -> dict[s
     reference is `sft` if it is there, else the first.
     """
     at_home = config.model_copy(update={"transfer": None})
-    able = [m for m in methods if named or method_changes(str(m), at_home)["system"] in TRANSFERABLE]
+    able = [m for m in methods if named or not SYSTEMS[method_changes(str(m), at_home)["system"]].bound]
     return {"space": {METHOD: able}, "default": {METHOD: "sft" if "sft" in able else able[0]}}
 
 

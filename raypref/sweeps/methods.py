@@ -9,18 +9,14 @@ from raypref.config.base import pick
 from raypref.config.loading import dump
 from raypref.config.objectives import OBJECTIVE_CONFIGS
 from raypref.config.recommender import BASELINES, FittedConfig
+from raypref.config.systems import SYSTEMS
 
 METHOD = "method"
 """What a benchmark varies: no config key, but a name that stands for several."""
-SEED_KEYS = {
-    "aligned": "align.seed",
-    "sft": "sft.seed",
-    "tallrec": "sft.seed",
-    "llara": "sft.seed",
-    "baseline": "baseline.seed",
-}
-SEEDLESS = ("zero-shot", "chatrec", "popularity")
+SEEDLESS = (*(name for name, system in SYSTEMS.items() if system.seed is None), "popularity")
 """Methods that no seed changes: one trial each."""
+NAMED = tuple(name for name in SYSTEMS if SYSTEMS[name].varied == "system")
+"""Systems that are methods by themselves; of the others a method is one of many."""
 
 
 def method_changes(name: str, base: RunConfig) -> dict[str, Any]:
@@ -33,7 +29,7 @@ def method_changes(name: str, base: RunConfig) -> dict[str, Any]:
         UserError: no method has that name.
     """
     objectives = tuple(OBJECTIVE_CONFIGS)
-    pick(name, dict.fromkeys((*BASELINES, "zero-shot", "chatrec", "sft", "tallrec", "llara", *objectives)), "method")
+    pick(name, dict.fromkeys((*BASELINES, *NAMED, *objectives)), "method")
     if name in BASELINES:
         shared = dump(base.baseline) if isinstance(base.baseline, FittedConfig) else {}
         shared = {k: v for k, v in shared.items() if k in FittedConfig.model_fields}
@@ -49,11 +45,10 @@ def seed_changes(config: RunConfig, seed: int, whole: bool) -> dict[str, int]:
     key = seed_key(config)
     if key is None:
         return {}
-    return {key: seed} | ({SEED_KEYS["sft"]: seed} if whole and config.system == "aligned" else {})
+    return {key: seed} | ({"sft.seed": seed} if whole and key == "align.seed" else {})
 
 
 def seed_key(config: RunConfig) -> str | None:
     """The config key that repetitions vary; None where no seed changes the result."""
-    if config.system == "baseline" and config.baseline.recommender in SEEDLESS:
-        return None
-    return SEED_KEYS.get(config.system)
+    system = SYSTEMS[config.system]
+    return None if system.recommender and config.baseline.recommender in SEEDLESS else system.seed

@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from raypref.config.base import leaves
+from raypref.config.loading import dump
+from raypref.config.systems import SYSTEMS
 from raypref.results.collect import collect
 from raypref.results.conclusion import draw
 from raypref.results.labels import metric_label
@@ -18,7 +21,7 @@ from raypref.results.report import write_report
 from raypref.results.training_curves import write_training
 from raypref.stages.stage import AlignedChain, Chain, Stage
 from raypref.storage.store import Store, write_json
-from raypref.sweeps.space import METHOD_KEY, SweepConfig, Trial
+from raypref.sweeps.space import SweepConfig, Trial
 from raypref.sweeps.sweep import account_of
 from raypref.sweeps.trial_records import done_fields, new_record, now, record_path
 
@@ -108,11 +111,8 @@ def finite(content: Any) -> Any:
 def _varied(run: Chain) -> tuple[str, str]:
     """The config key that names what the run is of, and its value."""
     config = run.config
-    if config.system == "aligned":
-        return METHOD_KEY, config.align.objective.name
-    if config.system == "baseline":
-        return "baseline.recommender", config.baseline.recommender
-    return "system", config.system
+    key = SYSTEMS[config.system].varied
+    return key, str(dict(leaves(dump(config)))[key])
 
 
 def _sweep(run: Chain) -> SweepConfig:

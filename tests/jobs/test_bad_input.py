@@ -37,7 +37,7 @@ def said(capsys: pytest.CaptureFixture[str], tmp_path: Path, *arguments: str) ->
     text = capsys.readouterr().err
     assert code == 2
     assert len(text.splitlines()) <= 24
-    assert "mend:" in text
+    assert "hint:" in text
     assert "Traceback" not in text
     return text
 
