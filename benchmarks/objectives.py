@@ -38,6 +38,7 @@ from raypref.stages.train import training_folders
 from raypref.storage.store import Store
 from raypref.training.batches import Collator
 from raypref.training.engine import make_engine
+from raypref.training.moving_reference import MovingReference
 from raypref.training.tasks import Task, table_columns, task_of
 from raypref.training.validation import Validator
 
@@ -61,9 +62,17 @@ BASE = {
     "resources.micro_batch": 32,  # what validation shares negatives within
     "resources.engine": "torch",
 }
-CASES: dict[str, dict[str, Any]] = {name: {"name": name} for name in OBJECTIVES} | {
-    "sdpo + NS": {"name": "sdpo", "share_negatives": True}
+SDPO = {"align.objective": {"name": "sdpo"}}
+CASES: dict[str, dict[str, Any]] = {name: {"align.objective": {"name": name}} for name in OBJECTIVES} | {
+    "sdpo + NS": {"align.objective": {"name": "sdpo", "share_negatives": True}},
+    "sdpo + sft": SDPO | {"align.objectives": {"sdpo": 1.0, "sft": 0.1}},
+    "sdpo, hard": SDPO | {"align.negatives_by": "hard"},
+    "sdpo, self-play": SDPO | {"align.negatives_by": "self-play"},
+    "sdpo, borderline": SDPO | {"align.negatives_by": "borderline"},
+    "sdpo, ema": SDPO | {"align.reference_update": "ema"},
+    "sdpo, replaced": SDPO | {"align.reference_update": "replace", "align.reference_every": 10},
 }
+"""What is set beside `BASE`, by the name of the table's line."""
 HEADING = "## Does each of them learn?"
 COLUMNS = {
     "loss": "validation loss",
@@ -86,17 +95,20 @@ class Row:
     @property
     def tied(self) -> bool:
         """All rewards are equal before: the SFT model is the reference. Then chance, 1/2, is what is to be beaten."""
-        return abs(self.before["reward_margin"]) < TIE
+        return abs(self.before.get("reward_margin", 1.0)) < TIE
 
     @property
     def learns(self) -> bool:
+        """Loss and pairs; a reference that follows the policy is always a tie: then HR@1."""
+        if abs(self.after.get("reward_margin", 1.0)) < TIE:
+            return self.after["hr@1"] > self.before["hr@1"]
         to_beat = 0.5 if self.tied else self.before["pair_accuracy"]
         return self.after["loss"] < self.before["loss"] and self.after["pair_accuracy"] > to_beat
 
 
 def config_of(case: str) -> RunConfig:
     base, _ = load("tiny")
-    return override(base, {**BASE, "align.objective": CASES[case]}, f"benchmark, case {case}")
+    return override(base, BASE | CASES[case], f"benchmark, case {case}")
 
 
 def measured(run: Chain, trained: Stage, store: Store) -> dict[str, float]:
@@ -108,6 +120,8 @@ def measured(run: Chain, trained: Stage, store: Store) -> dict[str, float]:
     collator = Collator(task.negatives, config.seed, tokenizer.pad_token_id, choice=task.choice)
     validator = Validator(tables, collator, run.config.resources.micro_batch)
     engine = make_engine(model, config, run.config.resources)
+    if config.reference_update != "none":
+        task.reference = MovingReference(engine, config, task.state)
     engine.train(False)
     return validator(engine, task)
 
