@@ -10,6 +10,8 @@ from rich.console import Console
 from raypref.provenance import SUBMITTED
 from raypref.results.answer import answer
 from raypref.results.collect import Collection, collect, write
+from raypref.results.diagnosis import diagnosis
+from raypref.results.earlier import keep_spread
 from raypref.results.figures import FORMATS, Drawing, drawings
 from raypref.results.records import reason
 from raypref.results.render import latex, markdown, rich_table
@@ -46,7 +48,11 @@ def tell(collection: Collection, out: Path, console: Console) -> bool:
         _print_table(collection, console)
         said = answer(collection)
         console.print(f"\n{said}", highlight=False, markup=False)
-        write_json(out / "answer.json", {"answer": said})
+        acting = diagnosis(collection)
+        for line in acting:
+            console.print(line, highlight=False, markup=False)
+        write_json(out / "answer.json", {"answer": said, "diagnosis": acting})
+        keep_spread(collection, out)
     for _, trial in unfinished.iterrows():
         console.print(f"{trial['label']}: {trial['status']}: {reason(trial['error'])}", highlight=False, markup=False)
     if len(unfinished):

@@ -90,7 +90,7 @@ def known_spread(root: Path, dataset: str) -> Spread:
     found = []
     for path in sorted((root / "sweeps").glob(f"*/{FILE}")):
         content = json.loads(path.read_text())
-        if content.pop("dataset") == dataset:
+        if content.pop("dataset") == dataset and "freedom" in content:
             found.append(Spread(**_named(content)))
     text = f"{len(found)} earlier sweep{'s' if len(found) > 1 else ''} of {dataset} in this store"
     return pooled(found, text) or ASSUMED

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from raypref.results.answer import answer, best_setting
 from raypref.results.collect import SFT, Collection
+from raypref.results.diagnosis import COLUMNS, diagnosis, diagnosis_table
 from raypref.results.figures import Drawing, drawings
 from raypref.results.labels import metric_label, rows_of, symbol, value_text
 from raypref.results.render import escaped, html_table, markdown
@@ -48,11 +49,14 @@ def report_html(collection: Collection, figures: Sequence[Drawing] | None = None
         sweep=collection.sweep,
         title=_title(collection),
         answer=answer(collection),
+        diagnosis=diagnosis(collection),
+        diagnosed=_diagnosed(collection),
         now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         counts=_counts(collection),
         figures=[_figure(collection, drawing) for drawing in (drawings(collection) if figures is None else figures)],
         settings=Markup(html_table(table, "settings-table")),
         notes=table.notes,
+        diagnosed_header=["setting", *COLUMNS.values()],
         details=_details(collection, split),
         comparisons=_comparisons(collection, split),
         trial_header=_trial_header(collection),
@@ -75,6 +79,7 @@ def report_markdown(collection: Collection, figures: Sequence[Drawing] | None = 
     """The same without the list of trials: question, answer, table, curves, failures, how to run it again."""
     question = str(collection.sweep.get("question") or collection.sweep.get("name"))
     lines = [f"# {escaped(question)}", "", escaped(answer(collection)), ""]
+    lines += [f"- {escaped(line)}" for line in diagnosis(collection)] + [""]
     lines += [markdown(sweep_cells(collection))]
     for drawing in drawings(collection) if figures is None else figures:
         lines += [f"![{escaped(drawing.describe(drawing.table))}]({drawing.name}.png)", ""]
@@ -153,6 +158,12 @@ def _details(collection: Collection, split: str) -> list[list[str]]:
 
 def _bounds(row: Mapping[str, Any], low: str, high: str, form: str = ".3f") -> str:
     return f"[{row[low]:{form}}, {row[high]:{form}}]" if row[low] == row[low] else "-"
+
+
+def _diagnosed(collection: Collection) -> list[list[str]]:
+    """A row a setting: what its training asked for and reached."""
+    rows = rows_of(diagnosis_table(collection))
+    return [[row["setting"], *(_number(row[name], ".2f") for name in COLUMNS)] for row in rows]
 
 
 def _number(value: float, form: str) -> str:

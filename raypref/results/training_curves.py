@@ -24,6 +24,8 @@ from raypref.results.labels import rows_of, setting_text
 from raypref.storage.location import Location
 
 SHOWN = {"loss": "loss", "reward_margin": "reward margin"}
+DIAGNOSED = ("gamma", "slope", "effective_negatives", "gradient_share_1", "drift", "logp_pos")
+"""Kept beside what is drawn: `raypref.results.diagnosis` reads them."""
 COLUMNS = ["trial", "label", "setting", "metric", "step", "value"]
 MOST_NAMED = 16  # settings in a legend
 MOST_LINES = 500  # parsed of one log
@@ -48,7 +50,7 @@ def training_table(collection: Collection) -> pd.DataFrame:
     for trial in rows_of(trials):
         log = _read(collection.root / trial["align"] / "metrics.jsonl") if trial["align"] else []
         setting = setting_text({key: trial[key] for key in collection.parameters}, collection.sweep)
-        for metric in SHOWN:
+        for metric in (*SHOWN, *DIAGNOSED):
             seen = [(line["step"], line[metric]) for line in log if _both_numbers(line, metric)]
             for part in np.array_split(np.array(seen, dtype=float), min(most, len(seen))) if seen else []:
                 rows.append((trial["trial"], trial["label"], setting, metric, *part.mean(axis=0)))

@@ -25,6 +25,7 @@ from raypref.shortages import print_room, print_shortages
 from raypref.stages.chain import chain
 from raypref.stages.stage import AlignedChain, Chain
 from raypref.storage.store import Store, digest, disk_faults, write_json
+from raypref.sweeps.forecast import margin_line, power_line
 from raypref.sweeps.methods import METHOD, SEEDLESS
 from raypref.sweeps.options import SweepOptions
 from raypref.sweeps.progress import LiveTable
@@ -37,6 +38,7 @@ from raypref.sweeps.space import (
     contains,
     default_setting,
     grid,
+    setting_key,
     trials,
     with_default_first,
 )
@@ -365,8 +367,12 @@ def _print_dry_run(
     if unproposed:
         console.print(f"  and {unproposed} settings that {sweep.search} will propose, {sweep.seeds} seed(s) each")
     missing += unproposed * sweep.seeds
+    settings = len({setting_key(trial.params) for trial in planned}) + unproposed
     missing_stages = sum(not store.done(stage.address) for stage in stages)
     total = len(planned) + unproposed * sweep.seeds
+    for line in (power_line(planned, settings, sweep.seeds, store), margin_line(planned, store)):
+        if line:
+            console.print(line, highlight=False, soft_wrap=True)
     console.print(
         f"\nto do: {missing_stages} shared stage(s), {missing} of {total} trials; results: {folder}",
         highlight=False, soft_wrap=True,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from raypref.config.training import AlignConfig, TrainingConfig, needs_reference
 from raypref.objectives import Objective, ObjectiveOutput, PreferenceBatch, State
+from raypref.objectives.acting import acting_metrics
 from raypref.objectives.mixture import function_of
 from raypref.objectives.negatives import choose_negatives
 from raypref.training.batches import CANDIDATE_COLUMNS, EXAMPLE_COLUMNS, TargetBatch
@@ -37,7 +38,10 @@ class Task:
     """Where the reference moves: made when training begins."""
 
     def __call__(self, batch: PreferenceBatch | TargetBatch) -> ObjectiveOutput:
-        return self.objective(batch, self.params, self.state)
+        output = self.objective(batch, self.params, self.state)
+        if isinstance(batch, TargetBatch):
+            return output
+        return output._replace(metrics=output.metrics | acting_metrics(batch, output))
 
     def weights(self, batch: PreferenceBatch | TargetBatch) -> Tensor:
         """(B,) how much each example's loss counts."""

@@ -1,0 +1,82 @@
+"""Whether a swept key could act, told from logs: those of the old default sweep, of one that acts, of none."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from raypref.results.collect import Collection, collect, load, write
+from raypref.results.diagnosis import diagnosis, diagnosis_table
+from raypref.results.report import report_html, report_markdown
+from raypref.results.training_curves import write_training
+from tests.support.planted_sweeps import LAMBDA, sweep
+
+BETA = "align.objective.beta"
+OLD = {  # the default sweep of 60 steps at 5e-5: loss, margin asked and reached
+    0: (1.15, 0.0, 0.41), 0.5: (3.0, 2.5, 0.56), 1: (5.4, 5.0, 0.5), 2: (10.4, 9.4, 0.5), 3: (15.3, 14.0, 0.45),
+}  # fmt: skip
+ACTS = {0: (0.9, 0.0, 1.8), 2: (4.9, 9.4, 4.5)}  # 250 steps at 5e-4
+
+
+def logged(root: Path, numbers: dict, key: str = LAMBDA, **more) -> Collection:
+    """A sweep whose logs rise to these numbers."""
+    folder = sweep(root, {key: list(numbers)}, {key: next(iter(numbers))}, lambda p, s: 0.2, seeds=2, users=20)
+    for path in (folder / "trials").glob("*.json"):
+        record = json.loads(path.read_text())
+        loss, asked, reached = numbers[record["params"][key]]
+        log = root / record["align"]
+        log.mkdir(parents=True)
+        rows = []
+        for step in range(60):
+            way = min(1.0, step / 40)
+            row = {"step": step, "loss": loss, "gamma": asked, "reward_margin": reached * way, "effective_negatives": 2}
+            rows.append(row | {name: value * way for name, value in more.items()})
+        (log / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return collect(folder)
+
+
+def test_the_old_default_sweep_could_not_act(tmp_path):
+    found = logged(tmp_path, OLD)
+    (said,) = diagnosis(found)
+    assert said.startswith("λ could not act: at λ=3 the loss asks for a margin of 14.0 nats, and rewards differ by 0.")
+    assert "--align.max-steps" in said
+    assert said in report_html(found).replace("&#39;", "'")
+    assert "λ could not act" in report_markdown(found)
+    row = diagnosis_table(found).set_index("setting").loc["λ=2"]
+    assert row["slope"] == pytest.approx(1 - math.exp(-10.4))
+    assert row["reached"] == pytest.approx(0.5)
+
+
+def test_one_that_can_act_is_not_accused(tmp_path):
+    (said,) = diagnosis(logged(tmp_path, ACTS))
+    assert said.startswith("λ could act: at λ=2 the loss asks for a margin of 9.4 nats, and rewards differ by 4.5")
+
+
+def test_a_model_that_did_not_move(tmp_path):
+    still = {0.1: (0.69, 0, 0.01), 1: (0.69, 0, 0.02)}
+    (said,) = diagnosis(logged(tmp_path / "a", still, BETA, drift=0.001))
+    assert said.startswith("β could not act: alignment hardly moved the model")
+    assert diagnosis(logged(tmp_path / "b", {0.1: (0.5, 0, 1.0), 1: (0.4, 0, 2.0)}, BETA)) == []
+
+
+def test_falling_preferred_titles_are_told(tmp_path):
+    said = diagnosis(logged(tmp_path, ACTS, logp_pos=-1.5))
+    assert "became less likely (-1.3 nats at λ=0" in said[-1]
+    assert not any("less likely" in line for line in diagnosis(logged(tmp_path / "up", ACTS, logp_pos=1.5)))
+
+
+def test_what_was_collected_is_diagnosed_without_its_logs(tmp_path):
+    found = logged(tmp_path / "root", OLD)
+    out = tmp_path / "out"
+    out.mkdir()
+    write(found, out)
+    write_training(found, out)
+    assert diagnosis(load(out)) == diagnosis(found)
+
+
+def test_nothing_logged_nothing_said(tmp_path):
+    folder = sweep(tmp_path, {LAMBDA: [0, 1]}, {LAMBDA: 0}, lambda p, s: 0.2, seeds=1, users=10)
+    assert diagnosis(collect(folder)) == []
