@@ -17,7 +17,7 @@ from raypref.results.records import reason
 from raypref.results.render import latex, markdown, rich_table
 from raypref.results.report import write_report
 from raypref.results.tables import sweep_cells
-from raypref.results.training_curves import training_alt, training_figure, training_table, write_training
+from raypref.results.training_curves import SHOWN, training_alt, training_figure, training_table, write_training
 from raypref.storage.location import Location
 from raypref.storage.store import write_json
 
@@ -76,6 +76,7 @@ def draw(collection: Collection, out: Path, formats: tuple[str, ...] = FORMATS) 
     """All figures of a collection, from its tables alone."""
     title = str(collection.sweep.get("question", ""))
     made, training = drawings(collection), training_table(collection)
+    training = training[training["metric"].isin(SHOWN)]
     if len(training):
         made.append(Drawing("training", "Training", training, training_figure, training_alt))
     return [path for drawing in made for path in drawing.save(out, title, formats)]

@@ -87,9 +87,8 @@ def margin_line(planned: Sequence[Trial], store: Store) -> str:
     reached = _reached(store.root, planned[0].chain.config)
     if reached is None:
         return text + ", and the report says how far it came"
-    text += (
-        f", and one of {reached['steps']} steps at {reached['learning_rate']:g} came to {reached['margin']:.1f} here"
-    )
+    way = f"{reached['steps']} steps at {reached['learning_rate']:g}"
+    text += f", and one of {way} came to {reached['margin']:.1f} here"
     if asked[most].nats > LINEAR * reached["margin"]:
         text += ": so far off, the margin can hardly act; raise --align.max-steps or --align.learning-rate"
     return text

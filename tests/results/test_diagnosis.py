@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from raypref.results.collect import Collection, collect, load, write
+from raypref.results.conclusion import draw
 from raypref.results.diagnosis import diagnosis, diagnosis_table
 from raypref.results.report import report_html, report_markdown
 from raypref.results.training_curves import write_training
@@ -75,6 +76,13 @@ def test_what_was_collected_is_diagnosed_without_its_logs(tmp_path):
     write(found, out)
     write_training(found, out)
     assert diagnosis(load(out)) == diagnosis(found)
+
+
+def test_only_what_is_shown_is_drawn(tmp_path):
+    found = logged(tmp_path / "root", ACTS, drift=0.1)
+    drawn = [path.name for path in draw(found, tmp_path, ("svg",))]
+    assert "training.svg" in drawn
+    assert "gamma" not in (tmp_path / "training.csv").read_text()
 
 
 def test_nothing_logged_nothing_said(tmp_path):
