@@ -28,6 +28,8 @@ USAGE = """usage: raypref COMMAND [options]
   export RUN --to DIR    a run's model as a Hugging Face folder, with a card
   model COMMAND          list and fetch language models that need no hub
   data COMMAND           list, download, show, audit and export data sets
+  compare A B            two trials or runs: configs, paired differences, wins, what each says
+  watch [FOLDER]         a sweep's report at 127.0.0.1 while it runs
   store COMMAND          list, show and prune what lies under the root
   schema                 the config's JSON schema, for editors
   watch-spot             tell Ray when this machine is about to be taken away
@@ -149,6 +151,18 @@ def _model(arguments: list[str]) -> int:
     return 0
 
 
+def _compare(arguments: list[str]) -> int:
+    from raypref.commands.compare import compare
+
+    return int(tyro.cli(compare, args=arguments, prog="raypref compare"))
+
+
+def _watch(arguments: list[str]) -> int:
+    from raypref.commands.watch import watch
+
+    return int(tyro.cli(watch, args=arguments, prog="raypref watch"))
+
+
 def _store(arguments: list[str]) -> int:
     from raypref.commands.store import COMMANDS as store_commands
 
@@ -183,6 +197,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "objectives": _objectives,
     "model": _model,
     "data": _data,
+    "compare": _compare,
+    "watch": _watch,
     "store": _store,
     "schema": _schema,
     "watch-spot": _watch_spot,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 BLUE, GREEN, GREY, TEXT = "#2f6db5", "#2e8b57", "#8a8a8a", "#1f2328"
@@ -49,13 +50,51 @@ def figure_svg(make: Callable[[], Figure], alt: str, name: str) -> str:
     """
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
-        make().savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata=_undated("svg"))
+        figure = make()
+        values = _name_points(figure)
+        figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata=_undated("svg"))
     drawn = buffer.getvalue()
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
     drawn = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", drawn).replace(TEXT, "currentColor")
+    drawn = _with_values(drawn, values)
     drawn = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', drawn)
     drawn = re.sub(r'(url\(|href=")#', rf"\1#{name}-", drawn)
     return drawn.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1)
+
+
+def _name_points(figure: Figure) -> dict[str, list[str]]:
+    """Give each line that has markers an id in the SVG; what its points say, by that id."""
+    found = {}
+    for i, ax in enumerate(figure.axes):
+        ticks = dict(zip(ax.get_xticks().tolist(), (label.get_text() for label in ax.get_xticklabels())))
+        for j, line in enumerate(ax.get_lines()):
+            points = np.column_stack([np.asarray(a, float) for a in (line.get_xdata(), line.get_ydata())])
+            points = points[np.isfinite(points).all(axis=1)]
+            if line.get_marker() in ("None", "", None) or not len(points) or line.get_transform() != ax.transData:
+                continue
+            name = f"values-{i}-{j}"
+            line.set_gid(name)
+            label = "" if str(line.get_label()).startswith("_") else f"{line.get_label()}: "
+            found[name] = [
+                f"{label}{ax.get_xlabel()} {ticks.get(x) or f'{x:g}'}, {ax.get_ylabel()} {y:.4g}" for x, y in points
+            ]
+    return found
+
+
+def _with_values(drawn: str, values: dict[str, list[str]]) -> str:
+    """The SVG with each marker's value as its title, which a browser shows when one points at it."""
+    for name, texts in values.items():
+        start = drawn.find(f'<g id="{name}">')
+        end = drawn.find('<g id="', start + 1)
+        group = drawn[start : end if end > 0 else len(drawn)]
+        uses = re.findall(r"<use [^>]*/>", group)
+        if start < 0 or len(uses) != len(texts):  # points outside the axes are not drawn
+            continue
+        for use, text in zip(uses, texts):
+            titled = f'{use[:-2]} class="point"><title>{html.escape(text.replace("$", ""))}</title></use>'
+            group = group.replace(use, titled, 1)
+        drawn = drawn[:start] + group + drawn[end if end > 0 else len(drawn) :]
+    return drawn
 
 
 def _undated(kind: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -19,11 +20,14 @@ from raypref.results.collect import SFT, Collection
 from raypref.results.diagnosis import COLUMNS, diagnosis, diagnosis_table
 from raypref.results.figures import Drawing, drawings
 from raypref.results.labels import metric_label, rows_of, symbol, value_text
+from raypref.results.lineage import data_facts
+from raypref.results.pairs import page_data
 from raypref.results.render import escaped, html_table, markdown
 from raypref.results.summaries import comparisons, settings, summary
 from raypref.results.tables import SHOWN, headline_metric, sweep_cells
-from raypref.results.training_curves import MOST_NAMED, setting_colours, training_svg, training_table
+from raypref.results.training_curves import MOST_NAMED, setting_colours, sft_table, training_svg, training_table
 from raypref.results.training_curves import SHOWN as TRAINING
+from raypref.storage.location import Location
 
 ERROR_LENGTH, ERROR_GROUPS = 3000, 30
 
@@ -31,14 +35,26 @@ ERROR_LENGTH, ERROR_GROUPS = 3000, 30
 def write_report(collection: Collection, folder: Path) -> list[Path]:
     """Write `report.html`, which holds its curves, and `report.md`, which shows the pictures beside it."""
     folder, figures = Path(folder), drawings(collection)
+    here = None if collection.root is None else Location.of(collection.root).local
+    links = None if here is None else os.path.relpath(here, folder.absolute()).replace(os.sep, "/")
     paths = [folder / "report.html", folder / "report.md"]
-    _write(paths[0], report_html(collection, figures))
+    _write(paths[0], report_html(collection, figures, links))
     _write(paths[1], report_markdown(collection, figures))
     return paths
 
 
-def report_html(collection: Collection, figures: Sequence[Drawing] | None = None) -> str:
-    """The page as text."""
+def report_html(
+    collection: Collection,
+    figures: Sequence[Drawing] | None = None,
+    links: str | None = None,
+    running: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The page as text.
+
+    Args:
+        links: the way from the page to the root, for links to trials' configs and logs; None: no links.
+        running: how far each trial that runs has come, by its id.
+    """
     split, table = collection.reported, sweep_cells(collection)
     training = training_table(collection)
     environment = Environment(
@@ -60,7 +76,10 @@ def report_html(collection: Collection, figures: Sequence[Drawing] | None = None
         details=_details(collection, split),
         comparisons=_comparisons(collection, split),
         trial_header=_trial_header(collection),
-        trials=_trials(collection, split),
+        trials=_trials(collection, split, running),
+        compared=_embedded(page_data(collection, split, links)),
+        facts=_facts(collection),
+        sft_curve=Markup(training_svg(sft_table(collection), "loss")),
         states=sorted(set(collection.trials["status"])),
         failures=_failures(collection),
         training=[Markup(svg) for metric in TRAINING if (svg := training_svg(training, metric))],
@@ -206,7 +225,7 @@ def _trial_metrics(collection: Collection) -> list[str]:
     return [metric for metric in SHOWN if (collection.metrics["metric"] == metric).any()]
 
 
-def _trials(collection: Collection, split: str) -> list[dict[str, Any]]:
+def _trials(collection: Collection, split: str, running: Mapping[str, str]) -> list[dict[str, Any]]:
     """A row a trial; a cell is its text and, where that is rounded, the whole number, which the page sorts by."""
     metrics, keys = _trial_metrics(collection), collection.parameters
     scores = collection.metrics[collection.metrics["split"] == split]
@@ -223,10 +242,24 @@ def _trials(collection: Collection, split: str) -> list[dict[str, Any]]:
                 "trial": trial["trial"],
                 "status": trial["status"],
                 "cells": [*((_shown(v), _full(v, _shown(v))) for v in row), *(_rounded(*n) for n in numbers)],
-                "error": error[-1][:160] if error else "",
+                "error": error[-1][:160] if error else running.get(trial["trial"], ""),
             }
         )
     return rows
+
+
+def _embedded(content: dict[str, Any]) -> Markup:
+    """JSON inside a page: no text of it can end the element that it stands in."""
+    return Markup(json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")) if content else Markup("")
+
+
+def _facts(collection: Collection) -> list[tuple[str, str]]:
+    """What the data are."""
+    evaluations = [trial.get("evaluate") for trial in rows_of(collection.trials)]
+    if collection.root is None or not any(evaluations):
+        return []
+    found = data_facts(Location.of(collection.root), next(filter(None, evaluations)))
+    return [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in found.items()]
 
 
 def _shown(value: Any) -> str:

@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 
 from raypref.results.collect import SFT, TRAINING, Collection, whole
 from raypref.results.labels import rows_of, setting_text
+from raypref.results.lineage import stages
 from raypref.storage.location import Location
 
 SHOWN = {"loss": "loss", "reward_margin": "reward margin"}
@@ -57,6 +58,18 @@ def training_table(collection: Collection) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def sft_table(collection: Collection) -> pd.DataFrame:
+    """The same of the SFT model that the trials begin with; empty where its log is gone."""
+    address = collection.sweep.get("sft")
+    if not address or collection.root is None:
+        return pd.DataFrame(columns=COLUMNS)
+    trained = stages(Location.of(collection.root), str(address)).get("sft")
+    log = _read(collection.root / trained / "metrics.jsonl") if trained else []
+    seen = np.array([(line["step"], line["loss"]) for line in log if _both_numbers(line, "loss")], dtype=float)
+    parts = np.array_split(seen, min(MOST_POINTS, len(seen))) if len(seen) else []
+    return pd.DataFrame([(SFT, "SFT", "SFT", "loss", *part.mean(axis=0)) for part in parts], columns=COLUMNS)
+
+
 def _read(path: Location) -> list[dict[str, Any]]:
     """Lines of a log, evenly chosen from a long one."""
     try:
@@ -86,12 +99,16 @@ def training_svg(table: pd.DataFrame, metric: str) -> str:
     for (trial, label, setting), line in part.groupby(["trial", "label", "setting"], sort=False):
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x(line["step"]), y(line["value"])))
         shown.append(
-            f'<polyline data-trial="{html.escape(str(trial))}" points="{points}" stroke="{colours[str(setting)]}">'
+            f'<polyline data-trial="{html.escape(str(trial))}" data-series="{html.escape(str(setting))}" '
+            f'points="{points}" stroke="{colours[str(setting)]}">'
             f"<title>{html.escape(str(label))}</title></polyline>"
         )
     name = _said(part, metric)
     box = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
-    return f'<svg class="training" role="img" aria-label="{html.escape(name)}" {box}>{"".join(shown)}</svg>'
+    ends = [part["step"].min(), part["step"].max(), part["value"].min(), part["value"].max()]
+    scale = ",".join(f"{number:g}" for number in (*x(ends[:2]), *y(ends[2:]), *ends))  # pixels, then what they mean
+    axes = f'data-scale="{scale}" data-name="{html.escape(SHOWN[metric])}"'
+    return f'<svg class="training" role="img" aria-label="{html.escape(name)}" {axes} {box}>{"".join(shown)}</svg>'
 
 
 def write_training(collection: Collection, folder: Path) -> None:

@@ -54,7 +54,7 @@ class Bucket:
         return self._try((self.location / name).read_bytes, name)
 
     def files(self, folder: str) -> dict[str, int]:
-        """Sizes in bytes of all files below `folder` ("": of all), by their path there; none where there is no such folder."""
+        """Sizes in bytes of all files below `folder` (""; the whole), by their path there; none where there is none."""
         location = self.location / folder if folder else self.location
         selector = fs.FileSelector(location.path, recursive=True, allow_not_found=True)
         found = self._try(lambda: location.files.get_file_info(selector), folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -133,6 +134,9 @@ def test_axe_finds_no_serious_fault(browser, report, scheme, width):
     opened_page.goto(report.as_uri())
     opened_page.evaluate("() => document.querySelectorAll('details').forEach(details => { details.open = true })")
     assert opened_page.locator("details[open]").count() == opened_page.locator("details").count() > 3
+    for box in opened_page.locator("input.pick").all()[:2]:
+        box.check()
+    assert opened_page.locator("#compare table").count() >= 4
     opened_page.evaluate(source)
     found = opened_page.evaluate("() => axe.run()")
     faults = [
@@ -157,3 +161,50 @@ def test_dark_is_dark_and_print_is_light(browser, report):
     assert opened_page.evaluate(ground) == "rgb(255, 255, 255)"
     assert not opened_page.locator(".controls").first.is_visible()
     assert len(opened_page.pdf()) > 10_000
+
+
+def test_values_show_by_pointer_and_by_arrow_keys(browser, report):
+    found = opened(browser, report)
+    figure = found.locator("figure:has(svg.training)").first
+    figure.focus()
+    found.keyboard.press("ArrowRight")
+    first = figure.locator(".hover").inner_text()
+    found.keyboard.press("ArrowRight")
+    assert "step 0, loss" in first
+    assert figure.locator(".hover").inner_text() != first
+    curve = found.locator("figure:has(.point)").first
+    curve.locator(".point").first.hover(force=True)
+    assert re.search(r"\d", curve.locator(".hover").inner_text())
+    assert_silent(found, report)
+
+
+def test_a_series_is_turned_off_and_on(browser, report):
+    found = opened(browser, report)
+    button = found.locator("button.series").first
+    before = found.locator("polyline.off").count()
+    button.focus()
+    found.keyboard.press("Enter")
+    assert found.locator("polyline.off").count() > before == 0
+    assert button.get_attribute("aria-pressed") == "false"
+    button.click()
+    assert found.locator("polyline.off").count() == 0
+    assert_silent(found, report)
+
+
+def test_two_trials_stand_side_by_side(browser, report):
+    found = opened(browser, report)
+    found.locator("input.pick").nth(0).check()
+    assert found.locator("#compare table").count() == 0
+    found.locator("input.pick").nth(1).focus()
+    found.keyboard.press("Space")
+    headings = found.locator("#compare h3").all_inner_texts()
+    assert headings[0] == "Scores"
+    assert any("paired with" in heading for heading in headings)
+    counts = found.locator("#compare table").nth(1).locator("td").all_inner_texts()[3:]
+    assert sum(map(int, counts)) == 60  # wins, losses and ties are all the users
+    assert found.locator("polyline.picked").count() > 0
+    assert found.locator("polyline.dimmed").count() > 0
+    found.locator("input.pick").nth(1).uncheck()
+    assert found.locator("#compare table").count() == 0
+    assert found.locator("polyline.dimmed").count() == 0
+    assert_silent(found, report)
