@@ -19,7 +19,7 @@ from raypref.models.scoring import TitleScorer
 from raypref.models.title_trie import ROOT, TitleTrie
 from raypref.models.tree_pass import NOWHERE, TreePass
 
-WIDTH = 8  # nodes of a prompt that go through the model at once: the last ones may turn out not to have been needed
+WIDTH = 32  # nodes of a prompt that go through the model at once: the last ones may turn out not to have been needed
 
 
 @dataclass

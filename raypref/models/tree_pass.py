@@ -23,6 +23,7 @@ from raypref.models.scoring import CHUNK, TitleScorer, vocabulary_logits
 from raypref.models.title_trie import TitleTrie
 
 NODES = 4096  # of all prompts together, in one step of `title_logps`
+PIECE = 256  # of one prompt, as each node looks at all of its piece
 NOWHERE = -1
 
 
@@ -124,7 +125,7 @@ def title_logps(
         nodes: that go through the model at once, all prompts together.
     """
     tree, inner = TreePass(scorer, trie, cache, prompts), trie.inner
-    size = max(1, nodes // len(prompts))
+    size = max(1, min(PIECE, nodes // len(prompts)))
     logps: Tensor | None = None
     kept = np.empty(0, dtype=np.int64)  # nodes in the cache
     for first in range(0, len(inner), size):
