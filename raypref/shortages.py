@@ -10,6 +10,7 @@ from rich.console import Console
 from raypref.config import RunConfig
 from raypref.config.model import PretrainedModel
 from raypref.cores import usable_cores
+from raypref.data.preview import preview
 from raypref.expectation import cost_line
 from raypref.experiment import DISK_PER_RUN
 from raypref.models.folders import local_folder
@@ -22,9 +23,12 @@ MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 
 
 def print_shortages(console: Console, config: RunConfig, store: Store, runs: int) -> None:
-    """What is missing for `runs` runs, or that nothing is."""
-    for line in shortages(config, store, runs) or ["nothing"]:
-        console.print(f"missing: {line}", highlight=False, soft_wrap=True)
+    """What the data are, and what is missing for `runs` runs, or that nothing is."""
+    told, refused = preview(config.data)
+    for line in told:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    for line in [*refused, *shortages(config, store, runs)] or ["nothing"]:
+        console.print(f"missing: {line}", highlight=False, soft_wrap=True, markup=False)
 
 
 def print_room(console: Console, run: Chain, aligned: AlignedChain | None, store: Store, thorough: bool) -> None:
