@@ -128,7 +128,8 @@ def genres_of(prepared: Path) -> list[list[int]] | None:
     for text in metadata:
         content = json.loads(text) if text else {}
         listed = content.get("genres", content.get("genre")) or []
-        found.append([listed] if isinstance(listed, str) else [str(name) for name in listed])
+        listed = [listed] if isinstance(listed, str) else listed
+        found.append([str(name) for name in listed if name and name != "(no genres listed)"])  # so MovieLens has none
     names = sorted({name for own in found for name in own})
     numbers = {name: number for number, name in enumerate(names)}
     return [[numbers[name] for name in own] for own in found] if names else None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
+import json
 import logging
 import os
 from pathlib import Path
@@ -30,6 +33,13 @@ def test_movielens_100k_has_its_published_size():
     log = read("ml-100k")
     assert (log.users.num_rows, log.items.num_rows, log.interactions.num_rows) == (943, 1_682, 100_000)
     assert log.rejected.num_rows == 0
+
+
+def test_movielens_100k_has_its_genres() -> None:
+    found = [json.loads(text)["genres"] for text in read("ml-100k").items["metadata"].to_pylist()]
+    counts = collections.Counter(itertools.chain(*found))
+    assert counts.most_common(2) == [("Drama", 725), ("Comedy", 505)]  # flags counted in u.item
+    assert len(counts) == 18
 
 
 def test_recbole_has_the_same_interactions():

@@ -1,6 +1,12 @@
-"""MovieLens 100K: `u.data` (user, item, rating, time; tabs) and `u.item` (id|title|..., latin-1)."""
+"""MovieLens 100K: `u.data` (user, item, rating, time; tabs) and `u.item` (id|title|...|genres as 0 and 1, latin-1)."""
 
 from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+
+import pyarrow as pa
 
 from raypref.config.data import MovieLens100KSource
 from raypref.data.schema import Log
@@ -11,7 +17,22 @@ from raypref.data.sources.movie_titles import clean_titles
 from raypref.data.sources.rows import INTERACTION_ROWS, ITEM_ROWS, Sink
 
 RATINGS = Layout("\t", ("user", "item", "rating", "timestamp"), encoding="latin-1")
-MOVIES = Layout("|", ("item", "title", *(f"field {i}" for i in range(3, 25))), encoding="latin-1")
+GENRES = (
+    *(
+        "unknown",
+        "Action",
+        "Adventure",
+        "Animation",
+        "Children's",
+        "Comedy",
+        "Crime",
+        "Documentary",
+        "Drama",
+        "Fantasy",
+    ),
+    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
+MOVIES = Layout("|", ("item", "title", *(f"field {i}" for i in range(3, 6)), *GENRES), encoding="latin-1")
 
 
 def read_movielens_100k(config: MovieLens100KSource) -> Log:
@@ -27,6 +48,15 @@ def read_movielens_100k(config: MovieLens100KSource) -> Log:
             timestamp=rows.seconds_of("timestamp"),
         )
     items = Sink(folder / "u.item", config.max_bad_lines, ITEM_ROWS)
-    for rows in DelimitedFile(folder / "u.item", MOVIES).rows(("item", "title")):
-        items.add(rows, item_id=rows.text_of("item", "item"), title=rows.title_of("title"))
+    for rows in DelimitedFile(folder / "u.item", MOVIES).rows(("item", "title", *GENRES)):
+        metadata = _genres(rows.columns)
+        items.add(rows, item_id=rows.text_of("item", "item"), title=rows.title_of("title"), metadata=metadata)
     return log_of_files("ml-100k", "movie", config.max_bad_lines, interactions.finish(), clean_titles(items.finish()))
+
+
+def _genres(columns: Mapping[str, pa.Array]) -> pa.Array:
+    """The genres whose flag is 1, as JSON; `unknown` is none."""
+    flags = zip(*(columns[name].to_pylist() for name in GENRES[1:]))
+    return pa.array(
+        [json.dumps({"genres": list(itertools.compress(GENRES[1:], map("1".__eq__, row)))}) for row in flags]
+    )
