@@ -25,6 +25,7 @@ USAGE = """usage: raypref COMMAND [options]
   plot FOLDER            draw a sweep's figures again from its collected tables alone
   dashboard              what Ray's dashboard shows of a sweep, and how to set up Prometheus and Grafana
   objectives [NAME]      the objectives, or one in full
+  claims [options]       what papers claim of two methods, and the studies that ask it here
   export RUN --to DIR    a run's model as a Hugging Face folder, with a card
   model COMMAND          list and fetch language models that need no hub
   data COMMAND           list, download, show, audit and export data sets
@@ -119,6 +120,12 @@ def _dashboard(arguments: list[str]) -> int:
     return int(tyro.cli(dashboard, args=arguments, prog="raypref dashboard"))
 
 
+def _claims(arguments: list[str]) -> int:
+    from raypref.commands.claims import Claims, list_claims
+
+    return list_claims(tyro.cli(Claims, args=arguments, prog="raypref claims"), Console())
+
+
 def _export(arguments: list[str]) -> int:
     from raypref.commands.export import Export, export
 
@@ -195,6 +202,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "dashboard": _dashboard,
     "export": _export,
     "objectives": _objectives,
+    "claims": _claims,
     "model": _model,
     "data": _data,
     "compare": _compare,

@@ -8,11 +8,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
 import yaml
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from typing_extensions import Self
 
 from raypref.config.base import Frozen
@@ -67,11 +67,19 @@ class Contrast(Frozen):
     @property
     def gains(self) -> list[float]:
         """Relative gains `first / second - 1` that the paper prints, one a data set and backbone."""
-        found = list(self.printed.values())
-        if not found and self.metric == HEADLINE and self.split is None:
-            tables = (entry["hr@1"] for entry in _published() if entry["paper"] == self.source)
-            found = [(t[self.first], t[self.second]) for t in tables if self.first in t and self.second in t]
-        return [first / second - 1 for first, second in found]
+        return [first / second - 1 for _, first, second in self._numbers]
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The data sets that the paper prints numbers for."""
+        return tuple(dict.fromkeys(data for data, _, _ in self._numbers))
+
+    @property
+    def _numbers(self) -> list[tuple[str, float, float]]:
+        if self.printed or self.metric != HEADLINE or self.split is not None:
+            return [(data, first, second) for data, (first, second) in self.printed.items()]
+        tables = ((entry["data"], entry["hr@1"]) for entry in _published() if entry["paper"] == self.source)
+        return [(data, t[self.first], t[self.second]) for data, t in tables if self.first in t and self.second in t]
 
     @property
     def claimed(self) -> int:
@@ -243,6 +251,3 @@ def _range(low: float, high: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{share:+.1%}" if math.isfinite(share) else "-"
-
-
-Contrasts = Annotated[tuple[Contrast, ...], Field(min_length=1)]

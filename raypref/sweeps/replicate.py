@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, model_validator
 from rich.console import Console
@@ -15,6 +15,7 @@ from typing_extensions import Self
 from raypref.config.base import pick
 from raypref.config.loading import override, validated
 from raypref.errors import UserError
+from raypref.results.claims import claims
 from raypref.results.contrasts import Contrast
 from raypref.storage.store import Store
 from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, print_error
@@ -49,8 +50,18 @@ class StudyConfig(SweepConfig):
     """The variant that the others are tested against in the benchmark's table."""
     base: Mapping[str, Any] = {}
     """Config keys that the whole study changes."""
-    contrasts: Annotated[tuple[Contrast, ...], Field(min_length=1)]
-    """What the papers claim."""
+    contrasts: tuple[Contrast, ...] = ()
+    """What is claimed; none: what the registry (`raypref claims`) has under the study's name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _claims_of_the_registry(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("contrasts"):
+            registered = claims().get(str(values.get("name")), ())
+            if not registered:
+                raise ValueError("no claims: give `contrasts`, or name the study as one of `raypref claims`")
+            return {**values, "contrasts": registered}
+        return values
 
     @model_validator(mode="after")
     def _names_are_variants(self) -> Self:
