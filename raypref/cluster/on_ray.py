@@ -63,6 +63,7 @@ class OnRay:
         return [s for s in asked if ready.issuperset(needed.address for needed in s.inputs.values())]
 
     def _make(self, run: Chain, stage: Stage, asked: list[Stage]) -> None:
+        run = run.ready(self.store)
         if stage.of.runs == "group":
             self._group(run, [stage, *asked])
             return

@@ -6,20 +6,28 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import yaml
 from rich.console import Console
 
+from raypref.config import RunConfig
 from raypref.config.adaptation import Adaptation
 from raypref.config.loading import dump
+from raypref.config.model import AdaptedModel
 from raypref.errors import UserError
-from raypref.models.folders import TRAINED_ON, check_model
+from raypref.experiment import print_plan, run_chain
+from raypref.models.folders import TRAINED_ON
 from raypref.provenance import provenance
+from raypref.stages.chain import chain
 from raypref.stages.identity import check_trained_on, training_data
+from raypref.stages.stage import Stage
+from raypref.storage.store import Store
 from raypref.sweeps.options import RunOptions, parse
 
 DESCRIPTION = """Adapt a small model to a data set's training split, and write it as a folder for --model.path.
+
+The same as a stage of a run, made once and shared: `raypref run --model.kind adapted`.
 
 Examples:
   raypref adapt --dataset ml-100k --out models/ml-100k
@@ -36,7 +44,7 @@ class AdaptOptions(RunOptions):
     preset: str = "replicate"
     """Settings to start from: the model, the data and how they are split, the prompt; of the rest nothing is read."""
     out: Path = Path("adapted")
-    """Folder for weights, tokenizer and the account of how they were made; it must not hold anything yet."""
+    """Folder for a copy of weights and tokenizer and how they were made; it must not hold anything yet."""
     adapt: Adaptation = dataclasses.field(default_factory=Adaptation)
     """How it is adapted."""
     threads: int | None = None
@@ -49,36 +57,43 @@ def adapt(arguments: list[str]) -> int:
     Raises:
         UserError: the folder is in use, there is no such model, or it was trained on other data.
     """
-    options, config, _ = parse(AdaptOptions, arguments, DESCRIPTION)
+    options, config, origins = parse(AdaptOptions, arguments, DESCRIPTION)
     console = Console()
     if options.out.exists() and any(options.out.iterdir()):
         raise UserError("there are files already", where=str(options.out), mend="choose another folder by --out")
-    check_model(config.model)
     check_trained_on(config)
-    seen = training_data(config)
+    config = config.model_copy(
+        update={"system": "zero-shot", "model": AdaptedModel(base=config.backbone, adapt=options.adapt)}
+    )
+    store, run = Store(options.root), chain(config)
+    stages = [stage for stage in run if stage.kind in ("prepare", "adapt")]
     if options.dry_run:
-        console.print_json(json.dumps({"training data": seen, "adaptation": dump(options.adapt)}))
+        print_plan(console, run, store, origins, stages)
         return 0
     import torch
 
-    from raypref.models import backbone
-    from raypref.pretraining import adaptation
+    from raypref.stages.in_process import InProcess
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-
-    model, tokenizer, log = adaptation.adapt(config, options.adapt)
-    partial = options.out.with_name(f".{options.out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    backbone.save(model, partial)
-    tokenizer.save_pretrained(partial)
-    (partial / TRAINED_ON).write_text(json.dumps(seen, indent=1) + "\n")
-    account: dict[str, Any] = {"adaptation": dump(options.adapt)}
-    account |= {name: dump(config)[name] for name in ("model", "data", "prompt")}
-    account |= {"parameters": model.num_parameters(), "log": log, "provenance": provenance()}
-    (partial / ACCOUNT).write_text(yaml.safe_dump(account, sort_keys=False))  # no part of the model's address
-    if options.out.exists():
-        options.out.rmdir()
-    partial.rename(options.out)
+    run_chain(run, stages, store, InProcess(store), lambda line: console.print(line, highlight=False, soft_wrap=True))
+    _copy(config, stages[-1], store, options.out)
     console.print(f"adapted: --model.path {options.out}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _copy(config: RunConfig, stage: Stage, store: Store, out: Path) -> None:
+    """What the stage left, as a folder that may leave the root: with the data it has seen, and an account."""
+    made, manifest = store.path(stage.address), store.manifest(stage.address)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(made / "model", partial)
+    (partial / TRAINED_ON).write_text(json.dumps(training_data(config), indent=1) + "\n")
+    log = [json.loads(line) for line in (made / "metrics.jsonl").read_text().splitlines()]
+    account = {"stage": str(stage.address), "adaptation": stage.config["adapt"]}
+    account |= {name: dump(config)[name] for name in ("model", "data", "prompt")}
+    account |= {"parameters": manifest["facts"]["parameters"], "log": log, "provenance": provenance()}
+    (partial / ACCOUNT).write_text(yaml.safe_dump(account, sort_keys=False))  # no part of the model's address
+    if out.exists():
+        out.rmdir()
+    partial.rename(out)

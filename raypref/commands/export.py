@@ -117,7 +117,7 @@ def export(options: Export, console: Console) -> Path:
     sft = manifest if stage.parent.name == "sft" else _manifest(inputs["sft"])
     model = sft["config"]["model"]
     adapter = (stage / "model" / "adapter_config.json").is_file()
-    base = options.base or model.get("path") or _shipped(model)
+    base = options.base or model.get("path") or _base_here(model, inputs)
     if options.adapter and not adapter:
         raise UserError("this run trained all weights: there is no adapter", where=str(stage), mend="drop --adapter")
     if adapter and base is None:
@@ -175,11 +175,13 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _shipped(model: dict[str, Any]) -> str | None:
-    """`raypref-tiny` if the run's local base was the model that this package ships."""
+def _base_here(model: dict[str, Any], inputs: dict[str, Path]) -> str | None:
+    """Where the run's base lies if that is known: the folder of its adapted model; `raypref-tiny`, if it was that."""
     from raypref.models.folders import SHIPPED, SHIPPED_FOLDER
     from raypref.stages.identity import model_content
 
+    if "adapt" in inputs:
+        return str(inputs["adapt"] / "model")
     return SHIPPED if model.get("content") == model_content(SHIPPED_FOLDER) else None
 
 
@@ -190,7 +192,8 @@ def _write_model(stage: Path, tokenized: Path, config: dict[str, Any], base: str
 
     tokenizer = backbone.load_tokenizer(tokenized / "tokenizer")
     if merge:
-        lora = PretrainedModel.model_validate({k: v for k, v in config.items() if k != "content"} | {"path": base})
+        own = {key: value for key, value in config.items() if key not in ("content", "kind")}
+        lora = PretrainedModel.model_validate(own | {"path": base})
         merged: Any = backbone.restore(lora, tokenizer, stage / "model")
         backbone.untie_adapted(merged)
         merged.merge_and_unload().save_pretrained(to)

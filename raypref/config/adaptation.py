@@ -1,4 +1,4 @@
-"""How `raypref adapt` teaches a small model a data set."""
+"""How the stage `adapt`, and `raypref adapt`, teach a small model a data set."""
 
 from __future__ import annotations
 

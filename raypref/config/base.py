@@ -40,8 +40,8 @@ def tagged_unions(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[
         if field.discriminator is not None:
             tag = str(field.discriminator)
             yield f"{key}.{tag}", {part.model_fields[tag].default: part for part in parts}
-        elif parts:
-            yield from tagged_unions(parts[0], f"{key}.")
+        for part in parts:
+            yield from tagged_unions(part, f"{key}.")
 
 
 def _is_section(part: Any) -> bool:

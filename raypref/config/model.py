@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from raypref.config.adaptation import Adaptation
 from raypref.config.base import Frozen
 
 Count = Annotated[int, Field(ge=1)]
@@ -73,4 +75,30 @@ class PretrainedModel(Frozen):
     """Train adapters only; none: all weights."""
 
 
-ModelConfig = Annotated[ScratchModel | PretrainedModel, Field(discriminator="kind")]
+BareModel = Annotated[ScratchModel | PretrainedModel, Field(discriminator="kind")]
+
+
+class AdaptedModel(Frozen):
+    """A model that learns the training data's titles and histories, and then is fine-tuned (the stage `adapt`)."""
+
+    kind: Literal["adapted"] = "adapted"
+    base: BareModel = Field(default_factory=lambda: PretrainedModel(path="raypref-tiny", dtype="float32", lora=None))
+    """What it is before."""
+    adapt: Adaptation = Adaptation()
+    """How it learns."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type that frozen weights are held in afterwards; trained weights are float32 where they are all trained."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: slower, far less memory."""
+    seed: int = 0
+    """Seed of the adapter's initial weights."""
+    lora: LoraConfig | None = None
+    """Train adapters only; none: all weights."""
+
+    def at(self, folder: Path) -> PretrainedModel:
+        """The model once it has been adapted, from the folder it lies in."""
+        own = {name: getattr(self, name) for name in ("dtype", "gradient_checkpointing", "seed", "lora")}
+        return PretrainedModel(path=str(folder), **own)
+
+
+ModelConfig = Annotated[ScratchModel | PretrainedModel | AdaptedModel, Field(discriminator="kind")]

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from raypref.config.base import Frozen
 from raypref.config.chat import ChatConfig
 from raypref.config.data import DataConfig, PromptConfig
-from raypref.config.model import ModelConfig, ScratchModel
+from raypref.config.model import AdaptedModel, ModelConfig, PretrainedModel, ScratchModel
 from raypref.config.recommender import BaselineConfig, ExpertConfig, Sasrec
 from raypref.config.systems import SYSTEMS
 from raypref.config.training import (
@@ -62,6 +62,16 @@ class RunConfig(Frozen):
     """What is measured."""
     resources: ResourceConfig = ResourceConfig()
     """Hardware; changes nothing but the time."""
+
+    @property
+    def backbone(self) -> ScratchModel | PretrainedModel:
+        """The model that files hold: of an adapted one what it was before, until its stage has run (`Chain.ready`)."""
+        return self.model.base if isinstance(self.model, AdaptedModel) else self.model
+
+    def with_backbone(self, model: ScratchModel | PretrainedModel) -> RunConfig:
+        """The same with another one."""
+        new = self.model.model_copy(update={"base": model}) if isinstance(self.model, AdaptedModel) else model
+        return self.model_copy(update={"model": new})
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:

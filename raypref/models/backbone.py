@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from raypref.config.model import ModelConfig, PretrainedModel, ScratchModel
+from raypref.config.model import BareModel, PretrainedModel, ScratchModel
 from raypref.errors import UserError
 from raypref.models.behaviour import attach_saved, detached, put_back, save_behaviour
 from raypref.models.folders import check_model, local_folder
@@ -88,7 +88,7 @@ def load_tokenizer(path: Path | str, revision: str | None = None) -> PreTrainedT
     return tokenizer
 
 
-def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Policy:
+def build(config: BareModel, tokenizer: PreTrainedTokenizerBase) -> Policy:
     """The untrained policy: the backbone, with a fresh adapter if the config has LoRA."""
     torch.manual_seed(config.seed)
     model: Any
@@ -100,7 +100,7 @@ def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Policy:
     return _adapted(model, config)
 
 
-def skeleton(config: ModelConfig, vocabulary: int) -> Policy:
+def skeleton(config: BareModel, vocabulary: int) -> Policy:
     """The policy's architecture with weights that are not set: to be called where tensors have no content."""
     if isinstance(config, ScratchModel):
         model: Any = AutoModelForCausalLM.from_config(_llama(config, vocabulary))
@@ -110,7 +110,7 @@ def skeleton(config: ModelConfig, vocabulary: int) -> Policy:
     return _adapted(model, config)
 
 
-def positions(config: ModelConfig) -> int | None:
+def positions(config: BareModel) -> int | None:
     """How many tokens the model was made to read at once; None where its config does not say."""
     if isinstance(config, ScratchModel):
         return MAX_POSITIONS
@@ -129,7 +129,7 @@ def _architecture(config: PretrainedModel) -> Any:
         raise _not_loadable(config.path, "model", error) from error
 
 
-def _adapted(model: Any, config: ModelConfig) -> Policy:
+def _adapted(model: Any, config: BareModel) -> Policy:
     """The model with a fresh adapter, if the config has LoRA."""
     if config.lora is not None:
         from peft import LoraConfig, get_peft_model
@@ -150,7 +150,7 @@ def _adapted(model: Any, config: ModelConfig) -> Policy:
     return made
 
 
-def restore(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Policy:
+def restore(config: BareModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Policy:
     """The policy as `save` left it in `folder`, ready to be trained on.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raypref.config.model import ModelConfig, PretrainedModel, ScratchModel
+from raypref.config.model import BareModel, PretrainedModel, ScratchModel
 from raypref.errors import UserError
 from raypref.models.gguf_source import names_gguf
 
@@ -27,7 +27,7 @@ def local_folder(config: PretrainedModel) -> Path | None:
     return folder if folder.exists() or config.path.startswith(("/", "./", "../", "~")) else None
 
 
-def check_model(config: ModelConfig) -> None:
+def check_model(config: BareModel) -> None:
     """Refuse, before anything expensive, a model folder that can't be loaded."""
     folder = None if isinstance(config, ScratchModel) else local_folder(config)
     if isinstance(config, ScratchModel) or folder is None:

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from raypref.config.model import ModelConfig
+from raypref.config.model import BareModel
 from raypref.config.training import ResourceConfig
 from raypref.models import backbone
 from raypref.models.layout import title_batch
@@ -92,7 +92,7 @@ def _onto_cpu(model: nn.Module) -> None:
 
 
 def predict(
-    model: ModelConfig, vocabulary: int, resources: ResourceConfig, prompts: Sequence[int], title: int, titles: int
+    model: BareModel, vocabulary: int, resources: ResourceConfig, prompts: Sequence[int], title: int, titles: int
 ) -> Peak:
     """The peak of a training step.
 

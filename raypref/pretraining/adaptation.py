@@ -120,7 +120,7 @@ def start(config: RunConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> A
     A token that the model knows keeps its embedding, any other gets a random one of the same spread. (With means of its
     pieces instead, which are much alike, copying took longer to learn.)
     """
-    bare = config.model.model_copy(update={"lora": None})
+    bare = config.backbone.model_copy(update={"lora": None})
     if isinstance(bare, ScratchModel):
         return backbone.build(bare.model_copy(update={"seed": seed}), tokenizer)
     known = backbone.load_tokenizer(local_folder(bare) or bare.path, bare.revision)

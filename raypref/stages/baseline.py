@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from raypref.config import RunConfig
 from raypref.config.model import ScratchModel
 from raypref.config.recommender import BaselineConfig
+from raypref.stages.adapt import adapted
 from raypref.stages.identity import model_identity
 from raypref.stages.prepare import titles_of, training_log_of, validation_questions_of
 from raypref.stages.stage import Chain, Kind, Stage, Surroundings
@@ -28,7 +29,8 @@ def baseline_stages(config: RunConfig, whole: dict[str, Any], prepare: Stage) ->
     name, recommender, inputs = config.name, whole["baseline"], {"prepare": prepare}
     if recommender["recommender"] == "morec":
         encoder = model_identity(config.model_copy(update={"model": config.model.model_copy(update={"lora": None})}))
-        inputs["features"] = Stage(FEATURES, name, {"model": encoder}, {"prepare": prepare})
+        inputs |= adapted(config, whole, prepare)
+        inputs["features"] = Stage(FEATURES, name, {"model": encoder}, dict(inputs))
     shared = list(inputs.values())
     penalties = recommender.get("l2", ())
     if len(penalties) > 1:
@@ -113,11 +115,11 @@ def _encode_titles(config: RunConfig, prepared: Path, folder: Path) -> dict[str,
     from raypref.stages.tokenize import make_tokenizer
 
     titles = titles_of(prepared)
-    if isinstance(config.model, ScratchModel):
-        tokenizer = backbone.train_tokenizer((f"{title}\n" for title in titles), config.model.vocabulary)
+    if isinstance(config.backbone, ScratchModel):
+        tokenizer = backbone.train_tokenizer((f"{title}\n" for title in titles), config.backbone.vocabulary)
     else:
         tokenizer = make_tokenizer(config, {"prepare": prepared})
-    model: Any = backbone.build(config.model.model_copy(update={"lora": None}), tokenizer)
+    model: Any = backbone.build(config.backbone.model_copy(update={"lora": None}), tokenizer)
     features = title_features(model.to(device()), tokenizer, titles)
     np.save(folder / "features.npy", features)
     return {"items": len(features), "width": features.shape[1]}

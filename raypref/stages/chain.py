@@ -4,6 +4,7 @@
     prepare -> features -> try, for each penalty -> tune -> fit -> evaluate                     (a baseline)
     prepare -> tokenize -> sft -> evaluate                                 (sft; tallrec, whose tokens are questions)
     prepare -> tokenize -> expert -> sft -> evaluate                                                          (llara)
+    prepare -> adapt -> tokenize -> ...                                                           (an adapted model)
     prepare -> tokenize                   -> evaluate     (of another data set, with the tokenizer of the first; tallrec
                                                            needs its examples alone)
 
@@ -26,6 +27,7 @@ from raypref.config.training import align_identity, needs_expert, needs_referenc
 from raypref.data.sources.files import find, items_file
 from raypref.models.folders import SHIPPED, local_folder
 from raypref.models.gguf_source import gguf_model, made
+from raypref.stages.adapt import adapted
 from raypref.stages.baseline import baseline_stages
 from raypref.stages.evaluate import EVALUATE, evaluation_of, of_scores
 from raypref.stages.expert import expert_stage
@@ -51,7 +53,7 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
         custom_objective(config.align.objective)  # it may be missing or broken
     name, whole, model = config.name, dump(config), model_identity(config)
     data = _tokenized(config, whole, model)
-    prepare, tokenize = data.values()
+    prepare, tokenize = data["prepare"], data["tokenize"]
     sft = Stage(SFT, name, {"model": model, "training": whole["sft"]}, data)
     policy = {**data, "sft": sft}
     reference = reference_stage(config, policy) if needs_reference(config.align) else None
@@ -62,7 +64,7 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
     evaluation = evaluation_of(whole)
     evaluated, elsewhere = _evaluated(config, whole, model, data)
     evaluate_sft = Stage(EVALUATE, f"{name}-sft", evaluation, {**evaluated, "model": sft})
-    shared = (prepare, tokenize, *elsewhere, expert, sft, evaluate_sft, reference)
+    shared = (*data.values(), *elsewhere, expert, sft, evaluate_sft, reference)
     return AlignedChain(
         config=config,
         shared=tuple(stage for stage in shared if stage is not None),
@@ -115,12 +117,20 @@ def _chatrec_chain(config: RunConfig) -> Chain:
 def _tallrec_chain(config: RunConfig) -> Chain:
     """The stages of TALLRec: fine-tuned on questions, whose answer is Yes or No, instead of on titles."""
     whole, model = dump(config), model_identity(config)
-    prepare, asked = _tokenized(config, whole, model, {"questions": whole["tallrec"]}).values()
-    sft = Stage(SFT, f"{config.name}-tallrec", {"model": model, "training": whole["sft"]}, {"tokenize": asked})
+    data = _tokenized(config, whole, model, {"questions": whole["tallrec"]})
+    learned = {name: stage for name, stage in data.items() if name == "adapt"}
+    prepare, asked = data["prepare"], data["tokenize"]
+    inputs = {"tokenize": asked, **learned}
+    sft = Stage(SFT, f"{config.name}-tallrec", {"model": model, "training": whole["sft"]}, inputs)
     elsewhere = () if config.transfer is None else (prepare_stage(data_config(config, transfer=True)),)
-    inputs = {"prepare": (prepare, *elsewhere)[-1], "questions": asked, "model": sft}  # questions are asked as it goes
+    inputs = {  # questions are asked as it goes
+        "prepare": (prepare, *elsewhere)[-1],
+        "questions": asked,
+        "model": sft,
+        **learned,
+    }
     evaluate = Stage(EVALUATE, f"{config.name}-tallrec", of_scores(evaluation_of(whole)), inputs)
-    return Chain(config, (prepare, asked, *elsewhere), (sft, evaluate))
+    return Chain(config, (*data.values(), *elsewhere), (sft, evaluate))
 
 
 def _llara_chain(config: RunConfig) -> Chain:
@@ -148,9 +158,10 @@ SYSTEMS: dict[str, Callable[[RunConfig], Chain]] = {
 def _tokenized(
     config: RunConfig, whole: dict[str, Any], model: dict[str, Any], form: dict[str, Any] | None = None
 ) -> dict[str, Stage]:
-    """The examples that are trained on, and their tokens."""
+    """The examples that are trained on, their tokens, and the model that learns from them, if it is adapted first."""
     prepare = prepare_stage(config)
-    return {"prepare": prepare, "tokenize": tokenize_stage(config, whole, model, {"prepare": prepare}, form)}
+    inputs = {"prepare": prepare, **adapted(config, whole, prepare)}
+    return {**inputs, "tokenize": tokenize_stage(config, whole, model, inputs, form)}
 
 
 def _evaluated(
@@ -162,7 +173,7 @@ def _evaluated(
     prepare = prepare_stage(data_config(config, transfer=True))
     inputs = {"prepare": prepare, "vocabulary": data["tokenize"]}
     tokenize = tokenize_stage(config, whole, model, inputs, {"held_out": True})
-    return {"prepare": prepare, "tokenize": tokenize}, (prepare, tokenize)
+    return {**data, "prepare": prepare, "tokenize": tokenize}, (prepare, tokenize)
 
 
 def located(config: RunConfig) -> RunConfig:
@@ -171,23 +182,23 @@ def located(config: RunConfig) -> RunConfig:
     Raises:
         UserError: there is no such source.
     """
-    model = config.model
+    model = config.backbone
     update: dict[str, Any] = {"data": _located(config.data)}
     if config.transfer is not None:
         update["transfer"] = _located(config.transfer)
     if isinstance(model, PretrainedModel) and model.path != SHIPPED and (folder := local_folder(model)) is not None:
         model = model.model_copy(update={"path": str(folder.absolute())})
-    return config.model_copy(update={**update, "model": model})
+    return config.model_copy(update=update).with_backbone(model)
 
 
 def with_model(config: RunConfig, store: Store, make: bool) -> RunConfig:
     """`config` with its model's folder, where that comes as a GGUF file; `make`: fetched and converted if needed."""
-    model = config.model
+    model = config.backbone
     if not isinstance(model, PretrainedModel) or (gguf := gguf_model(model.path)) is None:
         return config
     if not make and not store.done(gguf.address):
         return config
-    return config.model_copy(update={"model": model.model_copy(update={"path": str(made(gguf, store))})})
+    return config.with_backbone(model.model_copy(update={"path": str(made(gguf, store))}))
 
 
 def _located(data: DataConfig) -> DataConfig:

@@ -10,7 +10,7 @@ from typing import Any
 from raypref.config import RunConfig
 from raypref.config.data import CutConfig
 from raypref.config.loading import dump
-from raypref.config.model import PretrainedModel
+from raypref.config.model import AdaptedModel, PretrainedModel
 from raypref.data.fingerprint import fingerprint
 from raypref.data.sources.files import find, items_file
 from raypref.errors import UserError
@@ -56,12 +56,14 @@ def source_identity(config: RunConfig) -> dict[str, Any]:
 
 def model_identity(config: RunConfig) -> dict[str, Any]:
     """The model's config; a local folder or GGUF file counts by its content, a hub name by name and revision."""
-    check_model(config.model)
+    check_model(config.backbone)
     check_trained_on(config)
-    model = dump(config.model)
-    folder = local_folder(config.model) if isinstance(config.model, PretrainedModel) else None
+    if isinstance(config.model, AdaptedModel):  # the stage `adapt` stands for the rest
+        return {key: value for key, value in dump(config.model).items() if key not in ("base", "adapt")}
+    model = dump(config.backbone)
+    folder = local_folder(config.backbone) if isinstance(config.backbone, PretrainedModel) else None
     content = None if folder is None else model_content(folder)
-    if folder is None and isinstance(config.model, PretrainedModel) and (gguf := gguf_model(config.model.path)):
+    if folder is None and isinstance(config.backbone, PretrainedModel) and (gguf := gguf_model(config.backbone.path)):
         content = gguf.content
     if content is None:
         return model
@@ -109,9 +111,9 @@ def check_trained_on(config: RunConfig) -> None:
     Raises:
         UserError: it was trained on such.
     """
-    if not isinstance(config.model, PretrainedModel):
+    if not isinstance(config.backbone, PretrainedModel):
         return
-    folder = local_folder(config.model)
+    folder = local_folder(config.backbone)
     if folder is None or not (folder / TRAINED_ON).is_file():
         return
     seen, own = json.loads((folder / TRAINED_ON).read_text()), training_data(config)
@@ -120,7 +122,7 @@ def check_trained_on(config: RunConfig) -> None:
         raise UserError(
             f"the model was trained on other data (differing in {', '.join(other)}), which may hold what this run is "
             "tested on",
-            where=f"model.path = {config.model.path}",
+            where=f"model.path = {config.backbone.path}",
             mend=f"adapt a model to these data (raypref adapt), or delete its {TRAINED_ON} if you know better",
         )
 

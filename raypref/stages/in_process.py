@@ -28,7 +28,7 @@ class InProcess:
         return missing
 
     def _make(self, run: Chain, stage: Stage) -> None:
-        body = stage.of.body
+        run, body = run.ready(self.store), stage.of.body
         if not isinstance(body, Shards):
             run_stages(run, [stage], Surroundings(self.store))
             return

@@ -35,7 +35,7 @@ class Lengths:
 
 def lengths(run: AlignedChain, store: Store) -> Lengths:
     """Of the tokenized data where there are any, else what the config allows."""
-    model, tokenized = run.config.model, store.path(run.tokenize.address)
+    model, tokenized = run.config.backbone, store.path(run.tokenize.address)
     if not store.done(run.tokenize.address):
         vocabulary = model.vocabulary if isinstance(model, ScratchModel) else 0
         return Lengths(run.config.prompt.max_tokens, UNKNOWN_TITLE, vocabulary)
@@ -52,7 +52,7 @@ def alignment_peak(run: AlignedChain, store: Store) -> Peak:
     examples = min(resources.micro_batch, config.align.global_batch // resources.workers)
     if resources.micro_tokens is not None:
         examples = max(1, resources.micro_tokens // document_length(seen.prompt, [seen.title] * titles))
-    return predict(config.model, seen.vocabulary, resources, [seen.prompt] * examples, seen.title, titles)
+    return predict(config.backbone, seen.vocabulary, resources, [seen.prompt] * examples, seen.title, titles)
 
 
 def titles_at_once(config: RunConfig) -> int:
@@ -90,7 +90,7 @@ def length_line(run: Chain, store: Store) -> str:
         return ""
     prepared = store.path(tokenize.inputs["prepare"].address)
     try:
-        positions = backbone.positions(config.model)
+        positions = backbone.positions(config.backbone)
         if store.done(tokenize.inputs["prepare"].address):
             inputs = {name: store.path(stage.address) for name, stage in tokenize.inputs.items()}
             found = check_tokens(config, prepared, make_tokenizer(config, inputs))

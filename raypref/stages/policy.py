@@ -20,7 +20,7 @@ def load_policy(config: RunConfig, tokenized: Path, trained: Path | None) -> tup
     """The model that an sft or align stage left, or the untrained one, on this process's device, and its tokenizer."""
     tokenizer = backbone.load_tokenizer(tokenized / "tokenizer")
     if trained is None:
-        model = backbone.build(config.model.model_copy(update={"lora": None}), tokenizer)
+        model = backbone.build(config.backbone.model_copy(update={"lora": None}), tokenizer)
     else:
         if model_dropped(trained):
             raise UserError(
@@ -28,7 +28,7 @@ def load_policy(config: RunConfig, tokenized: Path, trained: Path | None) -> tup
                 where=str(trained),
                 mend="delete that folder and run the trial again with --resources.keep-models all",
             )
-        model = backbone.restore(config.model, tokenizer, trained / "model")
+        model = backbone.restore(config.backbone, tokenizer, trained / "model")
     return model.to(device()), tokenizer  # type: ignore[arg-type]
 
 
@@ -39,4 +39,4 @@ def device() -> torch.device:
 def attach_behaviour(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBase, expert: Path) -> None:
     """Let a fresh policy read behavioural tokens, from what the expert stage in `expert` knows of the items."""
     items = load_recommender(expert / "model").item_embedding
-    attach(model, items, len(tokenizer), config.llara.hidden, config.model.seed)
+    attach(model, items, len(tokenizer), config.llara.hidden, config.backbone.seed)

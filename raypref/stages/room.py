@@ -18,7 +18,7 @@ POSITIONS_OF_SCRATCH = 4096
 
 def positions(run: Chain) -> int | None:
     """How many tokens the model was made to read at once; None where that isn't known here."""
-    model = run.config.model
+    model = run.config.backbone
     if not isinstance(model, PretrainedModel):
         return POSITIONS_OF_SCRATCH
     folder = local_folder(model)

@@ -7,12 +7,13 @@ body needs of torch and transformers is imported in the body.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from raypref.config import RunConfig
+from raypref.config.model import AdaptedModel
 from raypref.stages.heartbeat import Heartbeat
 from raypref.storage.store import Address, Store, digest
 
@@ -65,7 +66,7 @@ class Stage:
 
     @property
     def kind(self) -> str:
-        """prepare, tokenize, expert, sft, reference, align, features, try, tune, fit or evaluate."""
+        """prepare, adapt, tokenize, expert, sft, reference, align, features, try, tune, fit or evaluate."""
         return self.of.name
 
     @cached_property
@@ -102,6 +103,14 @@ class Chain:
 
     def __iter__(self) -> Iterator[Stage]:
         return iter((*self.shared, *self.own))
+
+    def ready(self, store: Store) -> Chain:
+        """The chain with the folder of its adapted model, once there is one; else as it is."""
+        model, made = self.config.model, next((stage for stage in self if stage.kind == "adapt"), None)
+        if not isinstance(model, AdaptedModel) or made is None or not store.done(made.address):
+            return self
+        folder = store.path(made.address) / "model"
+        return replace(self, config=self.config.model_copy(update={"model": model.at(folder)}))
 
     @property
     def prepare(self) -> Stage:

@@ -69,9 +69,9 @@ def make_tokenizer(config: RunConfig, inputs: Mapping[str, Path]) -> PreTrainedT
 def _make_tokenizer(config: RunConfig, prepared: Path) -> PreTrainedTokenizerBase:
     from raypref.models import backbone
 
-    if not isinstance(config.model, ScratchModel):
-        folder = local_folder(config.model)
-        return backbone.load_tokenizer(folder or config.model.path, config.model.revision)
+    if not isinstance(config.backbone, ScratchModel):
+        folder = local_folder(config.backbone)
+        return backbone.load_tokenizer(folder or config.backbone.path, config.backbone.revision)
     titles, render = titles_of(prepared), renderer_of(config, prepared)
 
     def texts() -> Iterator[str]:
@@ -82,7 +82,7 @@ def _make_tokenizer(config: RunConfig, prepared: Path) -> PreTrainedTokenizerBas
                 history, candidates = ([titles[item] for item in row[k]] for k in ("history", "candidates"))
                 yield render(row["example"], history, row["history_rating"], candidates)
 
-    return backbone.train_tokenizer(texts(), config.model.vocabulary)
+    return backbone.train_tokenizer(texts(), config.backbone.vocabulary)
 
 
 def example_tokenizer(config: RunConfig, prepared: Path, tokenizer: PreTrainedTokenizerBase) -> ExampleTokenizer:
@@ -169,7 +169,7 @@ def check_tokens(config: RunConfig, prepared: Path, tokenizer: PreTrainedTokeniz
             for table in ExampleTable([prepared], split, ("history", "history_rating", "candidates")):
                 yield table, split in LEAST
 
-    ruler = Ruler(example_tokenizer(config, prepared, tokenizer), backbone.positions(config.model))
+    ruler = Ruler(example_tokenizer(config, prepared, tokenizer), backbone.positions(config.backbone))
     lengths = check_lengths(ruler, read)
     return {"longest_prompt": lengths.longest, "longest_title": lengths.title}
 

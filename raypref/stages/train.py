@@ -45,7 +45,7 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
         model, tokenizer = load_policy(chain.config, paths["tokenize"], paths["sft"])
     else:
         tokenizer = backbone.load_tokenizer(paths["tokenize"] / "tokenizer")
-        model = backbone.build(chain.config.model, tokenizer)
+        model = backbone.build(chain.config.backbone, tokenizer)
         if SYSTEMS[chain.config.system].behaviour:
             attach_behaviour(chain.config, model, tokenizer, paths["expert"])
     folders, columns = training_folders(stage, store), table_columns(config)

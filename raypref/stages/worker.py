@@ -14,6 +14,7 @@ from raypref.storage.headway import telling
 def run_stages(chain: Chain, stages: Sequence[Stage], around: Surroundings) -> dict[str, Any]:
     """Run those of `stages` that are not done; the facts they leave, by stage kind."""
     results: dict[str, Any] = {}
+    chain = chain.ready(around.store)
     for stage in stages:
         if not around.store.done(stage.address):
             assert not isinstance(stage.of.body, Shards)

@@ -115,7 +115,8 @@ def parse(
         origins["transfer.source.kind"] = "command line"
     name = first.objective or objective
     given = _given_tags(arguments)
-    for key, chosen in (({} if name is None else {"align.objective.name": name}) | given).items():
+    chosen_by_name = ({} if name is None else {"align.objective.name": name}) | given
+    for key, chosen in sorted(chosen_by_name.items(), key=lambda item: item[0].count(".")):  # outer sections first
         pick(chosen, UNIONS[key], key.rsplit(".", 1)[-1])
         if key.startswith("transfer.") and content["transfer"] is None:
             content["transfer"] = content["data"]

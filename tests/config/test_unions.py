@@ -43,7 +43,8 @@ def test_no_union_is_left_out() -> None:
 @pytest.mark.parametrize(("key", "name"), ENDS)
 def test_a_section_is_chosen_by_its_name(key: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "located", lambda config: config)  # public data need not be here
-    more = ["--system", "sft"] if key.startswith("transfer.") else []
+    outer = {"transfer": ["--system", "sft"], "model": ["--model.kind", "adapted"] if "base" in key else []}
+    more = outer.get(key.split(".")[0], [])
     _, config, _ = parse(RunOptions, [f"--{key}", name, *more, "--dry-run"], "")
     section: Any = config
     for part in key.split(".")[:-1]:

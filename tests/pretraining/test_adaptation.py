@@ -212,7 +212,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "adapted"
     options = "--data.source.users 40 --data.source.items 60 --adapt.vocabulary 600"
     options += " --adapt.copy-steps 1 --adapt.steps 1"
-    assert adapt_command(["--out", str(folder), *options.split()]) == 0
+    assert adapt_command(["--out", str(folder), "--root", str(folder.parent), *options.split()]) == 0
     return folder
 
 

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from raypref.store import Store
 
 from raypref.config import RunConfig
 from raypref.config.loading import dump, override
@@ -22,6 +21,7 @@ from raypref.stages.in_process import InProcess
 from raypref.stages.policy import load_policy
 from raypref.stages.prepare import catalog_of, genres_of, renderer_of, titles_of
 from raypref.stages.stage import Chain
+from raypref.storage.store import Store
 from raypref.sweeps.methods import method_changes
 from tests.support.tiny_chain import TINY
 
