@@ -15,7 +15,7 @@ from raypref.models.layout import PROMPT, TitleBatch
 
 WINDOWED = "sliding_attention"
 BLOCK = 128  # FlexAttention's own
-Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+Rule = Callable[[Tensor | int, Tensor | int, Tensor, Tensor], Tensor]
 
 
 def rule(batch: TitleBatch, window: int | None = None) -> Rule:
@@ -27,7 +27,7 @@ def rule(batch: TitleBatch, window: int | None = None) -> Rule:
     """
     documents, segments, positions = batch.documents, batch.segments, batch.positions
 
-    def allowed(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    def allowed(row: Tensor | int, head: Tensor | int, query: Tensor, key: Tensor) -> Tensor:
         of_key = segments[row, key]
         seen = (query >= key) & (documents[row, query] == documents[row, key])
         seen = seen & ((of_key == PROMPT) | (of_key == segments[row, query]))
@@ -50,8 +50,8 @@ def of_document(batch: TitleBatch, number: int, first: int, window: int | None) 
     """(queries, keys) bool of one document: queries are its tokens from `first` (counted in the row) to its end."""
     span = batch.spans[number]
     token = torch.arange(span.start, span.end, device=batch.input_ids.device)
-    row = torch.tensor(span.row, device=token.device)
-    return rule(batch, window)(row, row, token[first - span.start :, None], token)
+    # The row as a number: as a tensor without dimensions it would be read back from the device, and waited for.
+    return rule(batch, window)(span.row, span.row, token[first - span.start :, None], token)
 
 
 def blocks(batch: TitleBatch, window: int | None = None) -> BlockMask:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from raypref.errors import UserError
-from raypref.models.layout import APART, Rows, TitleBatch, document_length, title_batch
+from raypref.models.layout import APART, Rows, TitleBatch, ahead, document_length, title_batch
 from raypref.objectives.batch import PreferenceBatch
 from raypref.objectives.negatives import DRAWN as LOTS
 from raypref.training.negatives import DRAWN, NegativeChoice, lots, order, spare
@@ -99,7 +99,7 @@ class Batch:
     columns: dict[str, Tensor]
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(self.titles.to(device), {k: v.to(device) for k, v in self.columns.items()})
+        return Batch(self.titles.to(device), {k: ahead(v, device) for k, v in self.columns.items()})
 
     def seen(self, logps: Tensor) -> PreferenceBatch | TargetBatch:
         """What the objective sees, given this batch's title log-probs (B, 1 + K)."""

@@ -48,8 +48,8 @@ class Engine(Protocol):
     def backward(self, loss: Tensor, last: bool) -> None:
         """Add the gradient of this micro-batch's share of the global loss."""
 
-    def step(self, learning_rate: float) -> float:
-        """Clip, update, clear; returns the global gradient norm before clipping."""
+    def step(self, learning_rate: float) -> Tensor | float:
+        """Clip, update, clear; returns the global gradient norm before clipping, which may still be on its way."""
 
     def train(self, training: bool) -> None:
         """Dropout on or off."""
@@ -121,13 +121,13 @@ class TorchEngine(_Base):
         with contextlib.nullcontext() if last or self.world == 1 else self.module.no_sync():  # type: ignore[operator]
             yield
 
-    def step(self, learning_rate: float) -> float:
-        norm = nn.utils.clip_grad_norm_(self.trained().values(), self.clip)
+    def step(self, learning_rate: float) -> Tensor | float:
+        norm: Tensor = nn.utils.clip_grad_norm_(self.trained().values(), self.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return float(norm)
+        return norm
 
     def train(self, training: bool) -> None:
         self.module.train(training)
@@ -212,14 +212,15 @@ class DeepSpeedEngine(_Base):
     def backward(self, loss: Tensor, last: bool) -> None:
         self.module.backward(loss * self.world, scale_wrt_gas=False)  # DeepSpeed averages over workers
 
-    def step(self, learning_rate: float) -> float:
+    def step(self, learning_rate: float) -> Tensor | float:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         # Stage 0 clips without telling the norm; the gradients, whole on every worker, are gone after the step.
         gradients = [p.grad for p in self.trained().values() if p.grad is not None] if self.zero_stage == 0 else []
         norm = nn.utils.get_total_norm(gradients) if gradients else None
         self.module.step()
-        return float(self.module.get_global_grad_norm() if norm is None else norm)
+        found: Tensor | float = self.module.get_global_grad_norm() if norm is None else norm
+        return found
 
     def train(self, training: bool) -> None:
         self.module.train(training)

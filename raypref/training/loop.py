@@ -16,6 +16,7 @@ from torch import Tensor
 
 from raypref.config.training import AlignConfig, TrainingConfig
 from raypref.errors import UserError
+from raypref.models.layout import ahead
 from raypref.objectives import PreferenceBatch
 from raypref.objectives.gather import global_batch
 from raypref.training.batches import (
@@ -87,8 +88,9 @@ def train(
         own = worker_share(table, engine.rank, engine.world)
         collator.progress = step / total
         seed = ((config.seed * 1_000_003 + step) * 1_009 + engine.rank) * 1_013
-        metrics = compute_gradients(engine, task, own, epoch, collator, micro_batches, seed)
-        metrics["grad_norm"] = engine.step(learning_rate(config, step, total))
+        sums = compute_gradients(engine, task, own, epoch, collator, micro_batches, seed)
+        norm = engine.step(learning_rate(config, step, total))
+        metrics = sums.means() | {"grad_norm": float(norm)}  # read behind the step, so that a GPU is not waited for
         if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
             raise Diverged(step, metrics)
         progress.step += 1
@@ -125,8 +127,11 @@ def compute_gradients(
     collator: Collator,
     micro_batches: MicroBatches,
     seed: int,
-) -> dict[str, float]:
-    """Adds the gradient of the global batch's loss, this worker's share of it, and gives the batch's metrics."""
+) -> MetricSums:
+    """Add the gradient of the global batch's loss, this worker's share of it; the sums that its metrics are made of.
+
+    Nothing here waits for a device: all that is moved is moved before the first pass, what is read is read later.
+    """
     parts = micro_batches(table, epoch, collator, engine)
     micro = [collator(table.take(part), epoch).to(engine.device) for part in parts]
     if task.reference is not None:
@@ -139,7 +144,7 @@ def compute_gradients(
     if task.whole_batch:
         return _gradients_of_whole_batch(engine, task, micro, np.concatenate(parts), score)
     lengths = torch.cat([batch.titles.lengths[:, 0] for batch in micro])
-    total = all_sum(lengths.sum().float() if task.by_token else torch.tensor(float(len(lengths)), device=engine.device))
+    total = all_sum(lengths.sum().float() if task.by_token else lengths.new_full((), len(lengths)).float())
     sums = MetricSums()
     for i, batch in enumerate(micro):
         last = i == len(micro) - 1
@@ -148,12 +153,12 @@ def compute_gradients(
             output, weights = task(seen), task.weights(seen)
             engine.backward((output.losses * weights).sum() / total, last)
         sums.add(output, weights)
-    return sums.means()
+    return sums
 
 
 def _gradients_of_whole_batch(
     engine: Engine, task: Task, micro: list[Batch], taken: np.ndarray, score: Callable[[int], Tensor]
-) -> dict[str, float]:
+) -> MetricSums:
     """The same where an example's loss depends on the rest of the global batch.
 
     Log-probs are computed first, without gradient unless one pass will do; the loss of the batch gathered over workers
@@ -161,14 +166,15 @@ def _gradients_of_whole_batch(
     is exactly the gradient of the undivided batch. `taken` (B,): the batch's row of each row of the micro-batches; a
     loss may depend on the order of the batch, and must not on how it was cut.
     """
-    passes = torch.tensor(len(micro), device=engine.device)
-    once = int(all_most(passes)) == 1  # on all workers alike, as a pass with gradient may communicate
+    once = len(micro) == 1
+    if engine.world > 1:  # on all workers alike, as a pass with gradient may communicate
+        once = int(all_most(torch.tensor(len(micro), device=engine.device))) == 1
+    order = ahead(torch.from_numpy(np.argsort(taken)), engine.device)
     with engine.accumulating(True), torch.set_grad_enabled(once):
         logps = [score(i) for i in range(len(micro))]
     leaf = torch.cat(logps).detach().requires_grad_()
     rows = torch.split(leaf, [len(part) for part in logps])
     parts = [batch.seen(part) for batch, part in zip(micro, rows)]
-    order = torch.from_numpy(np.argsort(taken)).to(leaf.device)
     seen = global_batch(concatenated([part for part in parts if isinstance(part, PreferenceBatch)], order))
     output, weights = task(seen), task.weights(seen)
     loss = (output.losses * weights).sum() / weights.sum()
@@ -177,9 +183,9 @@ def _gradients_of_whole_batch(
         last = i == len(micro) - 1
         with engine.accumulating(last):
             engine.backward(((logps[i] if once else score(i)) * part).sum(), last)
-    sums = MetricSums()
+    sums = MetricSums(reduce=False)
     sums.add(output, weights)
-    return sums.means(reduce=False)
+    return sums
 
 
 def prompt_tokens(table: pa.Table) -> int:

@@ -26,7 +26,9 @@ def all_most(value: Tensor) -> Tensor:
 class MetricSums:
     """Weighted loss and per-example metrics, summed over micro-batches and then over workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, reduce: bool = True) -> None:
+        """`reduce=False`: every worker adds the whole batch."""
+        self.reduce = reduce
         self._sums: dict[str, Tensor] = {}
 
     def add(self, output: ObjectiveOutput, weights: Tensor) -> None:
@@ -37,9 +39,9 @@ class MetricSums:
         for name, value in parts.items():
             self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value
 
-    def means(self, reduce: bool = True) -> dict[str, float]:
-        """Means over everything added, on all workers alike; `reduce=False`: every worker added the whole batch."""
+    def means(self) -> dict[str, float]:
+        """Means over everything added, on all workers alike (collective). The host waits for the device here."""
         sums = torch.stack([value.double() for value in self._sums.values()])
-        totals = dict(zip(self._sums, (all_sum(sums) if reduce else sums).tolist()))
+        totals = dict(zip(self._sums, (all_sum(sums) if self.reduce else sums).tolist()))
         weight, examples = totals.pop("_weight"), totals.pop("_examples")
         return {name: total / (weight if name == "loss" else examples) for name, total in totals.items()}
