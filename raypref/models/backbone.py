@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -40,12 +40,12 @@ logging.disable_progress_bar()  # a bar for each model that is loaded, between a
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocabulary: int, apart: Sequence[str] = ("\n",), join: bool = False
+    texts: Iterable[str], vocabulary: int, apart: Sequence[str | Regex] = ("\n",), join: bool = False
 ) -> PreTrainedTokenizerBase:
     """A byte-level BPE tokenizer (Llama-3's kind) of at most `vocabulary` tokens, fitted on `texts`.
 
     Args:
-        apart: strings that share no token with what stands beside them.
+        apart: strings or patterns that share no token with what stands beside them.
         join: a token may span several words.
     """
     tokenizer = Tokenizer(models.BPE())

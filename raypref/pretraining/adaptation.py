@@ -115,17 +115,23 @@ def fitted_tokenizer(material: Material, vocabulary: int) -> PreTrainedTokenizer
 
 
 def start(config: RunConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> Any:
-    """The run's model, all weights to be trained, with embeddings for this tokenizer.
-
-    A token that the model knows keeps its embedding, any other gets a random one of the same spread. (With means of its
-    pieces instead, which are much alike, copying took longer to learn.)
-    """
+    """The run's model, all weights to be trained, with embeddings for this tokenizer."""
     bare = config.backbone.model_copy(update={"lora": None})
     if isinstance(bare, ScratchModel):
         return backbone.build(bare.model_copy(update={"seed": seed}), tokenizer)
     known = backbone.load_tokenizer(local_folder(bare) or bare.path, bare.revision)
     model: Any = backbone.build(bare, known)
     check_scorable(model)
+    reembed(model, known, tokenizer, seed)
+    return model
+
+
+def reembed(model: Any, known: PreTrainedTokenizerBase, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
+    """Give a model of the tokenizer `known` embeddings for `tokenizer`.
+
+    A token that the model knows keeps its embedding, any other gets a random one of the same spread. (With means of its
+    pieces instead, which are much alike, copying took longer to learn.)
+    """
     torch.manual_seed(seed)
     pieces = {token: piece for token in range(len(tokenizer)) if (piece := _piece(token, tokenizer, known)) is not None}
     before = [table.weight.detach().clone() for table in _tables(model)]
@@ -137,7 +143,6 @@ def start(config: RunConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> A
     for name in backbone.SPECIAL_TOKEN_IDS:
         setattr(model.config, name, getattr(tokenizer, name))
         setattr(model.generation_config, name, getattr(tokenizer, name))
-    return model
 
 
 def _tables(model: Any) -> list[Any]:
@@ -213,4 +218,4 @@ def lessons(
             candidates = int(np.clip(2 + (most - 2) * step / (how.curriculum * how.steps), 2, most))
             feed = rows[how.easy == 1 or bool(rng.random() < how.easy)]
             batch = [material.fewer(row, candidates, rng) for row in itertools.islice(feed, how.batch)]
-            yield asked(batch, tokenizer, prompt_weight=0.0)
+            yield asked(batch, tokenizer)

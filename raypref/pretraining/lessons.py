@@ -5,6 +5,7 @@ Copying comes first, on random sequences: a model that can't copy yet gets no si
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,10 @@ class Lesson:
     """(B, L) tokens."""
     weights: Tensor
     """(B, L) how much each token's loss counts, given the tokens before it; 0 for padding. The first has no loss."""
+    ends: Tensor | None = None
+    """(B, C) where each candidate of a prompt ends: the place of its title's last token."""
+    target: Tensor | None = None
+    """(B,) which candidate is the answer."""
 
     def to(self, device: torch.device) -> Lesson:
         return Lesson(self.ids.to(device), self.weights.to(device))
@@ -64,21 +69,41 @@ def copies(rng: np.random.Generator, longest: int, vocabulary: int) -> Lesson:
     return Lesson(ids, weights)
 
 
-def asked(batch: Sequence[Question], tokenizer: PreTrainedTokenizerBase, prompt_weight: float) -> Lesson:
-    """Questions with their answers; a prompt's token counts `prompt_weight`, a title's and the end's 1."""
+def asked(batch: Sequence[Question], tokenizer: PreTrainedTokenizerBase, history_weight: float = 0.0) -> Lesson:
+    """Questions with their answers; a title's token and the end's count 1, the history's `history_weight`.
+
+    What stands between history and answer can't be foreseen, and counts nothing. With a `history_weight`, a newline has
+    to be a token and the questions need equally many candidates; the lesson then knows where those end.
+    """
     prompts = encode_prompts(tokenizer, [q.prompt for q in batch])
     answers = encode_titles(tokenizer, [q.answer for q in batch])
     rows = [[*p, *a, tokenizer.eos_token_id] for p, a in zip(prompts, answers)]
-    weights = [[prompt_weight] * len(p) + [1.0] * (len(row) - len(p)) for p, row in zip(prompts, rows)]
-    return padded(rows, weights, tokenizer.pad_token_id)
+    if not history_weight:
+        weights = [[0.0] * len(p) + [1.0] * (len(row) - len(p)) for p, row in zip(prompts, rows)]
+        return padded(rows, weights, tokenizer.pad_token_id)
+    (newline,) = encode_titles(tokenizer, ["\n"])[0]
+    # From the last line on: the answer's, the candidates', the task's.
+    breaks = [np.flatnonzero(np.array(p) == newline)[-len(q.candidates) - 3 :] for p, q in zip(prompts, batch)]
+    weights = [
+        [history_weight] * (b[0] + 1) + [0.0] * (len(p) - b[0] - 1) + [1.0] * (len(row) - len(p))
+        for b, p, row in zip(breaks, prompts, rows)
+    ]
+    lesson = padded(rows, weights, tokenizer.pad_token_id)
+    target = torch.tensor([q.candidates.index(q.answer) for q in batch])
+    return dataclasses.replace(lesson, ends=torch.from_numpy(np.stack(breaks)[:, 2:-1] - 1), target=target)
 
 
-def loss_of(model: Any, lesson: Lesson) -> Tensor:
-    """Weighted mean of the tokens' losses, in nats; logits are made only where one counts."""
+def loss_of(model: Any, lesson: Lesson, states: Tensor | None = None) -> Tensor:
+    """Weighted mean of the tokens' losses, in nats; logits are made only where one counts.
+
+    Args:
+        states: (B, L, width) the last hidden states, where they are known.
+    """
     weights = lesson.weights[:, 1:]
     counts = weights > 0
-    states = model.base_model(input_ids=lesson.ids, use_cache=False).last_hidden_state[:, :-1]
-    logits = vocabulary_logits(model, states[counts])
+    if states is None:
+        states = model.base_model(input_ids=lesson.ids, use_cache=False).last_hidden_state
+    logits = vocabulary_logits(model, states[:, :-1][counts])
     losses = torch.nn.functional.cross_entropy(logits, lesson.ids[:, 1:][counts], reduction="none")
     return (losses * weights[counts]).sum() / weights.sum()
 

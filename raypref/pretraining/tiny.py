@@ -1,12 +1,12 @@
 """Trains `raypref-tiny`, the base model that the package ships: a small Llama that answers with one of the candidates.
 
-The papers fine-tune language models that already follow instructions; a model of this size learns that from scratch
-only after thousands of steps. So it is learned once, on generated catalogs that are never seen again: to answer with
-a candidate, copied exactly. Which candidate is left mostly to chance (`KNOWN_TARGETS`), since what a user wants is for
-fine-tuning to learn.
+The papers fine-tune language models that follow instructions and know what words mean. A model of this size learns both
+from scratch only after thousands of steps. So it is learned once, on generated users of generated catalogs that are
+never seen again: to copy, to read what a title's words say of its genre and mood, and to answer with the candidate that
+the user took next. It is told nothing but what its users did: no rule, genre or mood is shown to it.
 
     python -m raypref.pretraining.tiny --out raypref/base
-What it is taught, and in what order, is said in `lessons.py`.
+What it reads is said in `tastes.py`, how it is asked in `lessons.py`. Started again, it goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -15,34 +15,38 @@ import dataclasses
 import itertools
 import json
 import logging
-import math
 import platform
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import tyro
+from tokenizers import Regex
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from raypref.config.data import CandidateConfig, DataConfig, GeneratedSource, PromptConfig
-from raypref.config.model import ScratchModel
-from raypref.data.examples import ExampleBuilder
-from raypref.data.prompts import DOMAINS, PromptRenderer
-from raypref.data.sources.generated import generate
-from raypref.data.sources.lexicon import GENRES, MOODS
+from raypref.config.data import PromptConfig
+from raypref.config.model import PretrainedModel, ScratchModel
+from raypref.data.encoding import encode_prompts
+from raypref.data.prompts import DOMAINS, RATING, PromptRenderer
 from raypref.messages import show_messages
 from raypref.models import backbone
-from raypref.pretraining.lessons import Question, asked, check, copies, loss_of
+from raypref.pretraining.adaptation import reembed
+from raypref.pretraining.lessons import Lesson, Question, asked, check, copies, loss_of, padded
+from raypref.pretraining.tastes import TITLES, Catalog, catalog, held_out
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("raypref.pretraining.tiny")  # by its name also where it is run as a program
 
-KNOWN_TARGETS = 0.3  # share of examples whose answer is the user's own next item; the rest is a random candidate
-COPY_STEPS = 1800  # first steps, on random sequences written twice, ever longer: what copying heads are made of
-COPIES_LATER = 0.05  # share of later batches that are such copies
-PROMPT_WEIGHT = 0.2  # weight of a prompt token's loss against a title token's
+COPIES_LATER = 0.03  # share of later steps that are copies
+HISTORIES = 0.1  # share of later steps that are histories
+HISTORY_WEIGHT = 0.1  # of a history's token in a prompt, against a token of the answer
+LONGEST = 30  # items of a history
+STEPS_A_CATALOG = 8
+WORDS = 2  # of a title, a token each
+JUDGED = 2  # layers below the one that is asked which candidate the user takes
+FEWEST, CANDIDATES = 4, 20  # of a prompt, at first and in the end
 MODEL = ScratchModel(hidden_size=128, layers=4, heads=4, key_value_heads=2, intermediate_size=384, vocabulary=1536)
 
 
@@ -52,119 +56,178 @@ class Pretraining:
 
     out: Path = Path("raypref/base")
     """Folder for the weights, the tokenizer and training.json."""
-    steps: int = 8000
-    """Length of the learning rate's schedule."""
-    stop: int = 5000
-    """Stop here; the schedule is not run to its end."""
+    start: Path | None = None
+    """A folder with a model that can copy already, which goes on from there; none: from random weights."""
+    steps: int = 4200
     batch: int = 32
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
+    copy_steps: int = 1800
+    """First steps, on random sequences written twice, ever longer: what copying heads are made of."""
+    grow_steps: int = 600
+    """Steps after those over which the number of candidates grows from 2 to 20."""
+    decay: float = 0.3
+    """Share of the steps, the last ones, over which the learning rate falls to nothing."""
     seed: int = 0
-    curriculum: float = 0.4
-    """Share of the steps on prompts over which the number of candidates grows from 2 to 20."""
-    threads: int = 2
+    threads: int = 1
     log_every: int = 100
 
 
-def questions(rng: np.random.Generator, candidates: int, known: float) -> Iterator[Question]:
-    """Prompts over one fresh catalog, in all templates, domains and tiers, with `candidates` candidates each."""
-    source = GeneratedSource(users=64, items=int(rng.integers(150, 500)), seed=int(rng.integers(1 << 31)))
-    log = generate(source)
-    half = candidates // 2
-    config = DataConfig(
-        source=source,
-        k_core=1,
-        candidates=CandidateConfig(train_future=max(half, 1), train_random=candidates - max(half, 1), eval_random=1),
-        max_history=int(rng.integers(3, 13)),
-        max_train_examples_per_user=6,
-        seed=int(rng.integers(1 << 31)),
-    )
-    titles = np.array(log.items["title"].to_pylist(), dtype=object)
-    prompt = PromptConfig(ratings=bool(rng.random() < 0.75), items="full" if rng.random() < 0.8 else "filtered")
-    domain = "movie" if rng.random() < 0.6 else str(rng.choice(list(DOMAINS)))
-    render = PromptRenderer(prompt, domain, liked_targets=bool(rng.random() < 0.75))
-    for table in ExampleBuilder(log, config).shards("train"):
-        for row in table.to_pylist():
-            shown = [str(t) for t in titles[row["candidates"]]]
-            place = row["target"] if rng.random() < known else int(rng.integers(len(shown)))
-            text = render(int(rng.integers(3)), titles[row["history"]], row["history_rating"], shown)
-            yield Question(text, shown[place], shown)
+def make_tokenizer() -> PreTrainedTokenizerBase:
+    """A tokenizer in which a word of the lexicon is one token, and so is a line of a template or a rating."""
+    lines = set()
+    for domain, liked, least in itertools.product(DOMAINS, (True, False), (True, False)):
+        render = PromptRenderer(PromptConfig(), domain, liked)
+        for template, rating in itertools.product(range(3), (5.0, float("nan"))):
+            prompt = render(template, ["|"], [rating], ["|"], least=least)
+            lines |= {line for line in prompt.split("\n") if "|" not in line}
+    texts = [f"{line}\n" for line in sorted(lines) for _ in range(200)]
+    texts += [f"{title}\n" for title in sorted(TITLES)]
+    texts += [f"{RATING}{rating}\n" for rating in range(1, 6) for _ in range(200)]
+    word, rated = Regex(r"(?<!\|) [A-Z][^ \n]*"), Regex(r" \| Rating: \d")
+    return backbone.train_tokenizer(texts, MODEL.vocabulary, apart=("\n", rated, word), join=True)
 
 
-def stream(rng: np.random.Generator, candidates: int, known: float = KNOWN_TARGETS) -> Iterator[Question]:
-    """Endless questions, a few hundred from each catalog."""
-    while True:
-        yield from questions(rng, candidates, known)
+class Lessons:
+    """The lesson of any step: the same for the same seed, wherever training begins."""
+
+    def __init__(self, config: Pretraining, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        self.held_out = held_out()
+        self.block = -1
+        self.catalog: Catalog
+        self.questions: Any
+
+    def candidates(self, step: int) -> int:
+        """How many candidates a prompt of this step has."""
+        grown = (step - self.config.copy_steps) / max(self.config.grow_steps, 1)
+        return int(np.clip(FEWEST + int((CANDIDATES - FEWEST) * grown), FEWEST, CANDIDATES))
+
+    def __call__(self, step: int) -> Lesson:
+        rng = np.random.default_rng([self.config.seed, 1, step])
+        if step < self.config.copy_steps or rng.random() < COPIES_LATER:
+            return copies(rng, min(40, 6 + 34 * step // max(self.config.copy_steps, 1)), len(self.tokenizer))
+        if step // STEPS_A_CATALOG != self.block:
+            self.block = step // STEPS_A_CATALOG
+            drawn = np.random.default_rng([self.config.seed, 2, self.block])
+            self.catalog = catalog(drawn, self.candidates(step), self.held_out)
+            self.questions = self.catalog.questions()
+        if rng.random() < HISTORIES:
+            texts = list(self.catalog.histories(LONGEST))
+            read = encode_prompts(self.tokenizer, [texts[i] for i in rng.permutation(len(texts))[: self.config.batch]])
+            return padded(read, [[1.0] * len(ids) for ids in read], self.tokenizer.pad_token_id)
+        batch = list(itertools.islice(self.questions, self.config.batch))
+        if not batch:
+            self.questions = self.catalog.questions()
+            batch = list(itertools.islice(self.questions, self.config.batch))
+        return asked(batch, self.tokenizer, HISTORY_WEIGHT)
 
 
-def tokenizer_for_generated(rng: np.random.Generator) -> PreTrainedTokenizerBase:
-    """A tokenizer in which each word of the lexicon and of the templates is one token."""
-    texts = [q.prompt for _ in range(60) for q in itertools.islice(questions(rng, 20, 1.0), 100)]
-    nouns = [noun for words in GENRES.values() for noun in words]
-    adjectives = [adjective for words in MOODS.values() for adjective in words]
-    texts += [f"{a} {n}\n" for a in adjectives for n in nouns]
-    return backbone.train_tokenizer(texts, MODEL.vocabulary)
+class Judge(torch.nn.Module):
+    """Tells from a middle layer which candidate the user takes: a second way to ask, which only training has.
+
+    A candidate's state there has seen the history and the candidate alone. Asked at each candidate, a model is told
+    twenty times a prompt what it would else learn of one answer, through all layers above.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score = torch.nn.Linear(WORDS * MODEL.hidden_size, 1, bias=False)
+
+    def forward(self, states: Tensor, lesson: Lesson) -> Tensor:
+        """Mean cross-entropy of the lists, in nats, from the (B, L, width) states of the layer."""
+        assert lesson.ends is not None
+        assert lesson.target is not None
+        places = lesson.ends[..., None] - torch.arange(WORDS)
+        chosen = states[torch.arange(len(states))[:, None, None], places]
+        logits = self.score(torch.nn.functional.rms_norm(chosen, chosen.shape[-1:]).flatten(2))[..., 0]
+        return torch.nn.functional.cross_entropy(logits, lesson.target)
+
+
+def unseen(candidates: int, examples: int) -> list[Question]:
+    """Questions over titles and users that training never sees, laid out as the default data's."""
+    rng = np.random.default_rng(987_654_321)
+    found = catalog(rng, candidates, TITLES - held_out(), plain=True, users=examples)
+    return list(itertools.islice(found.questions("test"), examples))
 
 
 def train(config: Pretraining) -> None:
     """Train, save the model as float32 safetensors with its tokenizer, and an account of how."""
     torch.set_num_threads(config.threads)
-    rng = np.random.default_rng(config.seed)
-    tokenizer = tokenizer_for_generated(rng)
-    model = backbone.build(MODEL.model_copy(update={"seed": config.seed}), tokenizer)
+    tokenizer = make_tokenizer()
+    logger.info(f"{len(tokenizer)} tokens")
+    torch.manual_seed(config.seed)
+    if config.start is None:
+        model: Any = backbone.build(MODEL.model_copy(update={"seed": config.seed}), tokenizer)
+    else:
+        known = backbone.load_tokenizer(str(config.start))
+        model = backbone.build(PretrainedModel(path=str(config.start), dtype="float32", lora=None), known)
+        reembed(model, known, tokenizer, config.seed)
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    started, log, feed, size = time.perf_counter(), [], stream(rng, 2), 2
-    for step in range(config.stop):
-        grown = (step - COPY_STEPS) / max(config.curriculum * (config.steps - COPY_STEPS), 1)
-        wanted = int(np.clip(2 + int(18 * grown), 2, 20))
-        if wanted != size:
-            feed, size = stream(rng, wanted), wanted
-        if step < COPY_STEPS or rng.random() < COPIES_LATER:
-            lesson = copies(rng, min(40, 6 + step // 40), len(tokenizer))
-        else:
-            lesson = asked(list(itertools.islice(feed, config.batch)), tokenizer, PROMPT_WEIGHT)
-        loss = loss_of(model, lesson)
+    judge = Judge()
+    parameters = [*model.parameters(), *judge.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    lessons, log, losses, judgements, first, spent = Lessons(config, tokenizer), [], [], [], 0, 0.0
+    saved = config.out / "checkpoint.pt"
+    if saved.exists():
+        state = torch.load(saved, weights_only=True)
+        model.load_state_dict(state["model"])
+        judge.load_state_dict(state["judge"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, log, spent = state["step"], state["log"], state["seconds"]
+    started = time.perf_counter() - spent
+    for step in range(first, config.steps):
+        falling = (config.steps - step) / (config.decay * config.steps)
         for group in optimizer.param_groups:
-            warm = min(1.0, (step + 1) / 200)
-            group["lr"] = (
-                config.learning_rate * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-            )
+            group["lr"] = config.learning_rate * min(1.0, (step + 1) / 100, falling)
+        lesson = lessons(step)
+        output = model.base_model(input_ids=lesson.ids, use_cache=False, output_hidden_states=True)
+        loss = loss_of(model, lesson, output.last_hidden_state)
+        if lesson.ends is not None:
+            judged = judge(output.hidden_states[JUDGED], lesson)
+            loss = loss + judged
+            judgements.append(judged.item())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if (step + 1) % config.log_every == 0:
-            row = {"step": step + 1, "candidates": size, "loss": round(loss.item(), 4)}
-            row |= check(model, tokenizer, unseen(size)) | {"seconds": round(time.perf_counter() - started)}
+        losses.append(loss.item())
+        if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
+            size = lessons.candidates(step)
+            row = {"step": step + 1, "candidates": size, "loss": round(float(np.mean(losses)), 4)}
+            row |= {"judged": round(float(np.mean(judgements)), 4)} if judgements else {}
+            losses.clear()
+            judgements.clear()
+            row |= check(model, tokenizer, unseen(20, 128)) | {"seconds": round(time.perf_counter() - started)}
             log.append(row)
-            logger.info(json.dumps(row))
-        if (step + 1) % 1000 == 0 or step + 1 == config.stop:
-            save(model, tokenizer, config, log, check(model, tokenizer, unseen(20, 512)))
+            logger.info(json.dumps(row | {"cpu": round(time.process_time())}))
+            save(model, tokenizer, config, log)
+            learned = {"model": model, "judge": judge, "optimizer": optimizer}
+            state = {name: part.state_dict() for name, part in learned.items()} | {"step": step + 1, "log": log}
+            torch.save(state | {"seconds": time.perf_counter() - started}, saved)
 
 
-def unseen(candidates: int, examples: int = 96) -> list[Question]:
-    """Questions over catalogs of other seeds, answered by the next item."""
-    return list(itertools.islice(stream(np.random.default_rng(987_654_321), candidates, known=1.0), examples))
-
-
-def save(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    config: Pretraining,
-    log: list[dict[str, float]],
-    final: dict[str, float],
-) -> None:
+def save(model: Any, tokenizer: PreTrainedTokenizerBase, config: Pretraining, log: list[dict[str, float]]) -> None:
+    """The model and its account, as they are now."""
+    config.out.mkdir(parents=True, exist_ok=True)
     backbone.save(model, config.out)
     tokenizer.save_pretrained(config.out)
     account = {
-        "config": json.loads(json.dumps(dataclasses.asdict(config) | {"out": None})),
+        "config": dataclasses.asdict(config) | {"out": None, "start": config.start and config.start.name},
         "model": MODEL.model_dump(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
-        "unseen_catalogs_20_candidates": final,
         "log": log,
+        "before": _account(config.start),
     }
     (config.out / "training.json").write_text(json.dumps(account, indent=1))
+
+
+def _account(folder: Path | None) -> dict[str, Any] | None:
+    """How the model that training starts from was made itself, as far as its folder tells."""
+    if folder is None or not (folder / "training.json").exists():
+        return None
+    account: dict[str, Any] = json.loads((folder / "training.json").read_text())
+    return account
 
 
 if __name__ == "__main__":

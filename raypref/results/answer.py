@@ -7,7 +7,7 @@ from typing import Any
 from raypref.errors import UserError
 from raypref.results.collect import Collection
 from raypref.results.curves import cost_table
-from raypref.results.effect import LikelyBest, against_sft, chance, differences, effect, likely_best
+from raypref.results.effect import LikelyBest, against_sft, beside, chance, differences, effect, likely_best
 from raypref.results.labels import metric_label, rows_of, setting_text
 from raypref.results.multi_objective import joint_table, objectives
 from raypref.results.protocol_order import orders
@@ -57,6 +57,7 @@ def answer(collection: Collection, parameter: str | None = None, metric: str | N
         _best(collection, setting, metric, split, chosen_by, scores[setting.text]),
         against_sft(collection, setting, metric, split),
         chance(collection),
+        beside(collection, metric, split),
         *_front(collection),
         *_costs(collection),
         *(order.said() for order in orders(collection)[:1]),

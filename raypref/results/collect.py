@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -113,9 +114,19 @@ def collect(folder: Path | str | Location, root: Path | str | Location | None = 
         tables.append((record["trial"], table))
         scores += [{"trial": record["trial"], **value} for value in values]
     trials = _trials(records, parameters)
+    sweep |= {"levels": _levels(root, sweep.get("beside", {}))}
     return Collection(
         sweep, trials, _metrics(trials, pd.DataFrame(scores, columns=SCORES), parameters), _users(tables), root
     )
+
+
+def _levels(root: Location, beside: dict[str, str]) -> list[dict[str, Any]]:
+    """What the recommenders beside a sweep score, as far as they are evaluated: name, split, metric, value ..."""
+    found = []
+    for name, address in beside.items():
+        with contextlib.suppress(Unusable):
+            found += [{"name": name, **score} for score in _scored(read_rows(root, address))[1]]
+    return found
 
 
 def _scored(rows: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from raypref.errors import UserError
 from raypref.results.collect import Collection
-from raypref.results.effect import chance_level
+from raypref.results.effect import best_beside, chance_level
 from raypref.results.labels import COSTS, math_symbol, metric_label, rows_of, same, symbol, value_text
 from raypref.results.plotting import BLUE, GREEN, GREY, TEXT
 from raypref.results.statistics import seed_interval
@@ -24,7 +24,7 @@ from raypref.results.tables import headline_metric
 METRICS = ("generated_hr@1", "valid_ratio")
 HITS = ("generated_hr@1", "exact_hr@1")
 COLUMNS = ["parameter", "symbol", "value", "metric", "split", "mean", "low", "high", "over", "low_users", "high_users"]
-COLUMNS += ["seeds", "points", "default", "sft", "margin", "chance"]
+COLUMNS += ["seeds", "points", "default", "sft", "margin", "chance", "recommender", "best"]
 
 
 def curve_table(
@@ -41,7 +41,8 @@ def curve_table(
     Columns: parameter, symbol, value (NaN or None for SFT), metric, split, mean (over seeds), low, high (95 %), over
     (what low and high are of: "seeds", "users" where there is one model, "" for none), low_users, high_users, seeds,
     points (each seed's value), default, sft, margin (within it of the default a setting counts as equivalent; NaN for
-    metrics that no verdict is on), chance (of one who points blindly; NaN for metrics that have none).
+    metrics that no verdict is on), chance (of one who points blindly; NaN for metrics that have none), recommender (the
+    best one beside the sweep, "" for none), best (its score).
 
     Raises:
         UserError: the sweep does not vary this key.
@@ -68,6 +69,7 @@ def curve_table(
             }
             margin = margin_of(collection) if metric == headline_metric(collection) else np.nan
             lines = {"margin": margin, "chance": chance_level(collection) if metric in HITS else np.nan}
+            lines |= dict(zip(("recommender", "best"), best_beside(collection, metric, split)))
             rows.append(found | described | bounds | lines | {"metric": metric, "split": split})
     return pd.DataFrame(_ranked(rows), columns=COLUMNS)
 
@@ -96,7 +98,7 @@ def cost_table(collection: Collection, parameter: str, at: Mapping[str, Any] = M
             bounds = {"mean": interval.mean, "low": max(interval.low, 0.0), "high": interval.high}
             over = "seeds" if np.isfinite(interval.low) else ""
             users = {"low_users": np.nan, "high_users": np.nan, "default": setting.default}
-            users |= {"margin": np.nan, "chance": np.nan}
+            users |= {"margin": np.nan, "chance": np.nan, "recommender": "", "best": np.nan}
             rows.append(described | bounds | users | {"over": over, "seeds": len(points)})
     return pd.DataFrame(_ranked(rows), columns=COLUMNS)
 
@@ -234,7 +236,7 @@ def _baseline(ax: Axes, sft: pd.DataFrame, upright: bool) -> None:
 
 
 def _level_lines(ax: Axes, points: pd.DataFrame, upright: bool) -> None:
-    """Where a setting counts as equivalent to the default, as a band, and what chance gives, as a line."""
+    """Where a setting counts as equivalent to the default, as a band; chance and the best recommender as lines."""
     line, band = (ax.axvline, ax.axvspan) if upright else (ax.axhline, ax.axhspan)
     chosen = points[points["default"].astype(bool)]
     for mean, margin in chosen[["mean", "margin"]].to_numpy(dtype=float)[:1]:
@@ -244,3 +246,7 @@ def _level_lines(ax: Axes, points: pd.DataFrame, upright: bool) -> None:
     chances = points["chance"].to_numpy(dtype=float)
     if np.isfinite(chances).any():
         line(np.nanmax(chances), color=TEXT, ls=":", lw=1.0, label="chance", zorder=1)
+    for name, best in points[["recommender", "best"]].itertuples(index=False):
+        if name:
+            line(best, color=TEXT, ls="-.", lw=1.0, label=name, zorder=1)
+            break

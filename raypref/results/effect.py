@@ -125,12 +125,32 @@ def chance(collection: Collection) -> str:
     return "" if math.isnan(level) else f"Chance is {level:.2g}."
 
 
+def beside(collection: Collection, metric: str, split: str) -> str:
+    """`sasrec has 0.269 on the same candidates.`; empty where nothing stands beside the sweep."""
+    name, value = best_beside(collection, metric, split)
+    return f"{name} has {value:.3f} on the same candidates." if name else ""
+
+
 def chance_level(collection: Collection) -> float:
     """HR@1 of one who points blindly: one over the candidates of a test list; NaN where that isn't known."""
     config = collection.sweep.get("config", {})
     data = config.get("transfer") or config.get("data") or {}
     drawn = data.get("candidates", {}).get("eval_random")
     return math.nan if drawn is None or data.get("source", {}).get("kind") == "sdpo" else 1 / (drawn + 1)
+
+
+def best_beside(collection: Collection, metric: str, split: str) -> tuple[str, float]:
+    """The best of the recommenders beside a sweep by `metric`, and its score; "" and NaN where there is none.
+
+    A recommender generates nothing: its answer is the item that it ranks first, or last where the least is asked for.
+    """
+    names = (metric, metric.replace("generated_", "exact_"))
+    found = [
+        (level["name"], level["value"])
+        for level in collection.sweep.get("levels", ())
+        if level["metric"] in names and level["split"] == split
+    ]
+    return max(found, key=lambda level: level[1], default=("", math.nan))
 
 
 @dataclass(frozen=True)

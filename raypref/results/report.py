@@ -145,6 +145,8 @@ def _figure(collection: Collection, drawing: Drawing) -> dict[str, Any]:
         "over",
         "margin",
         "chance",
+        "recommender",
+        "best",
     }
     shown = [str(column) for column in drawing.table.columns if column not in hidden]
     header = [symbol(name, collection.sweep) if "." in name else metric_label(name) for name in shown]

@@ -89,6 +89,8 @@ class SweepConfig(Frozen):
     """A repetition of an aligned method repeats fine-tuning too, not alignment alone."""
     variants: Mapping[str, Mapping[str, Any]] = {}
     """Methods under names of one's own: `method`, if it differs from the name, and the config keys that differ."""
+    beside: tuple[str, ...] = ()
+    """Recommenders that are fitted once and evaluated on the same candidates; the best is a line in the curves."""
     cost: bool = False
     """Whether the question is also what the settings cost: the answer then says it."""
     default: Mapping[str, Choice] | None = None

@@ -8,13 +8,14 @@ import shlex
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from raypref.config import RunConfig
-from raypref.config.loading import dump
+from raypref.config.loading import dump, override
 from raypref.errors import UserError
 from raypref.expectation import expected_line
 from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line, run_all
@@ -26,7 +27,7 @@ from raypref.stages.chain import chain
 from raypref.stages.stage import AlignedChain, Chain
 from raypref.storage.store import Store, digest, disk_faults, write_json
 from raypref.sweeps.forecast import margin_line, power_line
-from raypref.sweeps.methods import METHOD, SEEDLESS
+from raypref.sweeps.methods import METHOD, SEEDLESS, method_changes
 from raypref.sweeps.options import SweepOptions
 from raypref.sweeps.progress import LiveTable
 from raypref.sweeps.space import (
@@ -160,19 +161,28 @@ def _carry_out(
     console: Console,
 ) -> None:
     console.print(f"{sweep.question}\nresults under {folder}", highlight=False, soft_wrap=True)
-    pairs = [(trial.chain, stage) for trial in planned for stage in trial.chain]
+    chains = [*(trial.chain for trial in planned), *beside(sweep, base).values()]
+    pairs = [(run, stage) for run in chains for stage in run]
     console.print(f"{len(planned)} trials; {expected_line(pairs, store, options.ray)}", highlight=False, soft_wrap=True)
     account = account_of(sweep, base, planned[0].chain)
-    account["stages"] = sorted({str(stage.address) for trial in planned for stage in trial.chain})  # so that they stay
+    account["stages"] = sorted({str(stage.address) for run in chains for stage in run})  # so that they stay
     account["equivalent"] = options.equivalent if options.decide is None else options.decide
     write_json(folder / "sweep.json", account | {"commands": _commands(folder, account)})
     if options.ray:
         _run(sweep, base, planned, store, folder, options, console)
     else:
-        _run_here(sweep, planned, store, folder, console)
+        _run_here(sweep, base, planned, store, folder, console)
 
 
-def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Path, console: Console) -> None:
+def beside(sweep: SweepConfig, base: RunConfig) -> dict[str, Chain]:
+    """What the trials are set beside: the chains of recommenders by name; none on another data set's users."""
+    names = sweep.beside if base.transfer is None else ()
+    return {name: chain(override(base, method_changes(name, base), f"sweep {sweep.name}")) for name in names}
+
+
+def _run_here(
+    sweep: SweepConfig, base: RunConfig, planned: list[Trial], store: Store, folder: Path, console: Console
+) -> None:
     """A grid's trials in this process, one after the other."""
     from raypref.stages.in_process import InProcess
     from raypref.sweeps.kept_models import ModelKeeper
@@ -183,7 +193,7 @@ def _run_here(sweep: SweepConfig, planned: list[Trial], store: Store, folder: Pa
     runner = InProcess(store)
     keeper = ModelKeeper(planned[0].chain.config.resources.keep_models, store)
     narrator = Narrator(console)
-    _run_shared(left, store, narrator, runner)
+    _run_shared(left, store, narrator, runner, beside=beside(sweep, base).values())
     with LiveTable(console, len(left), store) as live:
         for trial in left:
             live.started(trial)
@@ -230,14 +240,16 @@ def _run(
     listeners = Listeners()
     queue = TrialQueue(sweep, base, planned, study, store, folder, listeners, prepare)
     needed = [trial for trial in planned if trial in queue.waiting] or planned[:1]
-    missing = any(not store.done(stage.address) for trial in needed for stage in trial.chain.shared)
+    others = beside(sweep, base).values()
+    shared = [*(stage for trial in needed for stage in trial.chain.shared), *(stage for run in others for stage in run)]
+    missing = any(not store.done(stage.address) for stage in shared)
     if queue.left or missing:
         with say.step("starting Ray"):
             importing = begin_importing("raypref.stages.policy")
             connect.connect(options.verbose, {"sweep": sweep.name, **_metadata(base)})
             importing.join()  # transformers finds its parts as they are asked for, and not for two threads at once
         concurrent = max(1, min(concurrency(base), queue.left))
-    _run_shared(needed, store, say)
+    _run_shared(needed, store, say, beside=others)
     if not queue.left:
         say(f"trials    all {queue.done_before} done before")
         return
@@ -273,17 +285,23 @@ class Listeners:
 
 
 def _run_shared(
-    planned: list[Trial], store: Store, say: Narrator, runner: Runner | None = None, only_missing: bool = False
+    planned: list[Trial],
+    store: Store,
+    say: Narrator,
+    runner: Runner | None = None,
+    only_missing: bool = False,
+    beside: Iterable[Chain] = (),
 ) -> None:
     """The stages before alignment, by address: one serves all trials, unless the sweep varies something before it.
 
-    `runner`: None runs them on Ray.
+    `runner`: None runs them on Ray. `beside`: chains that are run whole along with them.
     """
     if runner is None:
         from raypref.cluster.on_ray import OnRay
 
         runner = OnRay(store)
     needed = {str(stage.address): (trial.chain, stage) for trial in planned for stage in trial.chain.shared}
+    needed |= {str(stage.address): (run, stage) for run in beside for stage in run if str(stage.address) not in needed}
     pairs = [pair for pair in needed.values() if not only_missing or not store.done(pair[1].address)]
     run_all(pairs, store, runner, say, say.making)
 
@@ -315,6 +333,7 @@ def account_of(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, 
         "dataset": base.data.source.kind,
         "config": dump(base),
         "sft": str(shared.evaluate_sft.address) if isinstance(shared, AlignedChain) and one_method else None,
+        "beside": {name: str(run.evaluate.address) for name, run in beside(sweep, base).items()},
         "command": _command(),
         "trials": sweep.trials if sweep.search != "grid" else None,
         "provenance": provenance(),

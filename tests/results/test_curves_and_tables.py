@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -21,7 +23,7 @@ from raypref.results.multi_objective import joint_table
 from raypref.results.render import latex, markdown, rich_table
 from raypref.results.summaries import comparisons, settings, summary
 from raypref.results.tables import comparison_table, footnotes, generation_notes, sweep_cells
-from tests.support.planted_sweeps import LAMBDA, scored, sweep
+from tests.support.planted_sweeps import LAMBDA, evaluation, rows, scored, sweep
 
 ALPHA, K = "align.objective.alpha", "align.negatives"
 
@@ -324,3 +326,26 @@ def test_the_gap_between_generation_and_ranking_is_stated(tmp_path: Path) -> Non
     assert note in footnotes(collection, comparison_table(collection))
     silent = collect(sweep(tmp_path / "b", {LAMBDA: [0]}, {LAMBDA: 0}, lambda p, s: 0.5, generate=False))
     assert generation_notes(silent) == []
+
+
+def test_the_best_recommender_beside_a_sweep_is_a_line_and_a_sentence(tmp_path: Path) -> None:
+    folder = sweep(tmp_path, {LAMBDA: [0, 2]}, {LAMBDA: 2.0}, lambda p, seed: 0.5, users=80)
+    rng = np.random.default_rng(1)
+    beside = {"popularity": "evaluate/popularity", "sasrec": "evaluate/sasrec", "gru4rec": "evaluate/not-made"}
+    for name, hit in (("popularity", 0.05), ("sasrec", 0.3)):
+        evaluation(tmp_path, beside[name], rows(rng, hit, 80, generate=False))
+    account = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps(account | {"beside": beside}))
+    table = curve_table(collect(folder), LAMBDA)
+    ranks = pq.read_table(tmp_path / beside["sasrec"] / "rows.parquet")
+    test = ranks.filter(pc.equal(ranks["split"], "test"))["rank"].to_numpy()
+    hits = table[table["metric"] == "generated_hr@1"]
+    assert set(hits["recommender"]) == {"sasrec"}
+    assert hits["best"].to_numpy() == pytest.approx((test == 1).mean())
+    assert set(table.loc[table["metric"] == "valid_ratio", "recommender"]) == {""}
+    write(collect(folder), tmp_path / "out")
+    assert f"sasrec has {(test == 1).mean():.3f} on the same candidates." in answer(load(tmp_path / "out"))
+    lines = curve_figure(hits).axes[0].get_lines()
+    assert [line.get_ydata()[0] for line in lines if line.get_label() == "sasrec"] == pytest.approx(
+        [(test == 1).mean()]
+    )

@@ -9,6 +9,8 @@ rate 1 or 2. That gives ratings, order and recency each something to say about t
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -29,10 +31,14 @@ RATING_NOISE = 0.6
 HALF_DAY = 43_200
 
 
-def generate(config: GeneratedSource) -> Log:
-    """The catalog and log of `config`; the same seed gives the same tables."""
+def generate(config: GeneratedSource, without: Collection[str] = ()) -> Log:
+    """The catalog and log of `config`; the same seed gives the same tables.
+
+    Args:
+        without: titles that the catalog must not hold; the rest has to suffice.
+    """
     rng = np.random.default_rng(config.seed)
-    genre, mood, titles = _catalog(rng, config.items)
+    genre, mood, titles = _catalog(rng, config.items, without)
     popularity = POPULARITY * rng.standard_normal(config.items)
     parts = []
     for first in range(0, config.users, USERS_AT_ONCE):
@@ -63,12 +69,13 @@ def generate(config: GeneratedSource) -> Log:
     )
 
 
-def _catalog(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _catalog(rng: np.random.Generator, size: int, without: Collection[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Genre and mood (size,) and the titles of `size` distinct adjective-noun pairs."""
     nouns = [(g, noun) for g, words in enumerate(GENRES.values()) for noun in words]
     adjectives = [(m, adjective) for m, words in enumerate(MOODS.values()) for adjective in words]
-    pairs = rng.permutation(len(nouns) * len(adjectives))[:size]
-    chosen = [(adjectives[p % len(adjectives)], nouns[p // len(adjectives)]) for p in pairs]
+    pairs = rng.permutation(len(nouns) * len(adjectives))
+    both = ((adjectives[p % len(adjectives)], nouns[p // len(adjectives)]) for p in pairs)
+    chosen = list(islice((pair for pair in both if f"{pair[0][1]} {pair[1][1]}" not in without), size))
     genre = np.array([g for _, (g, _) in chosen])
     mood = np.array([m for (m, _), _ in chosen])
     return genre, mood, [f"{adjective} {noun}" for (_, adjective), (_, noun) in chosen]

@@ -1,0 +1,108 @@
+"""What raypref-tiny was taught: on which titles, what of a prompt counts, and what it knows of users it never saw."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from raypref.config.data import GeneratedSource
+from raypref.config.model import PretrainedModel
+from raypref.data.encoding import encode_prompts, encode_titles
+from raypref.data.sources.generated import generate
+from raypref.models import backbone
+from raypref.models.folders import SHIPPED_FOLDER
+from raypref.pretraining.lessons import Lesson, Question, asked, check
+from raypref.pretraining.tastes import TITLES, catalog, held_out
+from raypref.pretraining.tiny import MODEL, Judge, Lessons, Pretraining, make_tokenizer, unseen
+
+TOKENIZER = make_tokenizer()
+
+
+def test_no_catalog_holds_a_title_of_the_default_data() -> None:
+    default = set(generate(GeneratedSource()).items["title"].to_pylist())
+    assert held_out() == default
+    assert default < TITLES
+    assert (len(default), len(TITLES)) == (400, 4800)
+    for seed in range(3):
+        found = catalog(np.random.default_rng(seed), 20, held_out())
+        assert not set(found.titles) & default
+    asked_of = {title for question in unseen(20, 20) for title in [*question.candidates, question.answer]}
+    assert asked_of <= default
+
+
+def test_leaving_titles_out_changes_nothing_where_there_are_none() -> None:
+    source = GeneratedSource(users=20, items=50, seed=3)
+    left_out = generate(source).items["title"].to_pylist()[:10]
+    assert generate(source, without=()).items.equals(generate(source).items)
+    kept = generate(source, left_out).items["title"].to_pylist()
+    assert len(set(kept)) == 50
+    assert not set(kept) & set(left_out)
+    assert kept[:40] == generate(source).items["title"].to_pylist()[10:]
+
+
+def test_a_word_is_a_token_and_so_is_a_line_of_the_template() -> None:
+    assert {len(ids) for ids in encode_titles(TOKENIZER, sorted(TITLES))} == {2}
+    question = unseen(20, 20)[0]
+    (ids,) = encode_prompts(TOKENIZER, [question.prompt])
+    # Of history: two words, rating, newline; of a candidate: two words, newline; and three lines of the template.
+    assert len(ids) == 6 * 4 + 20 * 3 + 3 * 2
+    assert TOKENIZER.decode(ids) == question.prompt
+    assert TOKENIZER.decode(encode_titles(TOKENIZER, ["Amélie (2001) | Rating: 5"])[0]) == "Amélie (2001) | Rating: 5"
+
+
+def test_history_and_answer_count_and_nothing_between_them() -> None:
+    prompt = "History:\nBitter Reef | Rating: 5\ntask:\nRoyal Motel\nGolden Kiss\nAnswer:\n"
+    question = Question(prompt, "Golden Kiss", ["Royal Motel", "Golden Kiss"])
+    longer = replace(question, prompt=prompt.replace("Bitter", "Royal Puppy\nBitter"))
+    lesson = asked([question, longer], TOKENIZER, history_weight=0.25)
+    for row, q in zip(range(2), (question, longer)):
+        ids, weights = lesson.ids[row], lesson.weights[row]
+        said = TOKENIZER.decode(ids[weights == 0.25], skip_special_tokens=True)
+        assert said == q.prompt[: q.prompt.index("task")]
+        assert TOKENIZER.decode(ids[weights == 1.0]) == "Golden Kiss</s>"
+        assert set(weights.tolist()) == {0.0, 0.25, 1.0}
+    assert lesson.ends is not None
+    assert lesson.target is not None
+    assert [TOKENIZER.decode(lesson.ids[1, at - 1 : at + 1]) for at in lesson.ends[1]] == question.candidates
+    assert lesson.target.tolist() == [1, 1]
+    assert asked([question], TOKENIZER).weights.sum() == 3.0
+
+
+def test_the_judge_scores_each_candidate_by_its_own_words() -> None:
+    judge = Judge()
+    states = torch.randn(1, 9, MODEL.hidden_size)
+    lesson = Lesson(torch.zeros(1, 9), torch.zeros(1, 9), torch.tensor([[3, 6]]), torch.tensor([1]))
+    first, last = judge.score.weight[0].split(MODEL.hidden_size)
+    state = states / states.square().mean(-1, keepdim=True).sqrt()
+    scores = torch.stack([state[0, end] @ first + state[0, end - 1] @ last for end in (3, 6)])
+    assert judge(states, lesson).item() == pytest.approx(-scores.log_softmax(0)[1].item(), rel=1e-4)
+
+
+def test_a_catalog_begins_with_the_same_lesson_wherever_training_begins() -> None:
+    config = Pretraining(copy_steps=2, grow_steps=2, batch=4)
+    straight = Lessons(config, TOKENIZER)
+    lessons = [straight(step) for step in range(10)]
+    again = Lessons(config, TOKENIZER)
+    assert torch.equal(lessons[8].ids, again(8).ids)
+    assert not torch.equal(lessons[8].ids, lessons[9].ids)
+    assert [straight.candidates(step) for step in (0, 2, 3, 4, 9)] == [4, 4, 12, 20, 20]
+
+
+def test_the_shipped_model_knows_tastes_of_users_and_titles_it_never_saw() -> None:
+    path = PretrainedModel(path="raypref-tiny", dtype="float32", lora=None)
+    tokenizer = backbone.load_tokenizer(str(SHIPPED_FOLDER))
+    found = check(backbone.build(path, tokenizer), tokenizer, unseen(20, 400))
+    assert found["valid_ratio"] > 0.9
+    assert found["hr@1"] > 0.2  # 0.05 by chance
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_the_shipped_model_is_small(name: str) -> None:
+    assert (SHIPPED_FOLDER / name).stat().st_size < 4e6
+    account = json.loads(Path(SHIPPED_FOLDER, "training.json").read_text())
+    assert account["log"][-1]["step"] == account["config"]["steps"]
