@@ -9,21 +9,9 @@ from pydantic import Field, model_validator
 
 from raypref.config.adaptation import Adaptation
 from raypref.config.base import Frozen
+from raypref.config.lora import LoraConfig as LoraConfig
 
 Count = Annotated[int, Field(ge=1)]
-
-
-class LoraConfig(Frozen):
-    """Low-rank adapters (Hu et al., 2022) by peft."""
-
-    rank: Count = 8
-    """Rank of the update matrices."""
-    alpha: Count = 16
-    """Scale: an update counts alpha / rank."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Dropout before the update matrices, in training."""
-    target_modules: str | tuple[str, ...] = "all-linear"
-    """Projections that get an adapter; all-linear: all but the language-model head."""
 
 
 class ScratchModel(Frozen):

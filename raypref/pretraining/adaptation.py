@@ -17,7 +17,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from raypref.data.examples import asks_for_liked, examples_of
 from raypref.data.filtering import user_ranges
 from raypref.data.prompts import RATING, PromptRenderer
 from raypref.data.reading import read_log
+from raypref.errors import UserError
 from raypref.models import backbone
 from raypref.models.folders import local_folder
 from raypref.models.scoring import check_scorable
@@ -45,7 +46,6 @@ COPIES_LATER = 0.03  # share of later steps that are copies
 LONGEST_COPY = 40
 TITLES_TO_FIT = 5  # how often the tokenizer sees each title, beside those in prompts
 PROMPTS_TO_FIT = 4096
-VALIDATION = 256  # validation examples that are looked at as it goes
 
 
 def among_random(config: CutConfig) -> CutConfig:
@@ -145,6 +145,48 @@ def reembed(model: Any, known: PreTrainedTokenizerBase, tokenizer: PreTrainedTok
         setattr(model.generation_config, name, getattr(tokenizer, name))
 
 
+def start_own(config: RunConfig, how: Adaptation) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The run's model with its own tokenizer, and with a fresh adapter if it learns by one."""
+    bare: Any = config.backbone.model_copy(update={"lora": how.lora, "seed": how.seed})
+    if isinstance(bare, ScratchModel):
+        raise UserError(
+            "a model from scratch has no tokenizer of its own", where="model.adapt.tokenizer",
+            mend="take tokenizer fitted, or --model.base.path of a language model",
+        )  # fmt: skip
+    tokenizer = backbone.load_tokenizer(local_folder(bare) or bare.path, bare.revision)
+    model: Any = backbone.build(bare, tokenizer)
+    check_scorable(_inner(model))
+    return model, tokenizer
+
+
+def _inner(model: Any) -> Any:
+    """The causal language model, inside peft's wrapper if there is one."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def titled(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Lesson:
+    """Histories (`Material.history`) of which every title's tokens count, given all that comes before them.
+
+    A title is tokenized apart, as it is where it is scored.
+    """
+    pieces: list[tuple[int, str, float]] = []
+    for number, text in enumerate(texts):
+        head, *lines = text.split("\n")
+        pieces.append((number, f"{head}\n", 0.0))
+        for line in lines:
+            title, rated, rating = line.rpartition(RATING) if RATING in line else (line, "", "")
+            pieces += [(number, title, 1.0), (number, f"{rated}{rating}\n", 0.0)]
+    rows: list[list[int]] = [[] for _ in texts]
+    weights: list[list[float]] = [[] for _ in texts]
+    for (number, _, weight), ids in zip(pieces, encode_titles(tokenizer, [text for _, text, _ in pieces])):
+        rows[number] += ids
+        weights[number] += [weight] * len(ids)
+    begin = tokenizer.bos_token_id if encode_prompts(tokenizer, ["a"])[0][0] == tokenizer.bos_token_id else None
+    if begin is not None:
+        rows, weights = [[begin, *row] for row in rows], [[0.0, *row] for row in weights]
+    return padded(rows, weights, tokenizer.pad_token_id)
+
+
 def _tables(model: Any) -> list[Any]:
     """The embeddings, and the head where it is another table."""
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
@@ -168,13 +210,20 @@ def adapt(
     """The model, its tokenizer, and how it went; that is logged too, as it goes. On a GPU where there is one."""
     rng = np.random.default_rng(how.seed)
     material = Material(config)
-    tokenizer = fitted_tokenizer(material, how.vocabulary)
-    model = start(config, tokenizer, how.seed)
+    if how.tokenizer == "own":
+        model, tokenizer = start_own(config, how)
+    else:
+        tokenizer = fitted_tokenizer(material, how.vocabulary)
+        model = start(config, tokenizer, how.seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu").train()
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=how.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        [p for p in model.parameters() if p.requires_grad],
+        lr=how.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+        fused=True,
     )
-    validation = [material.question(row) for row in itertools.islice(material.rows("validation"), VALIDATION)]
+    validation = [material.question(row) for row in itertools.islice(material.rows("validation"), how.validation)]
     lengths = [len(ids) for ids in encode_titles(tokenizer, [str(title) for title in material.titles])]
     logger.info(f"{len(tokenizer):,} tokens, {np.mean(lengths):.2f} a title; {model.num_parameters():,} parameters")
     log: list[dict[str, float]] = []
@@ -182,8 +231,8 @@ def adapt(
     for step, lesson in enumerate(lessons(material, how, config.data.candidates.eval_random + 1, tokenizer, rng)):
         decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / total))
         for group in optimizer.param_groups:
-            group["lr"] = how.learning_rate * min(1.0, (step + 1) / 100) * decay
-        loss = loss_of(model, lesson.to(model.device))
+            group["lr"] = how.learning_rate * min(1.0, (step + 1) / how.warmup) * decay
+        loss = loss_of(_inner(model), lesson.to(model.device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -196,6 +245,9 @@ def adapt(
                 row |= {name: round(value, 4) for name, value in check(model, tokenizer, validation).items()}
             log.append(row | {"seconds": round(time.perf_counter() - started)})
             logger.info(json.dumps(log[-1]))
+    if how.lora is not None:
+        backbone.untie_adapted(model)
+        model = model.merge_and_unload()
     return model, tokenizer, log
 
 
@@ -208,10 +260,13 @@ def lessons(
     rows = {easy: material.endless(easy) for easy in (True, False)}
     for step in range(how.steps):
         kind = rng.random()
-        if kind < COPIES_LATER:
+        if kind < COPIES_LATER and how.copy_steps:
             yield copies(rng, LONGEST_COPY, len(tokenizer))
         elif kind < COPIES_LATER + how.histories:
             texts = [material.history(how.longest, rng) for _ in range(max(1, how.batch // 2))]
+            if how.counted == "titles":
+                yield titled(texts, tokenizer)
+                continue
             read = encode_prompts(tokenizer, texts)
             yield padded(read, [[1.0] * len(ids) for ids in read], tokenizer.pad_token_id)
         else:

@@ -81,9 +81,13 @@ def chat_identity(config: RunConfig) -> str | None:
 
     Of a local folder the template itself. A hub's or a GGUF file's follows from what stands for the model already.
     """
-    if not config.prompt.chat or not isinstance(config.model, PretrainedModel):
+    model = config.backbone
+    fitted = (
+        isinstance(config.model, AdaptedModel) and config.model.adapt.tokenizer == "fitted"
+    )  # which has no template
+    if not config.prompt.chat or fitted or not isinstance(model, PretrainedModel):
         return None
-    folder = local_folder(config.model)
+    folder = local_folder(model)
     if folder is None or content_of_folder(folder) is not None:
         return "its own"
     file, settings = folder / "chat_template.jinja", folder / "tokenizer_config.json"
