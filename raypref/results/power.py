@@ -109,7 +109,7 @@ def t_quantile(p: float, freedom: float) -> float:
     low, high = 0.0, 1e7
     for _ in range(80):
         middle = math.sqrt(low * high) if low > 1 else (low + min(high, 64.0)) / 2 if high > 64 else (low + high) / 2
-        if t_distribution(middle, int(freedom)) < p:
+        if t_distribution(middle, max(1, int(freedom))) < p:  # fewer than one: as one
             low = middle
         else:
             high = middle

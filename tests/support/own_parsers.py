@@ -22,7 +22,7 @@ from unittest import mock
 import tyro
 
 from raypref import cli
-from raypref.commands import data, model
+from raypref.commands import data, model, store
 from raypref.errors import UserError
 from raypref.sweeps import options
 from tests.support.page_commands import OURS, SHELL, THEIRS, Shown
@@ -31,11 +31,13 @@ from tests.support.processes import CHECKOUT
 JOBS = ("job", "benchmark", "replicate")
 """Of `raypref.sweeps`: modules that call `run_sweep` once options, config and sweep are known."""
 COMMANDS = {"collect": ("collect", "plot"), "dashboard": ("dashboard",), "export": ("export",), "spot": ("watch_spot",)}
+COMMANDS |= {name: (name,) for name in ("compare", "watch", "schema")}
 """Of `raypref.commands`: the functions that work once their options are read."""
 CONFIGURED = ("run", "adapt", "recommend", "rescore")
 """Of `raypref.commands`: commands that work once `parse` has given them a config."""
 
-NAMED = {*cli.COMMANDS, *(f"data {name}" for name in data.COMMANDS), *(f"model {name}" for name in model.COMMANDS)}
+GROUPS = {"data": data.COMMANDS, "model": model.COMMANDS, "store": store.COMMANDS}
+NAMED = {*cli.COMMANDS, *(f"{group} {name}" for group, names in GROUPS.items() for name in names)}
 """What running text may name without its options."""
 
 
