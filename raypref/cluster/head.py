@@ -13,6 +13,8 @@ MIN_LOGICAL_CPUS = 4  # Train's and Data's own processes need slots beside one o
 FEWER_WARNINGS = ("RAY_worker_maximum_startup_concurrency", "8")  # Train starts more processes than there are cores
 # A head for this machine alone, as on a Mac: else Ray's ports are open to the network, and metrics ask for no token.
 ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+# Workers that Ray starts before they are needed have no job's files, and a submitted job's processes must have them.
+NO_PRESTART = ("RAY_prestart_worker_first_driver", "0")
 LONGEST_FOLDER = 40  # characters: Ray's sockets lie 60 below it, and the system takes 107 in all
 
 

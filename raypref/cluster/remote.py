@@ -57,7 +57,7 @@ def _run(work: Work, around: Surroundings) -> None:
     torch.set_num_threads(work.threads)
     forget_peak_memory()  # and what else a trial before this one left in this process
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    around.stream = lambda: stream(work.table)
+    around.stream = stream if work.streamed else None
     around.watch = watcher(work.board if around.rank == 0 else None)
     around.beat = Heartbeat(work.run.config.resources.hang_timeout)
     try:

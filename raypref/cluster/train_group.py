@@ -26,6 +26,7 @@ from raypref.training.tasks import table_columns
 
 READ_CPUS = 0  # logical CPUs of a task that reads a shard: training may hold all there are, and must not starve
 READERS = 1  # such tasks at a time, for each worker; it reads ahead
+SMALL_TABLE = 64 << 20  # bytes on the disk; to start a stream takes Ray seconds and processes, however little flows
 START_TIMEOUT_S = 300
 POLL_S = 0.2
 
@@ -53,9 +54,9 @@ def fit(
     left = [stage for stage in stages if not store.done(stage.address)]
     if left:  # e.g. not the SFT model of a benchmark, which its aligned methods have needed before
         resources = run.config.resources
-        table, datasets = training_table(run, left[0], store)
+        datasets = training_table(run, left[0], store)
         threads = threads or resources.threads or max(1, cores() // resources.workers)
-        work = Work(run, tuple(stages), store.location, threads, table, board)
+        work = Work(run, tuple(stages), store.location, threads, bool(datasets), board)
         if resources.workers == 1:
             fit_here(work, datasets, report)
         else:
@@ -68,13 +69,14 @@ def fit_alone(run: Chain, stages: list[Stage], root: str, name: str) -> None:
     fit(run, stages, Store(root), name)
 
 
-def training_table(run: Chain, stage: Stage, store: Store) -> tuple[str | None, dict[str, ray.data.Dataset]]:
-    """What tells the table of a stage from others, and its stream; none where the stage trains on no table."""
+def training_table(run: Chain, stage: Stage, store: Store) -> dict[str, ray.data.Dataset]:
+    """The stream of a stage's training table; none where it trains on none, or on a small one."""
     if stage.kind not in ("sft", "align"):
-        return None, {}
+        return {}
     folders, columns = training_folders(stage, store), table_columns(training_config(run, stage))
-    # The folders are addressed by content.
-    return f"{columns} of {[str(folder) for folder in folders]}", {"train": stream_of(folders, columns)}
+    if ExampleTable(folders, "train", columns).bytes <= SMALL_TABLE:
+        return {}
+    return {"train": stream_of(folders, columns)}
 
 
 def fit_here(work: Work, datasets: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:

@@ -16,7 +16,7 @@ class Work:
     root: str
     """The store's location."""
     threads: int
-    table: str | None = None
-    """What tells the training table from others, None where the first stage trains on none."""
+    streamed: bool = False
+    """Whether Ray Data streams the training table to the workers; a small one they read themselves."""
     board: str | None = None
     """Name of an actor whose `show` is told of every step."""

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import tyro
 
-from raypref.cluster.head import FEWER_WARNINGS, MIN_LOGICAL_CPUS, ON_LOOPBACK, free_port, short_folder
+from raypref.cluster.head import FEWER_WARNINGS, MIN_LOGICAL_CPUS, NO_PRESTART, ON_LOOPBACK, free_port, short_folder
 from raypref.config.loading import load, read_yaml
 from raypref.cores import usable_cores
 from raypref.errors import UserError
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 DASHBOARD_PORT = 8265
 START_SECONDS = 90
+STOP_SECONDS = 5  # the jobs are over: what a head does in its last seconds nobody reads
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 STATUS = (
@@ -74,7 +75,8 @@ def submit(options: Submit, arguments: list[str]) -> int:
         raise UserError("no job is named", where="raypref submit", mend="raypref submit jobs/sweep_lambda.py")
     address = os.environ.get("RAY_ADDRESS")
     arguments = located(arguments, here=not address)
-    with contextlib.nullcontext(address) if address else local_head(options.dashboard_port) as address:
+    own_head = local_head(options.dashboard_port, verbose="--verbose" in arguments)
+    with contextlib.nullcontext(address) if address else own_head as address:
         for script in options.scripts:
             if code := follow(str(address), script, arguments):
                 return code
@@ -216,12 +218,17 @@ def _said(arguments: list[str], names: tuple[str, ...]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def local_head(dashboard_port: int | None) -> Iterator[str]:
-    """A Ray head on this machine: gives the address of its dashboard."""
+def local_head(dashboard_port: int | None, verbose: bool = False) -> Iterator[str]:
+    """A Ray head on this machine: gives the address of its dashboard.
+
+    Args:
+        verbose: whether jobs show what Ray's workers say.
+    """
     port = _dashboard_port(dashboard_port)
     address = f"http://127.0.0.1:{port}"
     environment = _environment() | {"RAY_API_SERVER_ADDRESS": address, "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
     environment.setdefault(*FEWER_WARNINGS)
+    environment.setdefault(*NO_PRESTART)
     environment.setdefault(*ON_LOOPBACK)
     folder = Path(tempfile.mkdtemp(prefix="raypref-", dir=short_folder()))
     environment |= _token(folder, environment)
@@ -233,6 +240,7 @@ def local_head(dashboard_port: int | None) -> Iterator[str]:
             *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"),
             *(f"--{name}={number}" for name, number in ports.items()),
             f"--num-cpus={max(usable_cores(), MIN_LOGICAL_CPUS)}",
+            f"--include-log-monitor={verbose}",  # it brings the workers' logs to the job's own
         ],
         env=environment,
         stdout=log,
@@ -269,6 +277,7 @@ def _token(folder: Path, environment: dict[str, str]) -> dict[str, str]:
         environment["RAY_AUTH_MODE"] != "token"
         or "RAY_AUTH_TOKEN" in environment
         or "RAY_AUTH_TOKEN_PATH" in environment
+        or _has_token(environment)
     ):
         return {}
     made = subprocess.run([*RAY, "get-auth-token", "--generate"], env=environment, check=False, capture_output=True)
@@ -279,6 +288,12 @@ def _token(folder: Path, environment: dict[str, str]) -> dict[str, str]:
     path.write_text(secrets.token_hex(32))
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)  # the job's own commands read it too
     return {"RAY_AUTH_TOKEN_PATH": str(path)}
+
+
+def _has_token(environment: dict[str, str]) -> bool:
+    """Whether Ray has left a token at home: to ask its command takes seconds."""
+    path = Path(environment.get("HOME", "~")).expanduser() / ".ray" / "auth_token"
+    return os.access(path, os.R_OK) and path.stat().st_size > 0
 
 
 def _dashboard_port(wanted: int | None) -> int:
@@ -325,7 +340,7 @@ def _wait_for(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
 
 def _stop(head: subprocess.Popen[bytes]) -> None:
     """End the head's process group: asked first, then forced."""
-    for sent, patience in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
+    for sent, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 10)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(head.pid, sent)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -147,8 +147,8 @@ class Surroundings:
     store: Store
     rank: int = 0
     world: int = 1
-    stream: Callable[[], ReadTables] | None = None
-    """Gives the training table's reader; None reads the shards from the store."""
+    stream: ReadTables | None = None
+    """Reads the training table of a stream; None reads its shards from the store."""
     report: Callable[[dict[str, Any]], None] = lambda metrics: None
     """Called on every worker alike, at each validation."""
     watch: Callable[[dict[str, Any]], None] = lambda metrics: None

@@ -12,6 +12,7 @@ from raypref.data.columns import ExampleTable, head
 from raypref.stages.stage import Chain, Kind, Stage, Surroundings
 from raypref.storage.headway import tell
 from raypref.storage.store import Store
+from raypref.uncollected import uncollected
 
 
 def training_config(chain: Chain, stage: Stage) -> TrainingConfig:
@@ -26,18 +27,19 @@ def training_folders(stage: Stage, store: Store) -> list[Path]:
 
 def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
     """SFT or alignment: train from the inputs' model, publish the kept weights and the logs."""
-    from raypref.models import backbone
-    from raypref.stages.policy import attach_behaviour, load_policy
-    from raypref.storage.sharing import receive_checkpoint, send_checkpoint
-    from raypref.training.allocator import peak_memory_gb
-    from raypref.training.batches import Collator
-    from raypref.training.curriculum import CurriculumCollator
-    from raypref.training.engine import make_engine
-    from raypref.training.loop import planned_steps, train
-    from raypref.training.micro import MicroBatches
-    from raypref.training.progress import kept_folder
-    from raypref.training.tasks import table_columns, task_of
-    from raypref.training.validation import Validator
+    with uncollected():
+        from raypref.models import backbone
+        from raypref.stages.policy import attach_behaviour, load_policy
+        from raypref.storage.sharing import receive_checkpoint, send_checkpoint
+        from raypref.training.allocator import peak_memory_gb
+        from raypref.training.batches import Collator
+        from raypref.training.curriculum import CurriculumCollator
+        from raypref.training.engine import make_engine
+        from raypref.training.loop import planned_steps, train
+        from raypref.training.micro import MicroBatches
+        from raypref.training.progress import kept_folder
+        from raypref.training.tasks import table_columns, task_of
+        from raypref.training.validation import Validator
 
     store, config, resources = around.store, training_config(chain, stage), chain.config.resources
     paths = stage.input_paths(store)
@@ -77,7 +79,7 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
             engine=engine,
             task=task,
             config=config,
-            read=around.stream() if around.stream else lambda: iter(table),
+            read=around.stream or (lambda: iter(table)),
             examples=table.rows,
             collator=collator,
             validator=Validator(validation, collator, micro),

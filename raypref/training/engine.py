@@ -22,6 +22,7 @@ from raypref.models.layout import TitleBatch
 from raypref.models.scoring import TitleScorer
 from raypref.training.allocator import keep_freed_memory
 from raypref.training.precision import autocast
+from raypref.uncollected import uncollected
 
 ADAM_BETAS = (0.9, 0.999)
 
@@ -160,7 +161,8 @@ class DeepSpeedEngine(_Base):
         if self.device.type == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is first imported
         os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
-        import deepspeed
+        with uncollected():
+            import deepspeed
 
         # An all-reduce for inference that DeepSpeed would compile here and now: minutes, and a compiler, for nothing.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

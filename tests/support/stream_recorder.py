@@ -37,7 +37,7 @@ def record(out: dict[str, str]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     for first in FIRSTS:
-        batches = global_batches(stream(), SIZE, SEED, first, ROWS // SIZE)
+        batches = global_batches(stream, SIZE, SEED, first, ROWS // SIZE)
         seen = []
         for _ in range(first, STEPS):
             epoch, table = next(batches)
