@@ -22,7 +22,7 @@ measures: $(VENV)/installed-test
 # What starts Ray: the sweep's job, the training's stream, sweeps that are killed, extended, pruned and searched, and one
 # that Prometheus scrapes: minutes.
 ray: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest -m ray -n 2 $(ARGS)
+	$(VENV)/bin/python -m pytest -m ray -n 2 -o cache_dir=.pytest_cache/ray $(ARGS)
 
 # Faults and exact resume, on three Ray nodes of this machine: minutes. Three files at a time, as they wait for processes;
 # a cache of its own, so that another pytest beside it does not write over what failed.

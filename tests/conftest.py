@@ -7,6 +7,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: a missing model must fail at once
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes that a test starts have more threads: one that waits would spin on a core that another process needs.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 

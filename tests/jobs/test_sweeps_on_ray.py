@@ -17,6 +17,7 @@ from raypref.storage.store import MANIFEST
 from tests.support.processes import CHECKOUT, environment
 
 pytestmark = pytest.mark.ray
+SEARCHED = ("--resources.engine", "torch", "--evaluation.max-examples", "10")  # what is searched with needs no more
 
 
 def command(job: str, home: Path, *options: str) -> dict:
@@ -65,7 +66,7 @@ def test_a_sweep_killed_by_sigkill_repeats_no_finished_trial(tmp_path):
 
 def test_a_search_with_a_pruner(tmp_path):
     search = ("--search", "random", "--pruner", "asha", "--trials", "4", "--seeds", "1", "--align.validations", "3")
-    rule = ("--align.keep", "last", "--resources.concurrent-trials", "1")
+    rule = ("--align.keep", "last", "--resources.concurrent-trials", "1", *SEARCHED)
     done = run("sweep_joint", tmp_path, *search, *rule)
     assert done.returncode == 2  # two metrics, and a pruner looks at one
     assert "looks at one metric" in done.stderr
@@ -80,10 +81,10 @@ def test_a_search_with_a_pruner(tmp_path):
 
 
 def test_a_joint_search_is_extended(tmp_path):
-    first = run("sweep_joint", tmp_path, "--trials", "3", "--seeds", "1")
+    first = run("sweep_joint", tmp_path, "--trials", "3", "--seeds", "1", *SEARCHED)
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
     before = aligned(tmp_path)
-    more = run("sweep_joint", tmp_path, "--seeds", "1", "--add-trials", "1")
+    more = run("sweep_joint", tmp_path, "--seeds", "1", "--add-trials", "1", *SEARCHED)
     assert more.returncode == 0, more.stdout[-3000:] + more.stderr[-3000:]
     assert len(aligned(tmp_path)) == 4
     assert before.items() <= aligned(tmp_path).items()

@@ -27,7 +27,7 @@ def referenced(config: RunConfig, store: Store) -> tuple[Chain, np.ndarray]:
     """A run up to its reference, and the column of its first shard (B, C)."""
     plan = chain(config)
     assert plan.reference is not None
-    with alone(store):
+    with alone(store.root):
         for stage in (plan.prepare, plan.tokenize, plan.sft, plan.reference):
             InProcess(store)(plan, stage)
     column = pq.read_table(shard_path(store.path(plan.reference.address), "train", 0))["ref_logps"]

@@ -15,17 +15,17 @@ from tests.support.tiny_chain import run
 
 
 @contextlib.contextmanager
-def alone(store: Store) -> Iterator[None]:
-    """Hold the store, so that of two workers that need a stage one makes it and the other waits."""
-    store.root.mkdir(parents=True, exist_ok=True)
-    with (store.root / ".lock").open("w") as file:
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that of two workers that need what is made there one makes it and the other waits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, or its process dies
         yield
 
 
 def made(config: RunConfig, store: Store) -> Chain:
     """The run, every stage of it in the shared store, to be read and not to be written to."""
-    with alone(store):
+    with alone(store.root):
         return run(config, store)[0]
 
 

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from raypref.config.base import Frozen
@@ -30,6 +29,7 @@ from raypref.training.loop import train
 from raypref.training.micro import MicroBatches
 from raypref.training.tasks import task_of
 from raypref.training.validation import Validator
+from tests.support.groups import run_group, start_group
 
 TOKENIZER = backbone.train_tokenizer(["ab", "cd"], 300)
 END, PAD = TOKENIZER.eos_token_id, TOKENIZER.pad_token_id
@@ -183,13 +183,13 @@ def furthest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 def spawn(world: int, jobs: dict[str, Job], folder: Path) -> None:
     """Run jobs one after the other in a gloo group of `world` processes, each in `folder / name`."""
     _meeting_point(folder)
-    mp.spawn(_worker, (world, jobs, str(folder)), nprocs=world)
+    run_group(_worker, (world, jobs, str(folder)), world)
 
 
 def spawn_until_one_dies(world: int, jobs: dict[str, Job], folder: Path) -> dict[int, int]:
     """The same where a worker of the group dies: the others are then killed, as Ray Train does; exit codes by rank."""
     _meeting_point(folder)
-    group = mp.spawn(_worker, (world, jobs, str(folder)), nprocs=world, join=False).processes
+    group = start_group(_worker, (world, jobs, str(folder)), world)
     deadline = time.monotonic() + 300
     while all(process.exitcode is None for process in group) and time.monotonic() < deadline:
         time.sleep(0.05)
