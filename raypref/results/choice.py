@@ -29,11 +29,15 @@ def choose(values: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int =
     same number of seeds get the same draws of them, as they share what a seed does.
 
     Args:
-        values: (seeds, users) of each setting, the same users in all; users with NaN in any are left out.
+        values: (seeds, users) of each setting, the same users in all; users with NaN in any are left out. A setting that
+            has no value at all (a recommender, of a generated answer) can't be chosen: its chance is 0.
     """
-    kept = np.all([np.isfinite(of).all(axis=0) for of in values], axis=0)
-    cells = [of[:, kept] for of in values]
-    users = int(kept.sum())
+    measured = [i for i, of in enumerate(values) if np.isfinite(of).any()]
+    kept = np.all([np.isfinite(values[i]).all(axis=0) for i in measured], axis=0)
+    users = int(np.sum(kept))
+    if not measured or not users:
+        return Choice(np.zeros(len(values)), 0.0)
+    cells = [values[i][:, kept] for i in measured]
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(users, np.full(users, 1 / users), size=resamples) / users  # (R, U)
     draws = {n: rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n for n in {len(of) for of in cells}}
@@ -41,4 +45,6 @@ def choose(values: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int =
     means = np.array([of.mean() for of in cells])
     top = drawn.argmax(axis=1)
     optimism = drawn[np.arange(resamples), top] - means[top]
-    return Choice(np.bincount(top, minlength=len(cells)) / resamples, float(optimism.mean()))
+    chances = np.zeros(len(values))
+    chances[measured] = np.bincount(top, minlength=len(cells)) / resamples
+    return Choice(chances, float(optimism.mean()))

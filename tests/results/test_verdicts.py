@@ -161,3 +161,12 @@ def test_choice_among_equals_is_nobodys_and_too_kind():
     clear = [*even[:3], np.ones((3, 500))]
     assert choose(clear).chances[3] == 1
     assert abs(choose(clear).optimism) < 1e-12
+
+
+def test_a_setting_without_a_value_is_never_chosen() -> None:
+    """A recommender among generated answers: the others' chances are as if it were not there."""
+    rng = np.random.default_rng(0)
+    good, bad = ((rng.random((2, 40)) < rate).astype(float) for rate in (0.6, 0.2))
+    nothing = np.full((1, 40), np.nan)
+    assert choose([nothing, bad, good]).chances.tolist() == [0.0, *choose([bad, good]).chances]
+    assert choose([nothing]).chances.tolist() == [0.0]
