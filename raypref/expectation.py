@@ -16,7 +16,7 @@ from raypref.config.data import FileSource, GeneratedSource
 from raypref.config.model import PretrainedModel, ScratchModel
 from raypref.config.systems import SYSTEMS
 from raypref.data.sources.files import find
-from raypref.models.folders import local_folder
+from raypref.models.folders import SHIPPED, local_folder
 from raypref.models.shapes import SHAPES, parameters_of
 from raypref.stages.stage import Chain, Stage
 from raypref.storage.headway import duration
@@ -26,7 +26,8 @@ USED = 0.25  # of a matrix product's speed, what small batches with their overhe
 GPU_USED = 1.3e14
 """Operations a second that a step reaches on one H100, of those that it needs at least: 128 TFLOP/s measured at 1 B
 with LoRA, 148 at 8 B with checkpointing (docs/performance.md); models that fill it less are slower."""
-TITLE, WORDS, LINE = 6, 80, 9  # tokens of a title, of a prompt's own words, of a history's line
+TOKENS = 6, 80, 9  # of a title, of a prompt's own words, of a history's line
+SHORT_TOKENS = 2, 6, 4  # the same where `raypref-tiny` reads the data that it knows the words of
 BYTES_PER_INTERACTION, INTERACTIONS_PER_USER = 30, 60
 STAGE_S, TRIAL_S, RAY_S = 1.0, 2.0, 15.0
 FACTOR = 2.0  # the truth lies within, mostly
@@ -73,13 +74,20 @@ def _operations(run: Chain, stage: Stage, store: Store) -> float:
     return 2 * parameters(run.config) * passes if passes else 0.0
 
 
+def _knows_the_words(config: RunConfig) -> bool:
+    """Whether a word of the data is one token of the model."""
+    shipped = isinstance(config.model, PretrainedModel) and config.model.path == SHIPPED
+    return shipped and isinstance(config.data.source, GeneratedSource)
+
+
 def _token_passes(run: Chain, stage: Stage, store: Store) -> float:
     """Tokens that go through the model forward, a backward pass counted as two of them, under an adapter as one."""
     config, examples = run.config, _examples(run, store)
     listed = config.data.candidates
     training, held_out = listed.train_future + listed.train_random, listed.eval_random + 1
+    title, words, line = SHORT_TOKENS if _knows_the_words(config) else TOKENS
     prompt = lambda titles: min(  # noqa: E731
-        config.prompt.max_tokens, WORDS + LINE * config.data.max_history + (TITLE + 2) * titles
+        config.prompt.max_tokens, words + line * config.data.max_history + (title + 2) * titles
     )
     if stage.kind in ("sft", "align"):
         own = config.align if stage.kind == "align" else config.sft
@@ -87,15 +95,15 @@ def _token_passes(run: Chain, stage: Stage, store: Store) -> float:
         titles = 1 + (config.align.negatives if stage.kind == "align" else 0)
         validated = own.validations * min(own.validation_examples, examples["validation"])
         backward = 2 if config.model.lora is None else 1
-        return (1 + backward) * steps * own.global_batch * (prompt(training) + TITLE * titles) + validated * (
-            prompt(held_out) + TITLE * held_out
+        return (1 + backward) * steps * own.global_batch * (prompt(training) + title * titles) + validated * (
+            prompt(held_out) + title * held_out
         )
     if stage.kind == "reference":
-        return (examples["train"] + examples["validation"]) * (prompt(training) + TITLE * training)
+        return (examples["train"] + examples["validation"]) * (prompt(training) + title * training)
     if stage.kind == "evaluate" and not SYSTEMS[config.system].recommender:
         asked = sum(min(config.evaluation.max_examples or math.inf, examples["test"]) for _ in config.evaluation.splits)
         generated = 2 if config.evaluation.generate else 1
-        return asked * generated * (prompt(held_out) + TITLE * held_out)
+        return asked * generated * (prompt(held_out) + title * held_out)
     return 0
 
 
