@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: sweep sweeps test measures ray cluster lint docs pages audit install install-test clean
+.PHONY: first-results sweep sweeps test measures ray cluster lint docs pages audit install install-test clean
 sweep: $(VENV)/installed
 	$(VENV)/bin/raypref submit jobs/sweep_lambda.py $(ARGS)
 
@@ -14,6 +14,12 @@ sweeps: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+# SmolLM2-135M on two real data sets, with seeds and intervals: hours on two idle cores; cut off, it goes on where it was.
+FIRST := --study first-results --preset smollm2 --no-ray --write docs/results.md $(ARGS)
+first-results: $(VENV)/installed
+	$(VENV)/bin/python jobs/replicate.py $(FIRST) --dataset ml-100k
+	$(VENV)/bin/python jobs/replicate.py $(FIRST) --dataset lastfm
 
 # What measures time or memory, trains until something is learned, or draws thousands of samples: one test at a time.
 measures: $(VENV)/installed-test

@@ -216,13 +216,8 @@ def adapt(
         tokenizer = fitted_tokenizer(material, how.vocabulary)
         model = start(config, tokenizer, how.seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu").train()
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=how.learning_rate,
-        betas=(0.9, 0.98),
-        weight_decay=0.01,
-        fused=True,
-    )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=how.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     validation = [material.question(row) for row in itertools.islice(material.rows("validation"), how.validation)]
     lengths = [len(ids) for ids in encode_titles(tokenizer, [str(title) for title in material.titles])]
     logger.info(f"{len(tokenizer):,} tokens, {np.mean(lengths):.2f} a title; {model.num_parameters():,} parameters")

@@ -79,12 +79,11 @@ def prompt_identity(whole: dict[str, Any]) -> dict[str, Any]:
 def chat_identity(config: RunConfig) -> str | None:
     """What stands for the chat template around prompts; None: there is none.
 
-    Of a local folder the template itself. A hub's or a GGUF file's follows from what stands for the model already.
+    Of a local folder the template itself. A hub's or a GGUF file's follows from what stands for the model already; a
+    tokenizer that is fitted to a catalog has none.
     """
     model = config.backbone
-    fitted = (
-        isinstance(config.model, AdaptedModel) and config.model.adapt.tokenizer == "fitted"
-    )  # which has no template
+    fitted = isinstance(config.model, AdaptedModel) and config.model.adapt.tokenizer == "fitted"
     if not config.prompt.chat or fitted or not isinstance(model, PretrainedModel):
         return None
     folder = local_folder(model)

@@ -94,6 +94,16 @@ def test_addresses_move_with_the_template_and_nowhere_else(folder: Path, tmp_pat
     assert chat_identity(_config(folder, True)) == before
 
 
+def test_an_adapted_model_has_the_template_of_the_tokenizer_that_it_keeps(folder: Path) -> None:
+    def identity(tokenizer: str, chat: bool) -> str | None:
+        base = {"kind": "pretrained", "path": str(folder)}
+        model = {"kind": "adapted", "base": base, "adapt": {"tokenizer": tokenizer}}
+        return chat_identity(RunConfig.model_validate({"model": model, "prompt": {"chat": chat}}))
+
+    assert identity("own", True) == chat_identity(_config(folder, True))
+    assert identity("own", False) is identity("fitted", True) is None
+
+
 def test_a_template_that_wants_something_else_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
     kept = tokenizer.chat_template
     try:

@@ -1,4 +1,4 @@
-"""A language model reads histories with its own tokenizer: every title counts and nothing else, and it learns from them."""
+"""A language model reads histories with its own tokenizer: titles alone count, and it learns from them."""
 
 from __future__ import annotations
 

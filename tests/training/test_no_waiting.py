@@ -89,7 +89,7 @@ def step(
 
 @pytest.mark.parametrize("objective", ["sft", "recpo", "napo", "beta-dpo"])
 def test_the_host_does_not_wait_within_a_step(objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By example and by the whole batch. beta-dpo reads how often it has drawn, once a step, for the next draw's seed."""
+    """By example and by the whole batch. beta-dpo reads how often it has drawn, once a step, for its next seed."""
     step(objective, Watched(monkeypatch), ("_local_scalar_dense",) if objective == "beta-dpo" else ())
 
 
