@@ -5,7 +5,8 @@
 
 Of each model, catalog and way: tokens of titles that go through the model for a user (prompts apart), and CPU seconds
 of one thread. `titles` scores lists of 20 after their prompt, as candidates are scored; the trie and the search go on
-from the prompt's keys and values. All three must give the same 20. Prompts list no candidates.
+from the prompt's keys and values. All three must give the same 20. Prompts of a data set list no candidates, those over
+a generated catalog list 20 of it.
 """
 
 from __future__ import annotations
@@ -50,22 +51,24 @@ class Catalog:
     prompts: list[str]
 
 
-def of_source(config: DataConfig, users: int) -> Catalog:
-    """A data set's titles, and the prompts of its first test users, without a list."""
+def of_source(config: DataConfig, users: int, listed: bool = False) -> Catalog:
+    """A data set's titles, and the prompts of its first test users; `listed`: with their 20 candidates."""
     log = read_log(config)
     titles = np.array(log.items["title"].to_pylist(), dtype=object)
-    render = PromptRenderer(PromptConfig(candidates="none"), log.domain, asks_for_liked(log, config))
+    render = PromptRenderer(
+        PromptConfig(candidates="listed" if listed else "none"), log.domain, asks_for_liked(log, config)
+    )
     rows = next(iter(examples_of(log, config).shards("test"))).slice(0, users).to_pylist()
-    prompts = [render(row["example"], titles[row["history"]], row["history_rating"], []) for row in rows]
-    return Catalog(config.source.kind, titles.tolist(), prompts)
+    shown = [(row["example"], titles[row["history"]], row["history_rating"], titles[row["candidates"]]) for row in rows]
+    return Catalog(config.source.kind, titles.tolist(), [render(*row) for row in shown])
 
 
 def generated(count: int, users: int) -> Catalog:
-    """`count` titles made of the generated catalog's words, and prompts over its own titles."""
+    """`count` titles made of the generated catalog's words; prompts list 20 of them, as raypref-tiny's did."""
     adjectives, nouns = (sorted(itertools.chain(*words.values())) for words in (MOODS, GENRES))
     pairs = [f"{a} {n}" for a, n in itertools.product(adjectives, nouns)]
     longer = (f"{pair} of the {noun}" for noun, pair in itertools.product(nouns, pairs))
-    base = of_source(DataConfig(source=GeneratedSource()), users)
+    base = of_source(DataConfig(source=GeneratedSource()), users, listed=True)
     titles = list(itertools.islice(itertools.chain(pairs, longer), count))
     return Catalog(f"generated {count:,}", titles, base.prompts)
 

@@ -112,7 +112,7 @@ def _of_catalog(
         trie = TitleTrie.of_sets(part["title_ids"].to_pylist(), tokenizer.eos_token_id)
         widths = [n for n in (1, beams) if n]
         found = [constrained_answers(scorer, trie, trie.roots, computed(1), prompts, n) for n in widths]
-        columns |= said_columns(np.array(part["candidates"].to_pylist()), *found)
+        columns |= said_columns([np.array(row) for row in part["candidates"].to_pylist()], *found)
     if titles is None:
         return columns
     asked = titles.prompts(scorer, part)

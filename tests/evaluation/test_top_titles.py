@@ -23,7 +23,7 @@ from tests.support.processes import CHECKOUT
 SCRIPT = runpy.run_path(str(CHECKOUT / "benchmarks" / "top_titles.py"))
 Asked, Catalog, generated, of_source = (SCRIPT[name] for name in ("Asked", "Catalog", "generated", "of_source"))
 REAL = Path(os.environ.get("RAYPREF_DATA", "")) / "ml-100k"
-USERS, K = 2, 20
+USERS, K, STEPS = 2, 20, 300
 
 
 @functools.cache
@@ -36,17 +36,35 @@ def catalog(name: str) -> Any:
 
 
 def asked(model: str, name: str) -> Any:
-    """raypref-tiny with its tokenizer; or another family with a tokenizer whose tokens may span words."""
+    """raypref-tiny with its tokenizer; or another family, with a tokenizer whose tokens may span words, that has read
+    which titles are popular.
+    """
     of = catalog(name)
     if model == "raypref-tiny":
         tiny: Any = AutoModelForCausalLM.from_pretrained(SHIPPED_FOLDER)
         return Asked(tiny, backbone.load_tokenizer(SHIPPED_FOLDER), of)
     tokenizer = backbone.train_tokenizer([f"{title}\n" for title in of.titles], 1500, join=True)
-    other = make_model("qwen2", False, len(tokenizer)).float()
-    with torch.no_grad():  # as sure of the next token as a trained model is
-        other.get_output_embeddings().weight.mul_(2.5)
     cut = Catalog(of.name, of.titles, [prompt[-60:] for prompt in of.prompts])  # as long as its positions allow
-    return Asked(other, tokenizer, cut)
+    found = Asked(make_model("qwen2", False, len(tokenizer)).float(), tokenizer, cut)
+    learn(found, tokenizer.encode("Answer:\n"))
+    return found
+
+
+def learn(of: Any, before: list[int]) -> None:
+    """Teach a model to answer with titles, the n-th as often as 1 / n."""
+    rng, model = np.random.default_rng(0), of.scorer.causal_lm()
+    weights = 1 / np.arange(1, len(of.titles) + 1)
+    drawn = rng.choice(len(of.titles), (STEPS, 48), p=weights / weights.sum())
+    longest = len(before) + max(map(len, of.titles))
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
+    for step in drawn:
+        rows = [[*before, *of.titles[title]] for title in step]
+        ids = torch.tensor([row + [of.pad] * (longest - len(row)) for row in rows])
+        there = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows])
+        loss = model(input_ids=ids, attention_mask=there.long(), labels=ids.masked_fill(~there, -100)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 @pytest.mark.measures

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping
 
@@ -18,19 +17,8 @@ from raypref.data.sources.rows import INTERACTION_ROWS, ITEM_ROWS, Sink
 
 RATINGS = Layout("\t", ("user", "item", "rating", "timestamp"), encoding="latin-1")
 GENRES = (
-    *(
-        "unknown",
-        "Action",
-        "Adventure",
-        "Animation",
-        "Children's",
-        "Comedy",
-        "Crime",
-        "Documentary",
-        "Drama",
-        "Fantasy",
-    ),
-    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
+    *("Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
 MOVIES = Layout("|", ("item", "title", *(f"field {i}" for i in range(3, 6)), *GENRES), encoding="latin-1")
 
@@ -57,6 +45,5 @@ def read_movielens_100k(config: MovieLens100KSource) -> Log:
 def _genres(columns: Mapping[str, pa.Array]) -> pa.Array:
     """The genres whose flag is 1, as JSON; `unknown` is none."""
     flags = zip(*(columns[name].to_pylist() for name in GENRES[1:]))
-    return pa.array(
-        [json.dumps({"genres": list(itertools.compress(GENRES[1:], map("1".__eq__, row)))}) for row in flags]
-    )
+    named = ([name for name, flag in zip(GENRES[1:], row) if flag == "1"] for row in flags)
+    return pa.array([json.dumps({"genres": names}) for names in named], pa.string())
