@@ -175,6 +175,9 @@ class EvaluationConfig(Frozen):
     constrain: Literal["none", "candidates", "catalog"] = "none"
     """Generation too that can say nothing but a title: one of the example's candidates, or any of the catalog after a
     prompt without list; greedy, and with `beams` by beam search."""
+    orders: Annotated[int, Field(ge=1)] = 1
+    """Rank each list in so many orders of its candidates, the same for every method: whether answers follow the item
+    or its place, and all orders as one ranking. 1: the example's own alone. Of language models with a list."""
     batch: Count = 32
     """Users at a time."""
 

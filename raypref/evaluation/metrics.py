@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raypref.evaluation.catalog_metrics import catalog_functions
+from raypref.evaluation.order_metrics import ORDERED
 
 Metric = Callable[[pa.Table], np.ndarray]
 
@@ -207,6 +208,8 @@ def _functions(part: pa.Table, split: str) -> dict[str, Metric]:
             functions.pop("agreement", None)
     if part["beams"].null_count == 0 and split not in PROBE_METRICS:
         functions |= BEAM
+    if "order_logps" in part.column_names and part["order_logps"].null_count == 0:
+        functions |= ORDERED
     return functions | catalog_functions(part)
 
 

@@ -17,6 +17,7 @@ from raypref.evaluation.catalog_titles import CatalogTitles, said_columns
 from raypref.evaluation.constrained import constrained_answers
 from raypref.evaluation.decoding import Computed, beam_answers, greedy_answers, matched_contains, matched_strict
 from raypref.evaluation.metrics import PROBE_METRICS
+from raypref.evaluation.orders import ORDER_ROWS, Orders
 from raypref.evaluation.ranking import rank_of_target
 from raypref.models.layout import all_candidates
 from raypref.models.prompt_cache import prompt_cache
@@ -59,12 +60,14 @@ def evaluated(
     titles_asked: CatalogTitles | None = None,
     catalog: Catalog | None = None,
     constrain: Constrain = "none",
+    orders: Orders | None = None,
 ) -> Iterator[pa.Table]:
     """Rows, batch by batch, of a split's tables (columns of prepare and tokenize). Puts the model in eval mode.
 
     Args:
         titles_asked: what asks about all titles, where the catalog is ranked or is what may be generated.
         catalog: rank all of its items too. constrain: generate under constraint too.
+        orders: rank the lists in other orders too.
         counts: (items,) training interactions of each item.
         beams: width of a beam search beside the greedy one; 0: none.
     """
@@ -91,6 +94,7 @@ def evaluated(
                 said["beams"] = [[matched_strict(a, c) for a in answers] for answers, c in zip(lists, shown)]
             if split not in PROBE_METRICS:
                 said |= _of_catalog(scorer, tokenizer, part, computed, beams, titles_asked, catalog, constrain)
+                said |= {} if orders is None else orders.columns(scorer, part, split in LEAST, tokenizer.pad_token_id)
             yield rows_of(part, split, logps, counts, **said)
 
 
@@ -165,7 +169,7 @@ def rows_of(part: pa.Table, split: str, scores: np.ndarray | None, counts: np.nd
         said: columns that generation and the whole catalog fill; those of `CATALOG_ROWS` and `SAID_ROWS` are there
             where they are given.
     """
-    more = [field for field in (*CATALOG_ROWS, *SAID_ROWS) if field.name in said]
+    more = [field for field in (*CATALOG_ROWS, *SAID_ROWS, *ORDER_ROWS) if field.name in said]
     target = part["target"].to_numpy()
     candidates = np.array(part["candidates"].to_pylist())
     logpop = np.log1p(counts)

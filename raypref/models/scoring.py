@@ -101,7 +101,7 @@ class TitleScorer(nn.Module):
             use_cache=cache is not None,
             **told,
         ).last_hidden_state
-        tokens = self._token_logps(model, hidden.flatten(0, 1)[batch.places], batch)
+        tokens = self.token_logps(model, hidden.flatten(0, 1)[batch.places], batch)
         sums = torch.zeros(batch.lengths.numel(), dtype=tokens.dtype, device=tokens.device)
         return sums.index_add(0, batch.title, tokens).view(batch.lengths.shape)
 
@@ -124,7 +124,7 @@ class TitleScorer(nn.Module):
             ~seen, torch.finfo(model.dtype).min
         )
 
-    def _token_logps(self, model: Any, hidden: Tensor, batch: TitleBatch) -> Tensor:
+    def token_logps(self, model: Any, hidden: Tensor, batch: TitleBatch) -> Tensor:
         """(S,) log-prob of each scored token, from the hidden states (P, H) of the places that predict them.
 
         The normalizer is computed once a place, not once a title. Logits are held in chunks of places; where there is

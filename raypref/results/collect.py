@@ -35,6 +35,8 @@ HEAVY = (
     "top_genres",
     "history_genres",
     "said_beams",
+    "order_places",
+    "order_logps",
 )
 RESULTS, USERS, TRAINING = "results.parquet", "users.parquet", "training.parquet"
 SCORES = ["trial", "split", "metric", "value", "users", "examples"]

@@ -13,6 +13,7 @@ from raypref.results.collect import Collection, collect, write
 from raypref.results.diagnosis import diagnosis
 from raypref.results.earlier import keep_spread
 from raypref.results.figures import FORMATS, Drawing, drawings
+from raypref.results.places import places_said
 from raypref.results.records import reason
 from raypref.results.render import latex, markdown, rich_table
 from raypref.results.report import write_report
@@ -48,7 +49,7 @@ def tell(collection: Collection, out: Path, console: Console) -> bool:
         _print_table(collection, console)
         said = answer(collection)
         console.print(f"\n{said}", highlight=False, markup=False)
-        acting = diagnosis(collection)
+        acting = [*diagnosis(collection), *filter(None, [places_said(collection)])]
         for line in acting:
             console.print(line, highlight=False, markup=False)
         write_json(out / "answer.json", {"answer": said, "diagnosis": acting})

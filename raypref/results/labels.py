@@ -26,6 +26,10 @@ METRICS = {
     "generated_avoidance": "avoidance",
     "generated_aversion": "aversion",
     "agreement": "generated = exact",
+    "orders_hr@1": "HR@1 of all orders as one",
+    **{f"place_{k}_hr@1": f"exact HR@1, target in fifth {k}" for k in range(1, 6)},
+    "follows_item": "same item",
+    "follows_place": "same place",
     "generated_hr@1_contains": "HR@1 (contains)",
     "valid_ratio_contains": "ValidRatio (contains)",
     "constrained_hr@1": "constrained HR@1",
@@ -34,7 +38,11 @@ METRICS = {
     **{f"catalog_{name.lower()}@{k}": f"all: {name}@{k}" for name in ("HR", "NDCG", "MRR") for k in (1, 5, 10, 20)},
 }
 """Short names. All of these are means of values between 0 and 1."""
-UNBOUNDED = {"exact_popularity_bias": "exact popularity bias", "generated_popularity_bias": "popularity bias"}
+UNBOUNDED = {
+    "exact_popularity_bias": "exact popularity bias",
+    "generated_popularity_bias": "popularity bias",
+    "place_gap": "first half less second",
+}
 COSTS = {"train_seconds": "training time (s)", "peak_memory_gb": "peak memory (GB)"}
 
 

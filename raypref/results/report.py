@@ -22,6 +22,7 @@ from raypref.results.figures import Drawing, drawings
 from raypref.results.labels import metric_label, rows_of, symbol, value_text
 from raypref.results.lineage import data_facts
 from raypref.results.pairs import page_data
+from raypref.results.places import PLACES_HEADER, place_rows, places_said
 from raypref.results.render import escaped, html_table, markdown
 from raypref.results.summaries import comparisons, settings, summary
 from raypref.results.tables import SHOWN, headline_metric, sweep_cells
@@ -67,6 +68,9 @@ def report_html(
         answer=answer(collection),
         diagnosis=diagnosis(collection),
         diagnosed=_diagnosed(collection),
+        places=place_rows(collection),
+        places_header=PLACES_HEADER,
+        places_said=places_said(collection),
         now=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         counts=_counts(collection),
         figures=[_figure(collection, drawing) for drawing in (drawings(collection) if figures is None else figures)],
@@ -98,7 +102,7 @@ def report_markdown(collection: Collection, figures: Sequence[Drawing] | None = 
     """The same without the list of trials: question, answer, table, curves, failures, how to run it again."""
     question = str(collection.sweep.get("question") or collection.sweep.get("name"))
     lines = [f"# {escaped(question)}", "", escaped(answer(collection)), ""]
-    lines += [f"- {escaped(line)}" for line in diagnosis(collection)] + [""]
+    lines += [f"- {escaped(line)}" for line in (*diagnosis(collection), places_said(collection)) if line] + [""]
     lines += [markdown(sweep_cells(collection))]
     for drawing in drawings(collection) if figures is None else figures:
         lines += [f"![{escaped(drawing.describe(drawing.table))}]({drawing.name}.png)", ""]

@@ -27,7 +27,7 @@ def evaluation_of(whole: dict[str, Any]) -> dict[str, Any]:
 
 def of_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
     """The part that counts where candidates are scored and nothing is generated."""
-    return {k: v for k, v in evaluation.items() if k not in ("generate", "beams", "constrain")}
+    return {k: v for k, v in evaluation.items() if k not in ("generate", "beams", "constrain", "orders")}
 
 
 def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
@@ -84,6 +84,7 @@ def _judge(
     """What makes rows of a split's tables: a language model that writes and scores titles, a recommender, or a chat."""
     from raypref.evaluation.catalog_titles import CatalogTitles
     from raypref.evaluation.chat import ChatClient, chatted
+    from raypref.evaluation.orders import Orders
     from raypref.evaluation.rows import evaluated, judged
     from raypref.evaluation.yes_no import asked
     from raypref.recommenders import load_recommender
@@ -116,9 +117,12 @@ def _judge(
     if catalog is not None:
         tokenize = example_tokenizer(without_list(chain.config), paths["prepare"], tokenizer)
         all_titles = CatalogTitles(catalog.items, tokenize, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    orders = None
+    if config.orders > 1:
+        orders = Orders(config.orders, example_tokenizer(chain.config, paths["prepare"], tokenizer))
     return lambda tables, split: evaluated(
         model, tokenizer, titles, tables, split, config.batch, config.generate, counts, config.beams,
-        all_titles, catalog if ranked else None, config.constrain,
+        all_titles, catalog if ranked else None, config.constrain, orders,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ READING = 2
 
 LATER: dict[str, dict[str, Any]] = {
     "prompt": {"candidates": "listed"},
-    "evaluation": {"catalog": "none", "constrain": "none"},
+    "evaluation": {"catalog": "none", "constrain": "none", "orders": 1},
 }
 """Keys that a section got later, and the value that leaves what a stage computes as it was: then they are no part of an
 address, so that what was computed before is found."""
