@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from raypref.evaluation.metrics import mean, per_user
 from raypref.evaluation.splits import choosing_split, reported_split
 from raypref.results.records import NUMBERS, TEXTS, Unusable, complete, read_records, read_rows, read_sweep
 from raypref.storage.location import Location
+from raypref.storage.store import write_atomic
 
 SFT = "sft"
 # Lists, nine tenths of an evaluation's size: they stay with the evaluation.
@@ -217,8 +215,8 @@ def write(collection: Collection, folder: Path) -> list[Path]:
     account = json.dumps(collection.sweep, default=str).encode()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _SWEEP_KEY: account})
     paths = [Path(folder) / RESULTS, Path(folder) / USERS]
-    whole(paths[0], lambda path: pq.write_table(table, path, compression="zstd"))
-    whole(paths[1], lambda path: pq.write_table(collection.users, path, compression="zstd"))
+    write_atomic(paths[0], lambda path: pq.write_table(table, path, compression="zstd"))
+    write_atomic(paths[1], lambda path: pq.write_table(collection.users, path, compression="zstd"))
     return paths
 
 
@@ -242,14 +240,3 @@ def load(folder: Path) -> Collection:
     trials = _trials(frame.drop_duplicates("trial").to_dict("records"), parameters)
     scores = frame.loc[frame["metric"].notna(), SCORES]
     return Collection(sweep, trials, _metrics(trials, scores, parameters), users, training=training)
-
-
-def whole(path: Path, write_to: Callable[[Path], None]) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        write_to(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 
 from raypref.config.base import leaves
 from raypref.errors import UserError
-from raypref.results.collect import Collection, whole
+from raypref.results.collect import Collection
 from raypref.results.curves import COLUMNS as CURVE_COLUMNS
 from raypref.results.curves import curve_table, numeric
 from raypref.results.figures import CURVES, FORMATS, Drawing
 from raypref.results.labels import math_symbol, metric_label, setting_text, symbol, value_text
+from raypref.storage.store import write_atomic
 
 COLUMNS = ["sweep", "series", "method", "dataset", "trial", "setting", "seed", "status", "split", "metric", "value"]
 COLUMNS += ["users", "train_seconds", "evaluate_seconds", "peak_memory_gb", "error"]
@@ -162,8 +163,8 @@ def write_together(collections: Sequence[Collection], folder: Path) -> list[Path
     folder.mkdir(parents=True, exist_ok=True)
     table, shared = all_trials(collections), shared_table(collections)
     kept = shared.assign(value=shared["value"].map(json.dumps))
-    whole(folder / ALL, lambda path: table.to_parquet(path, index=False))
-    whole(folder / SERIES, lambda path: kept.to_parquet(path, index=False))
+    write_atomic(folder / ALL, lambda path: table.to_parquet(path, index=False))
+    write_atomic(folder / SERIES, lambda path: kept.to_parquet(path, index=False))
     table.to_csv(folder / "all.csv", index=False)
     drawn = [path for drawing in shared_drawings(shared) for path in drawing.save(folder)]
     return [folder / ALL, folder / "all.csv", folder / SERIES, *drawn]

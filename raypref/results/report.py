@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,6 +28,7 @@ from raypref.results.tables import SHOWN, headline_metric, sweep_cells
 from raypref.results.training_curves import MOST_NAMED, setting_colours, sft_table, training_svg, training_table
 from raypref.results.training_curves import SHOWN as TRAINING
 from raypref.storage.location import Location
+from raypref.storage.store import write_atomic
 
 ERROR_LENGTH, ERROR_GROUPS = 3000, 30
 
@@ -39,8 +39,9 @@ def write_report(collection: Collection, folder: Path) -> list[Path]:
     here = None if collection.root is None else Location.of(collection.root).local
     links = None if here is None else os.path.relpath(here, folder.absolute()).replace(os.sep, "/")
     paths = [folder / "report.html", folder / "report.md"]
-    _write(paths[0], report_html(collection, figures, links))
-    _write(paths[1], report_markdown(collection, figures))
+    page = report_html(collection, figures, links)
+    write_atomic(paths[0], lambda path: path.write_text(page, encoding="utf-8"))
+    write_atomic(paths[1], lambda path: path.write_text(report_markdown(collection, figures), encoding="utf-8"))
     return paths
 
 
@@ -320,10 +321,3 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _fenced(text: str) -> str:
     fence = "````" if "```" in text else "```"
     return f"{fence}\n{text}\n{fence}"
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -19,10 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from raypref.results.collect import SFT, TRAINING, Collection, whole
+from raypref.results.collect import SFT, TRAINING, Collection
 from raypref.results.labels import rows_of, setting_text
 from raypref.results.lineage import stages
 from raypref.storage.location import Location
+from raypref.storage.store import write_atomic
 
 SHOWN = {"loss": "loss", "reward_margin": "reward margin"}
 DIAGNOSED = ("gamma", "slope", "effective_negatives", "gradient_share_1", "drift", "logp_pos")
@@ -114,7 +115,7 @@ def training_svg(table: pd.DataFrame, metric: str) -> str:
 def write_training(collection: Collection, folder: Path) -> None:
     """`training.parquet`, so that these curves too can be drawn again without the trials' folders."""
     table = training_table(collection)
-    whole(folder / TRAINING, lambda path: table.to_parquet(path, index=False))
+    write_atomic(folder / TRAINING, lambda path: table.to_parquet(path, index=False))
 
 
 def training_figure(table: pd.DataFrame, title: str = "") -> Figure:

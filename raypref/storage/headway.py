@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from raypref.storage.store import Address, Store
+from raypref.storage.store import Address, Store, write_atomic
 
 FOLDER = ".headway"
 EVERY_S = 1.0  # between two writes on a disk
@@ -79,10 +77,7 @@ class _Teller:
             return
         self.written = now
         told = Headway(self.stage, done, total, unit, self.began[1], self.began[2], now, values)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".tmp-{self.path.name}-{uuid.uuid4().hex[:8]}")
-        temporary.write_text(json.dumps(asdict(told)))
-        os.replace(temporary, self.path)
+        write_atomic(self.path, lambda path: path.write_text(json.dumps(asdict(told))), synced=False)
         self.store.send(self.path)
 
     def close(self) -> None:

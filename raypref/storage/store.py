@@ -19,7 +19,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -260,13 +260,19 @@ def _whole(folder: Path) -> bool:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a file whole or not at all."""
+    """Write content as JSON, whole or not at all."""
+    text = json.dumps(content, indent=1, default=str)
+    write_atomic(path, lambda temporary: temporary.write_text(text))
+
+
+def write_atomic(path: Path, write: Callable[[Path], object], synced: bool = True) -> None:
+    """Write a file whole or not at all: `write` fills another path beside it, which then takes its name."""
     temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex[:8]}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1, default=str)
     try:
-        temporary.write_text(text)
-        _sync_one(temporary)
+        write(temporary)
+        if synced:
+            _sync_one(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -14,9 +14,8 @@ from raypref.config import RunConfig
 from raypref.config.loading import override
 from raypref.config.systems import SYSTEMS
 from raypref.data.names import named_source, source_content
-from raypref.errors import UserError
 from raypref.storage.store import Store, digest
-from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, print_error
+from raypref.sweeps.job import EXIT_TRIALS_FAILED, exit_code, job_console
 from raypref.sweeps.methods import METHOD, method_changes
 from raypref.sweeps.options import SweepOptions, parse
 from raypref.sweeps.space import SweepConfig, load_sweep
@@ -49,17 +48,14 @@ class BenchmarkOptions(SweepOptions):
 
 
 def main(sweep_file: Path, arguments: list[str] | None = None) -> None:
-    """Run the benchmark from the command line; exits with 0, 2 (a mistake that can be mended) or 3 (trials failed)."""
-    try:
-        sys.exit(run(sweep_file, sys.argv[1:] if arguments is None else arguments))
-    except UserError as error:
-        print_error(error)
-        sys.exit(EXIT_USER_ERROR)
+    """Run the benchmark from the command line; exits as `exit_code` says."""
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(exit_code(lambda: run(sweep_file, given)))
 
 
 def run(sweep_file: Path, arguments: list[str]) -> int:
     """The exit code of a benchmark."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = job_console()
     declared = load_sweep(sweep_file, BenchmarkConfig)
     options, config, origins = parse(BenchmarkOptions, arguments, declared.question + EXAMPLES)
     methods: Any = options.methods or declared.presets.get(options.preset) or declared.space[METHOD]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -42,31 +43,45 @@ class JobOptions(SweepOptions):
 
 
 def main(sweep_file: Path, arguments: list[str] | None = None) -> None:
-    """Run a sweep from the command line; exits with 0, 2 (a mistake that can be mended) or 3 (trials failed)."""
+    """Run a sweep from the command line; exits as `exit_code` says."""
     sys.exit(run(sweep_file, sys.argv[1:] if arguments is None else arguments))
 
 
 def run(sweep_file: Path, arguments: list[str]) -> int:
     """The exit code of a sweep."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    return exit_code(lambda: _run(sweep_file, arguments))
+
+
+def exit_code(work: Callable[[], int]) -> int:
+    """What `work` gives (0, or 3: trials failed); 2 for a mistake that can be mended, 130 where it was interrupted."""
     try:
-        sweep = load_sweep(sweep_file, SweepConfig)
-        description = sweep.question + EXAMPLES.format(name=sweep.name, more=_examples(sweep))
-        options, config, origins = parse(JobOptions, arguments, description, sweep.objective)
-        sweep = _with_options(sweep.space_of(config.align.objective.name), options)
-        folder = run_sweep(sweep, config, options, origins, console)
-        if folder is None:
-            return 0
-        well = _conclude(folder, Store(options.root), console)
-        if options.write is not None:
-            _write(options.write, sweep, config, folder, Store(options.root))
-        return 0 if well else EXIT_TRIALS_FAILED
+        return work()
     except UserError as error:
         print_error(error)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def job_console() -> Console:
+    """A console as wide as the terminal, or as tables need it in a log."""
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def _run(sweep_file: Path, arguments: list[str]) -> int:
+    console = job_console()
+    sweep = load_sweep(sweep_file, SweepConfig)
+    description = sweep.question + EXAMPLES.format(name=sweep.name, more=_examples(sweep))
+    options, config, origins = parse(JobOptions, arguments, description, sweep.objective)
+    sweep = _with_options(sweep.space_of(config.align.objective.name), options)
+    folder = run_sweep(sweep, config, options, origins, console)
+    if folder is None:
+        return 0
+    well = _conclude(folder, Store(options.root), console)
+    if options.write is not None:
+        _write(options.write, sweep, config, folder, Store(options.root))
+    return 0 if well else EXIT_TRIALS_FAILED
 
 
 def print_error(error: UserError) -> None:

@@ -18,7 +18,7 @@ from raypref.errors import UserError
 from raypref.results.claims import claims
 from raypref.results.contrasts import Contrast
 from raypref.storage.store import Store
-from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, print_error
+from raypref.sweeps.job import EXIT_TRIALS_FAILED, exit_code, job_console
 from raypref.sweeps.methods import METHOD
 from raypref.sweeps.options import SweepOptions, parse
 from raypref.sweeps.space import SweepConfig, load_sweep
@@ -108,17 +108,14 @@ class ReplicateOptions(SweepOptions):
 
 
 def main(folder: Path, arguments: list[str] | None = None) -> None:
-    """Run a study from the command line; exits with 0, 2 (a mistake that can be mended) or 3 (trials failed)."""
-    try:
-        sys.exit(run(folder, sys.argv[1:] if arguments is None else arguments))
-    except UserError as error:
-        print_error(error)
-        sys.exit(EXIT_USER_ERROR)
+    """Run a study from the command line; exits as `exit_code` says."""
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(exit_code(lambda: run(folder, given)))
 
 
 def run(folder: Path, arguments: list[str]) -> int:
     """The exit code of a study; `folder` holds the studies, and in `data` what each data set changes in a config."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = job_console()
     asked, rest = _named(arguments, {"--study": "main", "--dataset": "generated"})
     studies, datasets = _files(folder), _files(folder / "data")
     description = DESCRIPTION.format(studies=", ".join(studies), datasets=", ".join(datasets))

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from raypref.errors import UserError
 from raypref.storage.sharing import POINTER
-from raypref.storage.store import disk_faults, file_digest, sync, write_json
+from raypref.storage.store import disk_faults, file_digest, sync, write_atomic, write_json
 from raypref.training.tasks import Task
 
 if TYPE_CHECKING:
@@ -136,9 +136,7 @@ class Progress:
             if row["step"] >= self.step:
                 break
             kept.append(line + "\n")
-        temporary = path.with_name(f".tmp-{path.name}")
-        temporary.write_text("".join(kept))
-        temporary.replace(path)
+        write_atomic(path, lambda temporary: temporary.write_text("".join(kept)), synced=False)
 
     def _check_owner(self) -> None:
         """A worker that is cut off from the cluster lives on for a while: it must not write where its successor does.
