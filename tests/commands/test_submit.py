@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,30 @@ def test_after_a_job_that_fails_none_is_submitted(
     scripts = (jobs / "sweep_lambda.py", jobs / "sweep_rho.py")
     assert submit.submit(submit.Submit(scripts), []) == 1
     assert len(commands) == 2
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_ray_s_own_notices_are_shown_where_asked(capfd: pytest.CaptureFixture[str], verbose: bool) -> None:
+    lines = [
+        "2026-11-27 00:01:22,712\tINFO cli.py:42 -- \x1b[37mJob submission server address\x1b[39m: x",
+        "2026-11-27 00:01:33,668\tSUCC cli.py:66 -- \x1b[32m-------\x1b[39m",
+        "Running entrypoint for job sweep: python jobs/x.py",
+        "sft             25.1 s  sft/smoke-125724763c84  4 steps",
+        "2026-11-27 00:01:22,718\tWARNING working_dir.py:101 -- a warning",
+        "INFO of the job's own",
+    ]
+    code = submit.shown([sys.executable, "-c", f"print({chr(10).join(lines)!r}); raise SystemExit(7)"], verbose)
+    said = capfd.readouterr().out.splitlines()
+    assert code == 7
+    assert said == (lines if verbose else lines[3:])
+
+
+def test_a_job_that_says_nothing_yet_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(submit, "QUIET_S", 0.2)
+    with caplog.at_level("INFO", logger="raypref"):
+        submit.shown([sys.executable, "-c", "import time; time.sleep(1.5); print('first'); time.sleep(1)"], False)
+    told = [record.message for record in caplog.records]
+    assert 2 <= len(told) <= 20
+    assert all("Ray is taking up the job" in line for line in told)
