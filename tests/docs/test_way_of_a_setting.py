@@ -1,4 +1,4 @@
-"""The table of docs/concepts.md is λ's way: at most twelve files, from room to lower room, each known to the one before."""
+"""The table of docs/concepts.md is λ's way: at most twelve files, from room to lower room, each known to one before."""
 
 from __future__ import annotations
 
