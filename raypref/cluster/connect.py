@@ -7,12 +7,14 @@ import os
 import warnings
 from typing import Any
 
-from raypref.cluster.head import FEWER_WARNINGS, MIN_LOGICAL_CPUS, ON_LOOPBACK, check_address, free_port
+from raypref.cluster.head import FEWER_WARNINGS, MIN_LOGICAL_CPUS, ON_LOOPBACK, PATIENCE, check_address, free_port
 from raypref.cores import usable_cores
 
 if not os.environ.get("RAY_ADDRESS"):  # Ray reads these when it is imported, not when it starts
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault(*ON_LOOPBACK)
+    for variable in PATIENCE.items():
+        os.environ.setdefault(*variable)
 
 import ray
 from ray.job_config import JobConfig

@@ -15,6 +15,11 @@ FEWER_WARNINGS = ("RAY_worker_maximum_startup_concurrency", "8")  # Train starts
 ON_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 # Workers that Ray starts before they are needed have no job's files, and a submitted job's processes must have them.
 NO_PRESTART = ("RAY_prestart_worker_first_driver", "0")
+PATIENCE = {  # seconds: on a busy machine a head takes longer than those after which Ray gives up by itself
+    "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
+    "RAY_raylet_start_wait_time_s": "240",
+}
 LONGEST_FOLDER = 40  # characters: Ray's sockets lie 60 below it, and the system takes 107 in all
 
 

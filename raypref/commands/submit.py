@@ -24,7 +24,15 @@ from pathlib import Path
 
 import tyro
 
-from raypref.cluster.head import FEWER_WARNINGS, MIN_LOGICAL_CPUS, NO_PRESTART, ON_LOOPBACK, free_port, short_folder
+from raypref.cluster.head import (
+    FEWER_WARNINGS,
+    MIN_LOGICAL_CPUS,
+    NO_PRESTART,
+    ON_LOOPBACK,
+    PATIENCE,
+    free_port,
+    short_folder,
+)
 from raypref.config.loading import load, read_yaml
 from raypref.cores import usable_cores
 from raypref.errors import UserError
@@ -33,7 +41,7 @@ from raypref.provenance import provenance
 logger = logging.getLogger(__name__)
 
 DASHBOARD_PORT = 8265
-START_SECONDS = 90
+START_SECONDS = 300
 STOP_SECONDS = 5  # the jobs are over: what a head does in its last seconds nobody reads
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
@@ -226,7 +234,8 @@ def local_head(dashboard_port: int | None, verbose: bool = False) -> Iterator[st
     """
     port = _dashboard_port(dashboard_port)
     address = f"http://127.0.0.1:{port}"
-    environment = _environment() | {"RAY_API_SERVER_ADDRESS": address, "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
+    environment = PATIENCE | _environment()
+    environment |= {"RAY_API_SERVER_ADDRESS": address, "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
     environment.setdefault(*FEWER_WARNINGS)
     environment.setdefault(*NO_PRESTART)
     environment.setdefault(*ON_LOOPBACK)

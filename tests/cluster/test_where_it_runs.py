@@ -83,6 +83,7 @@ def test_without_a_home_the_token_lies_in_the_heads_own_folder(tmp_path: Path, m
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "")  # so that what is set below is taken back
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
     environment = {key: value for key, value in submit._environment().items() if "TOKEN" not in key}
+    environment["HOME"] = str(tmp_path / "home")
     told = submit._token(tmp_path, environment | {"RAY_AUTH_MODE": "token"})
     path = tmp_path / "auth_token"
     assert told == {"RAY_AUTH_TOKEN_PATH": str(path)}
@@ -90,6 +91,11 @@ def test_without_a_home_the_token_lies_in_the_heads_own_folder(tmp_path: Path, m
     assert len(path.read_text()) == 64
     assert submit._environment()["RAY_AUTH_TOKEN_PATH"] == str(path)
     assert submit._token(tmp_path, environment | {"RAY_AUTH_MODE": "disabled"}) == {}
+    path.unlink()
+    (tmp_path / "home" / ".ray").mkdir(parents=True)
+    (tmp_path / "home" / ".ray" / "auth_token").write_text("0" * 64)  # one that is there is used, and Ray is not asked
+    assert submit._token(tmp_path, environment | {"RAY_AUTH_MODE": "token"}) == {}
+    assert not path.exists()
 
 
 def test_relative_paths_are_absolute_on_this_machine_and_refused_on_a_cluster(

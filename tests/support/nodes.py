@@ -20,6 +20,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raypref.cluster import head as ray_head
 from raypref.cluster.head import free_port
 from raypref.storage.store import MANIFEST
 from tests.support.processes import CHECKOUT, environment
@@ -56,7 +57,7 @@ class Nodes:
             "RAY_AUTH_MODE": "token",
             "RAY_API_SERVER_ADDRESS": api,
             "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.5",
-            "RAY_raylet_start_wait_time_s": "240",
+            **ray_head.PATIENCE,
         }
         subprocess.run([*RAY, "get-auth-token", "--generate"], env=self.environment, check=True, capture_output=True)
         head = ("--head", f"--port={self.port}", "--num-cpus=0")
