@@ -89,8 +89,8 @@ def _best(
 def _likely(chosen: str, choice: LikelyBest) -> str:
     share = choice.chances.get(chosen, 0.0)
     top, most = max(choice.chances.items(), key=lambda item: item[1])
-    text = f"It had the luckiest mean; the chance that it is the best of them is {share:.0%}"
-    return text if top == chosen else f"{text}, of {top} {most:.0%}"
+    text = f"That it is truly the best of them has a chance of {share:.0%}"
+    return text if top == chosen or most == share else f"{text}, {top} one of {most:.0%}"
 
 
 def _score(row: dict[str, Any]) -> str:

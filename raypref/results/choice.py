@@ -29,8 +29,8 @@ def choose(values: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int =
     same number of seeds get the same draws of them, as they share what a seed does.
 
     Args:
-        values: (seeds, users) of each setting, the same users in all; users with NaN in any are left out. A setting that
-            has no value at all (a recommender, of a generated answer) can't be chosen: its chance is 0.
+        values: (seeds, users) of each setting, the same users in all; users with NaN in any are left out. A setting
+            that has no value at all (a recommender, of a generated answer) can't be chosen: its chance is 0.
     """
     measured = [i for i, of in enumerate(values) if np.isfinite(of).any()]
     kept = np.all([np.isfinite(values[i]).all(axis=0) for i in measured], axis=0)
@@ -46,5 +46,6 @@ def choose(values: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int =
     top = drawn.argmax(axis=1)
     optimism = drawn[np.arange(resamples), top] - means[top]
     chances = np.zeros(len(values))
-    chances[measured] = np.bincount(top, minlength=len(cells)) / resamples
+    first = drawn == drawn.max(axis=1, keepdims=True)  # settings that tie share the draw
+    chances[measured] = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
     return Choice(chances, float(optimism.mean()))

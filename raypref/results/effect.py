@@ -43,6 +43,8 @@ def effect(collection: Collection, metric: str, split: str) -> str:
     seen = seen_difference(compared)
     if not math.isfinite(seen):
         return f"No difference of {said} could be tested ({span})."
+    if seen == 0:
+        return f"No effect of {named} on {said} ({span}): no user's answer differs."
     power = f"a difference of {seen:.2g} would have been seen"
     return f"No measurable effect of {named} on {said} ({span}; {power}, four times in five)."
 
@@ -53,6 +55,30 @@ def seen_difference(compared: pd.DataFrame) -> float:
     if not len(tested):
         return math.nan
     return max(smallest_difference(row["error"], row["freedom"], len(tested)) for row in rows_of(tested))
+
+
+def power_said(collection: Collection, metric: str, split: str) -> str:
+    """`What could be seen: with 480 users and 3 seeds, a difference to λ=2 of 0.012 or more, four times in five.`
+
+    Empty where nothing could be tested.
+    """
+    reference = _reference(collection)
+    if reference is None:
+        return ""
+    compared = comparisons(collection, metric, split, reference)
+    seen = seen_difference(compared)
+    if not math.isfinite(seen) or seen == 0:  # nothing differs: nothing is known of how much it would vary
+        return ""
+    seeds, users = int(compared["seeds"].min()), int(compared["users"].max())
+    models = "these very models, one seed each" if seeds < 2 else f"{seeds} seeds or more"
+    text = (
+        f"What could be seen: with {users} users and {models}, a difference to {reference.text} of {seen:.2g} or more "
+    )
+    text += f"in {metric_label(metric)}, four times in five."
+    wanted = margin_of(collection)
+    if seen > wanted and UNDECIDED in set(compared["verdict"]):
+        text += f" Whether settings differ by {wanted:g} takes more seeds (--decide {wanted:g}) or more users."
+    return text
 
 
 def differences(compared: pd.DataFrame, margin: float, default: str | None = None, brief: bool = False) -> str:

@@ -100,7 +100,7 @@ class Rounds:
             return f"round {self.number}: {counts}; a further seed for {more} of them and the default"
         spared = len(self.points) * self.most_seeds - trials
         told = f"{trials} trials, {spared} fewer than {self.most_seeds} seeds of all"
-        return f"decided in {self.number} rounds: {counts}; {told}"
+        return f"ended after {self.number} rounds: {counts}; {told}"
 
     def account(self) -> dict[str, Any]:
         """What the sweep's record keeps: what was compared, and each verdict with the numbers behind it."""

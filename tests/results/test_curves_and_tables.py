@@ -236,7 +236,7 @@ def test_answer_chooses_on_validation_and_reports_test(finished):
     text = answer(finished, LAMBDA)
     assert text.startswith("λ moves HR@1 (0.")
     assert f"λ=2 gives HR@1 {table['generated_hr@1']:.3f} [{table['generated_hr@1_low']:.3f}, " in text
-    assert ": better than λ=0 and λ=10. It had the luckiest mean; the chance that it is the best of them is 1" in text
+    assert ": better than λ=0 and λ=10. That it is truly the best of them has a chance of 1" in text
     assert re.search(r"Alignment gains 0\.\d+ of HR@1 over SFT \(0\.\d+\) \(significant\) and ", text)
     assert "Chosen on validation, reported on test" in text
 

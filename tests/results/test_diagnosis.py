@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from raypref.results.collect import Collection, collect, load, write
@@ -88,3 +91,31 @@ def test_only_what_is_shown_is_drawn(tmp_path):
 def test_nothing_logged_nothing_said(tmp_path):
     folder = sweep(tmp_path, {LAMBDA: [0, 1]}, {LAMBDA: 0}, lambda p, s: 0.2, seeds=1, users=10)
     assert diagnosis(collect(folder)) == []
+
+
+def test_the_report_says_what_could_be_seen(tmp_path):
+    folder = sweep(tmp_path, {LAMBDA: [0, 1, 2]}, {LAMBDA: 0}, lambda p, s: 0.3, seeds=3, users=200)
+    text = report_html(collect(folder))
+    assert re.search(
+        r"What could be seen: with 200 users and 3 seeds or more, a difference to λ=0 of 0\.\d+ or more", text
+    )
+    assert "takes more seeds (--decide 0.01) or more users" in text
+
+
+def test_places_are_told(tmp_path):
+    folder = sweep(tmp_path, {LAMBDA: [0, 1]}, {LAMBDA: 0}, lambda p, s: 0.3, seeds=1, users=60)
+    for path in (tmp_path / "evaluate").glob("*/rows.parquet"):
+        rows = pq.read_table(path)
+        logps = np.array(rows["logps"].to_pylist())
+        places = np.argsort(np.tile(np.roll(np.arange(20), 10), (len(logps), 1, 1)), axis=2)
+        first = np.array([[[9.0 if place == 0 else 0.0 for place in order] for order in of] for of in places])
+        own = np.zeros_like(logps)
+        own[:, 0] = 9  # always what stands first
+        rows = rows.set_column(rows.column_names.index("logps"), "logps", [own.tolist()])
+        target = np.zeros(len(rows), np.int32)  # first in one order, eleventh in the other
+        rows = rows.set_column(rows.column_names.index("target"), "target", [target])
+        rows = rows.append_column("order_places", [places.tolist()]).append_column("order_logps", [first.tolist()])
+        pq.write_table(rows, path)
+    text = report_html(collect(folder))
+    assert "Position, preference or memory" in text
+    assert "Place matters in 3 of 3 models" in text

@@ -77,7 +77,7 @@ def test_seeds_go_where_they_decide(tmp_path, monkeypatch):
     assert len([t for t in trials.ran if t[0] == 2.0]) == found["λ=2"]["seeds"] < 3
     assert sorted(t for t in trials.ran if t[0] == 0.0) == [(0.0, s) for s in range(found["λ=1"]["seeds"])]
     assert "1 better" in said
-    assert "decided in" in said
+    assert "ended after" in said
     again, repeated, _ = decide(tmp_path, monkeypatch)
     assert (again, repeated.ran) == (folder, [])
     assert json.loads((folder / "sweep.json").read_text())["decided"] == account
