@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import optuna
@@ -31,6 +32,7 @@ from raypref.storage.store import digest
 from raypref.sweeps.space import Range, SweepConfig, Value, contains, setting_key
 
 JOURNAL = "optuna.journal"
+ERRORS = "standard_error"
 ATTEMPTS = 200  # draws of a setting that was tried before, in a row, until the space counts as exhausted
 
 
@@ -65,8 +67,11 @@ class Study:
         self.study.sampler = Rounded(_sampler(sweep, len(self.study.trials)))
         self._asked: dict[str, optuna.Trial] = {}
 
-    def add(self, setting: Mapping[str, Value], values: Sequence[float] | None) -> None:
+    def add(self, setting: Mapping[str, Value], values: Sequence[float] | None, errors: Sequence[float] = ()) -> None:
         """A setting that ended, with what it scored; None: it was pruned.
+
+        `errors`: standard errors of the scores over the seeds, kept with the trial for optuna-dashboard. No sampler of
+        Optuna takes one for each trial; `gp` estimates the noise of all from the scores.
 
         One of another space is left out; one whose metric is no number has failed.
         """
@@ -76,13 +81,21 @@ class Study:
         key = setting_key(setting)
         state = TrialState.PRUNED if values is None else TrialState.COMPLETE
         if key in self._asked:
+            if errors:
+                self._asked[key].set_user_attr(ERRORS, list(errors))
             self.study.tell(self._asked.pop(key), values=None if values is None else list(values), state=state)
             return
         if not contains(self.sweep, setting) or self._has(setting):
             return
         params = {name: self._choice(name, value) for name, value in setting.items()}
         scored = None if values is None else list(values)
-        trial = create_trial(params=params, distributions=self.distributions, values=scored, state=state)
+        trial = create_trial(
+            params=params,
+            distributions=self.distributions,
+            values=scored,
+            state=state,
+            user_attrs={ERRORS: list(errors)} if errors else {},
+        )
         self.study.add_trial(trial)
 
     def fail(self, setting: Mapping[str, Value]) -> None:
@@ -127,6 +140,15 @@ def scores(records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list
     return means
 
 
+def standard_errors(records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[float]:
+    """Of each metric's mean over a setting's seeds, on validation; none with one seed."""
+    if len(records) < 2:
+        return []
+    found = [[scores([record], [metric]) for record in records] for metric in metrics]
+    values = [[score[0] for score in of if score is not None] for of in found]
+    return [stdev(of) / math.sqrt(len(of)) for of in values if len(of) > 1]
+
+
 def _distribution(values: tuple[Value, ...] | Range) -> BaseDistribution:
     if not isinstance(values, Range):
         return CategoricalDistribution(values)
@@ -140,7 +162,7 @@ def _sampler(sweep: SweepConfig, seed: int) -> optuna.samplers.BaseSampler:
     if sweep.search == "tpe":
         return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=8)
     if sweep.search == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=8)
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=8, deterministic_objective=False)
     if sweep.search == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(4, min(50, sweep.trials // 4)))
     return optuna.samplers.RandomSampler(seed=seed)

@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 
 from raypref.config import RunConfig
 from raypref.storage.store import Address, Store
-from raypref.sweeps.optuna_study import Study, scores
+from raypref.sweeps.optuna_study import Study, scores, standard_errors
 from raypref.sweeps.space import SweepConfig, Trial, make_trial, setting_key
 from raypref.sweeps.trial import point_of
 from raypref.sweeps.trial_records import ended_before, record_path, settled
@@ -96,7 +96,7 @@ class TrialQueue(Searcher):
             if found is None:
                 self.study.fail(setting)
             else:
-                self.study.add(setting, found)
+                self.study.add(setting, found, standard_errors(ended, self.sweep.metrics))
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial, that there is none, or None: one that runs makes a stage which the next needs too."""
