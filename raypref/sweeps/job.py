@@ -15,6 +15,7 @@ from raypref.config import RunConfig
 from raypref.config.loading import plain_faults
 from raypref.errors import UserError
 from raypref.messages import INTERRUPTED
+from raypref.narration import Narrator
 from raypref.storage.store import Store
 from raypref.sweeps.options import SweepOptions, parse
 from raypref.sweeps.space import SweepConfig, load_sweep
@@ -133,6 +134,7 @@ def _conclude(folder: Path, store: Store, console: Console) -> bool:
     """Collect, draw, say the answer; did every trial end well?"""
     from raypref.results.conclusion import conclude
 
-    well = conclude(folder, store.location, console)
+    with Narrator(console).step("collecting and drawing"):
+        well = conclude(folder, store.location, console)
     store.send(folder)
     return well

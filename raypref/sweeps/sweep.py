@@ -53,6 +53,9 @@ from raypref.sweeps.trial_records import (
     record_path,
 )
 
+RAY_FIRST = ("raypref.cluster.connect", "raypref.sweeps.tuning", "raypref.sweeps.queue", "raypref.sweeps.optuna_study")
+"""What a sweep on Ray imports, the first before any other import of ray: seconds, which are told of."""
+
 
 def sweep_folder(sweep: SweepConfig, base: RunConfig, store: Store) -> Path:
     """One folder for a question asked of one base config: a wider space or more seeds extend it."""
@@ -169,6 +172,9 @@ def _carry_out(
     account["equivalent"] = options.equivalent if options.decide is None else options.decide
     write_json(folder / "sweep.json", account | {"commands": _commands(folder, account)})
     if options.ray:
+        with Narrator(console).step("importing Ray"):
+            for module in RAY_FIRST:
+                importlib.import_module(module)
         _run(sweep, base, planned, store, folder, options, console)
     else:
         _run_here(sweep, base, planned, store, folder, console)
