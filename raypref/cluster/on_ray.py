@@ -23,7 +23,7 @@ from raypref.cluster.side_by_side import run_tasks
 from raypref.cluster.train_group import alive_nodes, cores, fit, fit_alone
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.errors import UserError
-from raypref.stages.stage import Chain, Shards, Stage, Surroundings
+from raypref.stages.stage import Chain, Shards, Stage, WorkerContext
 from raypref.stages.worker import run_stages
 from raypref.storage import sharing
 from raypref.storage.headway import counted, telling
@@ -78,7 +78,7 @@ class OnRay:
         runs[stage.of.runs](run, stage)
 
     def _here(self, run: Chain, stage: Stage) -> None:
-        run_stages(run, [stage], Surroundings(self.store))
+        run_stages(run, [stage], WorkerContext(self.store))
 
     def _task(self, run: Chain, stage: Stage) -> None:
         if _alone():

@@ -19,7 +19,7 @@ from raypref.cluster.work import Work
 from raypref.data.columns import shard_path
 from raypref.errors import UserError
 from raypref.stages.heartbeat import Heartbeat
-from raypref.stages.stage import Chain, Shards, Stage, Surroundings
+from raypref.stages.stage import Chain, Shards, Stage, WorkerContext
 from raypref.stages.worker import run_stages
 from raypref.storage import sharing
 from raypref.storage.store import Store, write_json
@@ -28,7 +28,7 @@ from raypref.training.allocator import forget_peak_memory, give_back_freed_memor
 
 def work_alone(work: Work, report: Callable[[dict[str, Any]], None]) -> None:
     """Run stages as their only worker, in a process that may have run others and may run more."""
-    _run(work, Surroundings(Store(work.root), report=report, leaving=Notice()))
+    _run(work, WorkerContext(Store(work.root), report=report, leaving=Notice()))
 
 
 def work_in_group(work: Work) -> None:
@@ -37,7 +37,7 @@ def work_in_group(work: Work) -> None:
     scratch = store.scratch(work.stages[0].address)
     if fault := read_fault(store, scratch):
         raise fault  # Ray tries again whatever the error; this one is not mended by that
-    around = Surroundings(
+    ctx = WorkerContext(
         store=store,
         rank=context.get_world_rank(),
         world=context.get_world_size(),
@@ -45,7 +45,7 @@ def work_in_group(work: Work) -> None:
         leaving=leaving,
     )
     try:
-        _run(work, around)
+        _run(work, ctx)
     except UserError as error:  # Ray passes exceptions on as text; this one must reach the user as it is
         with contextlib.suppress(OSError, UserError):  # the fault may be that nothing can be written
             write_json(scratch / FAULT, [error.what, error.where, error.mend])
@@ -53,17 +53,17 @@ def work_in_group(work: Work) -> None:
         raise
 
 
-def _run(work: Work, around: Surroundings) -> None:
+def _run(work: Work, ctx: WorkerContext) -> None:
     torch.set_num_threads(work.threads)
     forget_peak_memory()  # and what else a trial before this one left in this process
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    around.stream = stream if work.streamed else None
-    around.watch = watcher(work.board if around.rank == 0 else None)
-    around.beat = Heartbeat(work.run.config.resources.hang_timeout)
+    ctx.stream = stream if work.streamed else None
+    ctx.watch = watcher(work.board if ctx.rank == 0 else None)
+    ctx.beat = Heartbeat(work.run.config.resources.hang_timeout)
     try:
-        run_stages(work.run, list(work.stages), around)
+        run_stages(work.run, list(work.stages), ctx)
     finally:
-        around.beat.stop()  # what comes after has no clock
+        ctx.beat.stop()  # what comes after has no clock
 
 
 def tidy() -> None:
@@ -118,7 +118,7 @@ def run_stage(run: Chain, stage: Stage, root: str, threads: int | None = None) -
     """One stage of a run, as a task."""
     if threads is not None:
         torch.set_num_threads(threads)
-    run_stages(run, [stage], Surroundings(Store(root)))
+    run_stages(run, [stage], WorkerContext(Store(root)))
 
 
 def first(

@@ -11,7 +11,7 @@ from raypref.config.loading import dump
 from raypref.config.model import AdaptedModel
 from raypref.errors import UserError
 from raypref.stages.identity import model_identity, prompt_identity, source_identity
-from raypref.stages.stage import Chain, Kind, Stage, Surroundings
+from raypref.stages.stage import Chain, Kind, Stage, WorkerContext
 
 
 def adapted(config: RunConfig, whole: dict[str, Any], prepare: Stage) -> dict[str, Stage]:
@@ -27,7 +27,7 @@ def adapted(config: RunConfig, whole: dict[str, Any], prepare: Stage) -> dict[st
     return {"adapt": Stage(ADAPT, config.name, content, {"prepare": prepare})}
 
 
-def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
+def run(chain: Chain, stage: Stage, ctx: WorkerContext) -> None:
     """Adapt the model; leave weights and tokenizer in `model/`, and how it went."""
     from raypref.models import backbone
     from raypref.pretraining import adaptation
@@ -43,7 +43,7 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
         )
     started = time.perf_counter()
     model, tokenizer, log = adaptation.adapt(chain.config, model_config.adapt)
-    with around.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts):
+    with ctx.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts):
         backbone.save(model, folder / "model")
         tokenizer.save_pretrained(folder / "model")
         (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in log))

@@ -17,7 +17,7 @@ from raypref.config.recommender import BaselineConfig
 from raypref.stages.adapt import adapted
 from raypref.stages.identity import model_identity
 from raypref.stages.prepare import titles_of, training_log_of, validation_questions_of
-from raypref.stages.stage import Chain, Kind, Stage, Surroundings
+from raypref.stages.stage import Chain, Kind, Stage, WorkerContext
 from raypref.storage.store import MANIFEST
 
 
@@ -41,65 +41,65 @@ def baseline_stages(config: RunConfig, whole: dict[str, Any], prepare: Stage) ->
     return tuple(shared), Stage(FIT, name, {"recommender": recommender}, inputs)
 
 
-def encode(chain: Chain, stage: Stage, around: Surroundings) -> None:
+def encode(chain: Chain, stage: Stage, ctx: WorkerContext) -> None:
     """Features of all titles, for a recommender that reads them."""
-    if around.rank == 0:
-        prepared = stage.input_paths(around.store)["prepare"]
-        with around.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts):
+    if ctx.rank == 0:
+        prepared = stage.input_paths(ctx.store)["prepare"]
+        with ctx.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, facts):
             facts |= _encode_titles(chain.config, prepared, folder)
 
 
-def try_penalty(chain: Chain, stage: Stage, around: Surroundings) -> None:
+def try_penalty(chain: Chain, stage: Stage, ctx: WorkerContext) -> None:
     """A baseline fitted with seed 0 and one of its L2 penalties."""
     config: BaselineConfig = TypeAdapter(BaselineConfig).validate_python(stage.config["recommender"])
-    _fit(config, stage, around)
+    _fit(config, stage, ctx)
 
 
-def choose(chain: Chain, stage: Stage, around: Surroundings) -> None:
+def choose(chain: Chain, stage: Stage, ctx: WorkerContext) -> None:
     """Of a baseline's tries the one that ranks the validation split best, of equals the first penalty's."""
-    facts = {name: around.store.manifest(tried.address)["facts"] for name, tried in stage.inputs.items()}
+    facts = {name: ctx.store.manifest(tried.address)["facts"] for name, tried in stage.inputs.items()}
     values = {name: facts[name]["tried"][name] for name in (f"{l2:g}" for l2 in stage.config["l2"])}
     best = max(values, key=lambda name: values[name])  # the first of the greatest
-    if around.rank == 0:
-        _copy(stage.inputs[best], stage, around, facts[best] | {"tried": values})
+    if ctx.rank == 0:
+        _copy(stage.inputs[best], stage, ctx, facts[best] | {"tried": values})
 
 
-def fit(chain: Chain, stage: Stage, around: Surroundings) -> None:
+def fit(chain: Chain, stage: Stage, ctx: WorkerContext) -> None:
     """A baseline, fitted on the training interactions and stopped by the validation split."""
     config: Any = chain.config.baseline
     tuned = stage.inputs.get("tune")
     if tuned is None:
-        _fit(config, stage, around)
+        _fit(config, stage, ctx)
         return
-    facts = around.store.manifest(tuned.address)["facts"]
+    facts = ctx.store.manifest(tuned.address)["facts"]
     if config.seed != 0:
-        _fit(config.model_copy(update={"l2": (facts["l2"],)}), stage, around)
-    elif around.rank == 0:  # that fit has been made
-        _copy(tuned, stage, around, facts)
+        _fit(config.model_copy(update={"l2": (facts["l2"],)}), stage, ctx)
+    elif ctx.rank == 0:  # that fit has been made
+        _copy(tuned, stage, ctx, facts)
 
 
-def _copy(made: Stage, stage: Stage, around: Surroundings, facts: dict[str, Any]) -> None:
+def _copy(made: Stage, stage: Stage, ctx: WorkerContext, facts: dict[str, Any]) -> None:
     """Publish what another stage left as this one's."""
-    with around.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, manifest_facts):
+    with ctx.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, manifest_facts):
         shutil.copytree(
-            around.store.path(made.address), folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST)
+            ctx.store.path(made.address), folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST)
         )
         manifest_facts |= facts
 
 
-def _fit(config: BaselineConfig, stage: Stage, around: Surroundings) -> None:
+def _fit(config: BaselineConfig, stage: Stage, ctx: WorkerContext) -> None:
     from raypref.recommenders import Group, fitted
     from raypref.stages.policy import device
     from raypref.training.allocator import peak_memory_gb
 
     started = time.perf_counter()
-    prepared = stage.input_paths(around.store)["prepare"]
+    prepared = stage.input_paths(ctx.store)["prepare"]
     encoded = stage.inputs.get("features")
-    features = None if encoded is None else np.load(around.store.path(encoded.address) / "features.npy")
+    features = None if encoded is None else np.load(ctx.store.path(encoded.address) / "features.npy")
     log, questions = training_log_of(prepared), validation_questions_of(prepared)
-    recommender, facts = fitted(config, log, device(), questions, Group(around.rank, around.world), features)
-    if around.rank == 0:
-        with around.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, manifest_facts):
+    recommender, facts = fitted(config, log, device(), questions, Group(ctx.rank, ctx.world), features)
+    if ctx.rank == 0:
+        with ctx.store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, manifest_facts):
             recommender.save(folder / "model")
             lines = [json.dumps(point) for point in facts.pop("curve", [])]
             (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))

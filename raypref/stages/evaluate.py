@@ -15,7 +15,7 @@ from raypref.config.systems import SYSTEMS
 from raypref.data.columns import ExampleTable, head, splits_in
 from raypref.stages.identity import section_identity
 from raypref.stages.prepare import catalog_of, renderer_of, titles_of, train_counts
-from raypref.stages.stage import Chain, Kind, Stage, Surroundings
+from raypref.stages.stage import Chain, Kind, Stage, WorkerContext
 from raypref.storage.headway import counted
 from raypref.storage.store import Store
 
@@ -30,12 +30,12 @@ def of_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in evaluation.items() if k not in ("generate", "beams", "constrain", "orders")}
 
 
-def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
+def run(chain: Chain, stage: Stage, ctx: WorkerContext) -> None:
     """Rows of every evaluated example; each worker does its share of the batches."""
     from raypref.evaluation.beyond_accuracy import of_system
     from raypref.evaluation.metrics import means
 
-    store, config = around.store, chain.config.evaluation
+    store, config = ctx.store, chain.config.evaluation
     paths = stage.input_paths(store)
     started = time.perf_counter()
     judge = _judge(chain, paths, store)
@@ -46,20 +46,20 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
     splits = splits_in(paths["prepare"], config.splits)
     for split in splits:
         table = ExampleTable(folders, split)
-        batches = math.ceil(min(table.rows, config.max_examples or table.rows) / (config.batch * around.world))
+        batches = math.ceil(min(table.rows, config.max_examples or table.rows) / (config.batch * ctx.world))
         tables = head(table, config.max_examples)
         cut = (t.slice(i, config.batch) for t in tables for i in range(0, t.num_rows, config.batch))
-        own = counted((t for n, t in enumerate(cut) if n % around.world == around.rank), batches, f"{split} batch")
-        parts += judge(own if SYSTEMS[chain.config.system].chat else _beating(own, around), split)
-    around.beat.stop()
+        own = counted((t for n, t in enumerate(cut) if n % ctx.world == ctx.rank), batches, f"{split} batch")
+        parts += judge(own if SYSTEMS[chain.config.system].chat else _beating(own, ctx), split)
+    ctx.beat.stop()
     if parts:
         pq.write_table(
             pa.concat_tables(parts, promote_options="default"),
-            scratch / f"rows-{around.rank}-of-{around.world}.parquet",
+            scratch / f"rows-{ctx.rank}-of-{ctx.world}.parquet",
         )
-    around.barrier()
-    if around.rank == 0:
-        found = [pq.read_table(p) for p in sorted(scratch.glob(f"rows-*-of-{around.world}.parquet"))]
+    ctx.barrier()
+    if ctx.rank == 0:
+        found = [pq.read_table(p) for p in sorted(scratch.glob(f"rows-*-of-{ctx.world}.parquet"))]
         rows = pa.concat_tables(found, promote_options="default").sort_by(
             [("split", "ascending"), ("example", "ascending")]
         )
@@ -72,9 +72,9 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
             facts["finished"] = time.time()
 
 
-def _beating(tables: Iterable[pa.Table], around: Surroundings) -> Iterator[pa.Table]:
+def _beating(tables: Iterable[pa.Table], ctx: WorkerContext) -> Iterator[pa.Table]:
     for table in tables:
-        around.beat()
+        ctx.beat()
         yield table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from raypref.data.columns import ExampleTable, splits_in
-from raypref.stages.stage import Chain, Shards, Stage, Surroundings
+from raypref.stages.stage import Chain, Shards, Stage, WorkerContext
 from raypref.stages.worker import run_stages
 from raypref.storage.headway import counted, telling
 from raypref.storage.lease import leased
@@ -30,7 +30,7 @@ class InProcess:
     def _make(self, run: Chain, stage: Stage) -> None:
         run, body = run.ready(self.store), stage.of.body
         if not isinstance(body, Shards):
-            run_stages(run, [stage], Surroundings(self.store))
+            run_stages(run, [stage], WorkerContext(self.store))
             return
         inputs = stage.input_paths(self.store)
         with (

@@ -23,7 +23,7 @@ from raypref.data.reading import read_log
 from raypref.data.schema import Log
 from raypref.data.splitting import PROBES, SPLITS
 from raypref.stages.identity import source_identity
-from raypref.stages.stage import Chain, Kind, Stage, Surroundings
+from raypref.stages.stage import Chain, Kind, Stage, WorkerContext
 
 if TYPE_CHECKING:
     from raypref.evaluation.catalog import Catalog
@@ -47,10 +47,10 @@ def data_config(config: RunConfig, transfer: bool) -> RunConfig:
     return config.model_copy(update={"data": config.transfer, "transfer": None})
 
 
-def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
+def run(chain: Chain, stage: Stage, ctx: WorkerContext) -> None:
     """Read the source, cut examples, write them shard by shard with the catalog and the refused lines."""
     config = data_config(chain.config, stage.address != chain.prepare.address)
-    with around.store.writing(stage.address, stage.config, {}) as (folder, facts):
+    with ctx.store.writing(stage.address, stage.config, {}) as (folder, facts):
         facts |= write_examples(read_log(config.data), config.data, folder)
 
 

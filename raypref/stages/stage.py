@@ -31,7 +31,7 @@ class Kind:
     runs: Literal["task", "worker", "here", "shards", "group"]
     """Where: in a task of one CPU; in one with what a training worker has; where it is asked for, being short; each
     shard of a table by itself; in a group of training workers."""
-    body: Callable[[Chain, Stage, Surroundings], None] | Shards
+    body: Callable[[Chain, Stage, WorkerContext], None] | Shards
     """Publishes the stage's output; of `shards` what makes them."""
 
 
@@ -141,8 +141,8 @@ class AlignedChain(Chain):
 
 
 @dataclass
-class Surroundings:
-    """Where a worker stands: its group, its data, whom it reports to."""
+class WorkerContext:
+    """What a stage's worker works with: its group, its data, whom it reports to."""
 
     store: Store
     rank: int = 0

@@ -9,7 +9,7 @@ from typing import Any
 from raypref.config.systems import SYSTEMS
 from raypref.config.training import AlignConfig, TrainingConfig
 from raypref.data.columns import ExampleTable, head
-from raypref.stages.stage import Chain, Kind, Stage, Surroundings
+from raypref.stages.stage import Chain, Kind, Stage, WorkerContext
 from raypref.storage.headway import tell
 from raypref.storage.store import Store
 from raypref.uncollected import uncollected
@@ -25,7 +25,7 @@ def training_folders(stage: Stage, store: Store) -> list[Path]:
     return [paths[name] for name in ("tokenize", "prepare", "reference", "expert") if name in paths]
 
 
-def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
+def run(chain: Chain, stage: Stage, ctx: WorkerContext) -> None:
     """SFT or alignment: train from the inputs' model, publish the kept weights and the logs."""
     with uncollected():
         from raypref.models import backbone
@@ -41,7 +41,7 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
         from raypref.training.tasks import table_columns, task_of
         from raypref.training.validation import Validator
 
-    store, config, resources = around.store, training_config(chain, stage), chain.config.resources
+    store, config, resources = ctx.store, training_config(chain, stage), chain.config.resources
     paths = stage.input_paths(store)
     if isinstance(config, AlignConfig):
         model, tokenizer = load_policy(chain.config, paths["tokenize"], paths["sft"])
@@ -59,48 +59,48 @@ def run(chain: Chain, stage: Stage, around: Surroundings) -> None:
     if SYSTEMS[chain.config.system].behaviour and chain.config.llara.curriculum:
         collator = CurriculumCollator(task.negatives, config.seed, tokenizer.pad_token_id, rows, len(tokenizer))
     validation = list(head(ExampleTable(folders, "validation", columns), config.validation_examples))
-    micro = min(resources.micro_batch, config.global_batch // around.world)
+    micro = min(resources.micro_batch, config.global_batch // ctx.world)
     scratch = store.scratch(stage.address)
-    if around.rank == 0:
+    if ctx.rank == 0:
         receive_checkpoint(store, scratch)
-    around.barrier()
+    ctx.barrier()
 
     steps = planned_steps(config, table.rows)
 
     def watch(values: dict[str, Any]) -> None:
-        around.beat()
-        around.watch(values)
+        ctx.beat()
+        ctx.watch(values)
         if "loss" in values:
             tell(values["step"], steps, "step", **{name: values[name] for name in ("loss", "tokens_per_second")})
 
-    around.beat()
+    ctx.beat()
     try:
         facts = train(
             engine=engine,
             task=task,
             config=config,
-            read=around.stream or (lambda: iter(table)),
+            read=ctx.stream or (lambda: iter(table)),
             examples=table.rows,
             collator=collator,
             validator=Validator(validation, collator, micro),
             micro_batches=MicroBatches(micro, resources.micro_tokens),
             scratch=scratch,
             checkpoint_every=resources.checkpoint_every,
-            report=around.report,
+            report=ctx.report,
             watch=watch,
-            leaving=around.leaving,
+            leaving=ctx.leaving,
             saved=lambda: send_checkpoint(store, scratch),
         )
     finally:
         engine.close()
-    around.beat.stop()
-    if around.rank == 0:
+    ctx.beat.stop()
+    if ctx.rank == 0:
         with store.writing(stage.address, stage.config, stage.input_addresses()) as (folder, manifest_facts):
             shutil.copytree(kept_folder(scratch, facts["kept_step"]), folder / "model")
             for name in ("metrics", "validation"):
                 if (scratch / f"{name}.jsonl").is_file():
                     shutil.copy(scratch / f"{name}.jsonl", folder)
-            manifest_facts |= facts | {"peak_memory_gb": peak_memory_gb(), "workers": around.world}
+            manifest_facts |= facts | {"peak_memory_gb": peak_memory_gb(), "workers": ctx.world}
 
 
 SFT = Kind("sft", 1, "group", run)

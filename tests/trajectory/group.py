@@ -12,7 +12,7 @@ import torch.distributed as dist
 from raypref.config.loading import load
 from raypref.stages.chain import chain
 from raypref.stages.in_process import InProcess
-from raypref.stages.stage import Surroundings
+from raypref.stages.stage import WorkerContext
 from raypref.stages.worker import run_stages
 from raypref.storage.store import Store
 
@@ -25,7 +25,7 @@ def run(config: Path, root: Path, rank: int, workers: int) -> None:
     plan, store = chain(load("scratch", config)[0]), Store(root)
     for stage in plan:
         if stage.kind in ("sft", "align", "evaluate"):
-            run_stages(plan, [stage], Surroundings(store, rank, workers))
+            run_stages(plan, [stage], WorkerContext(store, rank, workers))
         elif rank == 0:
             InProcess(store)(plan, stage)
         dist.barrier()
