@@ -14,14 +14,18 @@ from tests.support.processes import CHECKOUT, environment
 ADDED = {
     "new_metric": (
         ["raypref/evaluation/metrics.py"],
-        "import pyarrow as pa; from raypref.evaluation.metrics import EXACT; "
-        "rows = pa.table({'rank': [1, 2, 3, 4], 'candidates': [[0] * 4] * 4}); "
-        "assert EXACT['exact_upper_half'](rows).tolist() == [1, 1, 0, 0]",
+        (
+            "import pyarrow as pa; from raypref.evaluation.metrics import EXACT; "
+            "rows = pa.table({'rank': [1, 2, 3, 4], 'candidates': [[0] * 4] * 4}); "
+            "assert EXACT['exact_upper_half'](rows).tolist() == [1, 1, 0, 0]"
+        ),
     ),
     "new_objective": (
         ["raypref/config/objectives.py", "raypref/objectives/__init__.py", "raypref/objectives/losses.py"],
-        "from raypref.config.objectives import OBJECTIVE_CONFIGS; from raypref.objectives import OBJECTIVES; "
-        "assert OBJECTIVES['hinge'][1] is OBJECTIVE_CONFIGS['hinge']",
+        (
+            "from raypref.config.objectives import OBJECTIVE_CONFIGS; from raypref.objectives import OBJECTIVES; "
+            "assert OBJECTIVES['hinge'][1] is OBJECTIVE_CONFIGS['hinge']"
+        ),
     ),
 }
 
