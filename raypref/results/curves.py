@@ -68,7 +68,7 @@ def curve_table(
                 "value": found[parameter],
             }
             margin = margin_of(collection) if metric == headline_metric(collection) else np.nan
-            lines = {"margin": margin, "chance": chance_level(collection) if metric in HITS else np.nan}
+            lines: dict[str, Any] = {"margin": margin, "chance": chance_level(collection) if metric in HITS else np.nan}
             lines |= dict(zip(("recommender", "best"), best_beside(collection, metric, split)))
             rows.append(found | described | bounds | lines | {"metric": metric, "split": split})
     return pd.DataFrame(_ranked(rows), columns=COLUMNS)
@@ -97,7 +97,7 @@ def cost_table(collection: Collection, parameter: str, at: Mapping[str, Any] = M
             }
             bounds = {"mean": interval.mean, "low": max(interval.low, 0.0), "high": interval.high}
             over = "seeds" if np.isfinite(interval.low) else ""
-            users = {"low_users": np.nan, "high_users": np.nan, "default": setting.default}
+            users: dict[str, Any] = {"low_users": np.nan, "high_users": np.nan, "default": setting.default}
             users |= {"margin": np.nan, "chance": np.nan, "recommender": "", "best": np.nan}
             rows.append(described | bounds | users | {"over": over, "seeds": len(points)})
     return pd.DataFrame(_ranked(rows), columns=COLUMNS)

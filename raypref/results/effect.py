@@ -25,8 +25,8 @@ def effect(collection: Collection, metric: str, split: str) -> str:
 
     `No measurable effect of λ on HR@1 (0.131 to 0.137; a difference of 0.02 would have been seen).`
     """
-    means = summary(collection, metric, split)
-    means = means.loc[~means["sft"].astype(bool), "mean"]
+    found = summary(collection, metric, split)
+    means = found.loc[~found["sft"].astype(bool), "mean"]
     reference = _reference(collection)
     if len(means) < 2 or reference is None:
         return ""
@@ -34,9 +34,9 @@ def effect(collection: Collection, metric: str, split: str) -> str:
     named = " and ".join(symbol(key, collection.sweep) for key in collection.parameters)
     said, margin = metric_label(metric), margin_of(collection)
     span = f"{means.min():.3f} to {means.max():.3f}"
-    found = compared[compared["verdict"].isin([BETTER, WORSE])]
-    if len(found):
-        return f"{named} moves {said} ({span}): against {reference.text}, {_named(found)}."
+    moved = compared[compared["verdict"].isin([BETTER, WORSE])]
+    if len(moved):
+        return f"{named} moves {said} ({span}): against {reference.text}, {_named(moved)}."
     words = set(compared["verdict"])
     if words == {EQUIVALENT}:
         return f"{named} makes no difference to {said} of {margin:g} or more ({span}): all settings are equivalent."
@@ -134,8 +134,8 @@ def against_sft(collection: Collection, setting: Setting, metric: str, split: st
     if not rows or any(row["difference"] != row["difference"] for _, row in rows[:1]):
         return ""
     sure = holm([row["p"] for _, row in rows]) < LEVEL
-    base = summary(collection, metric, split)
-    base = base.loc[base["sft"].astype(bool), "mean"]
+    scores = summary(collection, metric, split)
+    base = scores.loc[scores["sft"].astype(bool), "mean"]
     parts = []
     for (name, row), significant in zip(rows, sure):
         verb = "gains" if row["difference"] >= 0 else "loses"

@@ -84,11 +84,10 @@ def look(
     most = max(len(of) for of in [reference, *values])
     cells = [np.repeat(of, most, axis=0) if place in given else of for place, of in enumerate([reference, *values])]
     reference, values = cells[0], cells[1:]
-    spread = two_way_spread(
-        np.concatenate(seeded),
-        np.repeat(np.arange(len(seeded)), [len(of) for of in seeded]),
-        np.concatenate([np.arange(len(of)) for of in seeded]),
-    )
+    spread = None
+    if seeded:
+        methods = np.repeat(np.arange(len(seeded)), [len(of) for of in seeded])
+        spread = two_way_spread(np.concatenate(seeded), methods, np.concatenate([np.arange(len(of)) for of in seeded]))
     tested = [i for i in range(len(values)) if not before or before[i].open]
     tests = {}
     for i in tested:

@@ -140,6 +140,18 @@ def test_what_was_decided_stays():
     assert opposite[0] == first[0]
 
 
+def test_a_given_model_stands_for_every_seed():
+    """Popularity as the reference has one row; it is compared with all seeds of a method, and with another such one."""
+    rng = np.random.default_rng(4)
+    given = (rng.random((1, 3000)) < 0.1).astype(float)
+    trained = (rng.random((3, 3000)) < 0.3).astype(float)
+    found = look([trained, given.copy()], given, [], 1, 5, 0.01, given={0, 2})
+    assert found[0].verdict == BETTER
+    assert found[0].test.difference == pytest.approx(trained.mean() - given.mean())
+    assert found[1].test.difference == 0
+    assert look([given.copy()], given, [], 1, 5, 0.01, given={0, 1})[0].test.difference == 0
+
+
 def test_planted_sweeps_decided_in_rounds():
     """A small judge: the whole one is benchmarks/verdicts.py."""
     judge = load_judge()
