@@ -257,10 +257,11 @@ def _console(console: Console | None) -> Console:
 
 
 def _assumed_order(log: Log) -> list[str]:
-    """How ties in time and ratings from counts were taken, where there are such."""
+    """How ties in time and ratings from counts were taken."""
     said = []
-    if log.has_times and (tied := tied_rows(log.interactions)).any():
-        said.append(f"ties: {float(tied.mean()):.1%} of the interactions, their order is drawn")
+    if log.has_times:
+        tied = tied_rows(log.interactions)
+        said.append(f"ties: {tied.mean():.1%} of the interactions, their order is drawn" if tied.any() else "no ties")
     if (rating := log.interactions["rating"]).null_count and log.interactions["count"].null_count < len(rating):
         said.append("ratings derived from counts: fifths of each item's users")
     return said

@@ -329,7 +329,8 @@ class CutConfig(Frozen):
     max_train_examples_per_user: Count | None = None
     """Only so many training examples of each user, the latest ones; none: all."""
     max_title: Annotated[int, Field(ge=8)] | None = None
-    """Characters of a title; a longer one is cut, at a word's end where it can be; none: titles are as they are."""
+    """Characters of a title; a longer one is cut, at a word's end where it can be, or left out (`long_titles`); none:
+    titles are as they are."""
     candidates: CandidateConfig = CandidateConfig()
     """How candidates are drawn."""
     seed: int = 0
@@ -347,6 +348,8 @@ class DataConfig(CutConfig):
     """Where the log comes from."""
     max_users: Count | None = None
     """Only so many users, drawn at random by `seed`; none: all."""
+    long_titles: Literal["cut", "leave-out"] = "cut"
+    """What becomes of titles longer than `max_title`. leave-out: their items go, with all interactions."""
 
 
 class PromptConfig(Frozen):

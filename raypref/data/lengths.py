@@ -23,6 +23,7 @@ COUNTED = 4096  # examples near a limit that are counted exactly; of more, the r
 DOUBLES = 8  # tokens that tell cut titles apart which have become alike
 SPARE = 4  # positions beyond the longest title that an answer may take (`evaluation.decoding.SPARE_TOKENS`)
 CUTS = (200, 150, 120, 100, 80, 60, 50, 40, 30, 20)  # characters that titles may be cut to
+MOST_LEFT_OUT = 0.1  # share of titles past which leaving out is not advised
 SHOWN = 60  # characters of a title in a message
 
 Read = Callable[[], Iterable[tuple[pa.Table, bool]]]
@@ -102,7 +103,7 @@ def check_lengths(ruler: Ruler, read: Read) -> Lengths:
     """
     found = ruler.measure(read)
     if found.too_long:
-        options = [cut] if (cut := _cut(ruler, read)) else []
+        options = _shorter(ruler, read)
         if ruler.positions is None or found.bare + found.title + SPARE <= ruler.positions:
             options.append(f"--prompt.max-tokens {found.bare}")
         raise UserError(
@@ -115,7 +116,7 @@ def check_lengths(ruler: Ruler, read: Read) -> Lengths:
         assert ruler.positions is not None
         room = ruler.positions - found.title - SPARE
         options = [f"--prompt.max-tokens {room}"] if found.bare <= room and room >= 64 else []
-        options = options or [o for o in [_cut(ruler, read)] if o]
+        options = options or _shorter(ruler, read)
         raise UserError(
             f"{found.beyond:,} of {found.examples:,} examples ask for more positions than the model has, up to "
             f"{found.asked:,} of {ruler.positions:,}: a prompt of {found.longest:,} tokens and a title of "
@@ -137,8 +138,8 @@ def _longest_title(ruler: Ruler) -> str:
     return f"the longest title has {ruler.title_tokens[longest]:,} tokens: {shown!r}"
 
 
-def _cut(ruler: Ruler, read: Read) -> str | None:
-    """The option that cuts titles so far that all examples fit, if there is one."""
+def _shorter(ruler: Ruler, read: Read) -> list[str]:
+    """Options that cut titles so far that all examples fit, or leave out their items where these are few."""
     titles = ruler.tokenize.plain_titles
     for characters in CUTS:
         if max(map(len, titles)) <= characters:
@@ -149,8 +150,10 @@ def _cut(ruler: Ruler, read: Read) -> str | None:
         needed = max(int(ruler.told(table, lines)[0].max(initial=0)) for table, _ in read()) + SLACK
         fits = ruler.positions is None or needed + int(lines.max()) + SPARE <= ruler.positions
         if fits and needed <= ruler.tokenize.max_tokens:
-            return f"--data.max-title {characters}"
-    return None
+            option = f"--data.max-title {characters}"
+            long = np.mean([len(title) > characters for title in titles])
+            return [option, f"{option} --data.long-titles leave-out"][: 1 + int(long <= MOST_LEFT_OUT)]
+    return []
 
 
 def _sums(lists: pa.ChunkedArray, tokens: np.ndarray) -> np.ndarray:

@@ -21,8 +21,9 @@ from raypref.storage.store import digest
 NOT_WHAT_IS_TRAINED_ON = {"held_out_targets", "max_history", "max_train_examples_per_user", "max_title", "candidates"}
 """Of a cut's config what does not decide which interactions training examples are cut from."""
 
-READING = 2
-"""How files become a log: changed where the same files give another one (2: ties in time keep no file's order)."""
+READING = 3
+"""How files become a log: changed where the same files give another one (2: ties in time keep no file's order; 3: zeros
+are no times, items of refused lines alone are none)."""
 
 LATER: dict[str, dict[str, Any]] = {
     "prompt": {"candidates": "listed"},
@@ -105,6 +106,7 @@ def training_part(prepared: Mapping[str, Any]) -> dict[str, Any]:
     """The same, of what a prepare stage is computed from."""
     keys = [key for key in CutConfig.model_fields if key not in NOT_WHAT_IS_TRAINED_ON]
     keys += ["max_users"] if prepared.get("max_users") is not None else []
+    keys += ["max_title", "long_titles"] if prepared.get("long_titles", "cut") != "cut" else []
     return {key: prepared[key] for key in ("source", *keys)}
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypref.config import RunConfig
-from raypref.config.data import CutConfig
+from raypref.config.data import CutConfig, DataConfig
 from raypref.config.loading import dump
 from raypref.data.columns import ExampleTable, splits_in, write_shard
 from raypref.data.examples import asks_for_liked, examples_of
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 def prepare_stage(config: RunConfig) -> Stage:
     """The stage that reads the source and cuts the examples."""
     content = {**dump(config)["data"], "source": source_identity(config)}
-    if config.data.max_users is None:
-        del content["max_users"]
+    for later in ("max_users", "long_titles"):  # keys that came later and change nothing by default
+        if content[later] == DataConfig.model_fields[later].default:
+            del content[later]
     if config.data.target == "next":
         content["adherence"] = "liked"  # once it took disliked targets too; with `recpo` targets there are none
     return Stage(PREPARE, config.name, content)

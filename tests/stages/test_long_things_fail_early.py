@@ -78,8 +78,10 @@ def followed(config: RunConfig, error: UserError) -> list[RunConfig]:
     assert error.mend.startswith("run it with ")
     configs = []
     for option in error.mend.removeprefix("run it with ").split(" or with "):
-        name, value = shlex.split(option)
-        configs.append(override(config, {name.removeprefix("--").replace("-", "_"): int(value)}, "hint"))
+        words = shlex.split(option)
+        changes = {name.removeprefix("--").replace("-", "_"): value for name, value in zip(words[::2], words[1::2])}
+        changes = {name: int(value) if value.isdigit() else value for name, value in changes.items()}
+        configs.append(override(config, changes, "hint"))
     return configs
 
 
@@ -99,7 +101,7 @@ def test_a_title_too_long_is_named_with_the_examples_that_have_it(long_titles: d
     assert "the longest title has 1,206 tokens: 'Title 0 word word" in error.what
     assert store.manifest(chain(config).prepare.address)["facts"]["longest_title"] == len("Title 0" + " word" * 400)
     options = followed(config, error)
-    assert len(options) == 2  # titles cut, or longer prompts, for which this model has the positions
+    assert len(options) == 3  # titles cut or left out, or longer prompts, for which this model has the positions
     for each in options:
         run(each, store)
 
@@ -165,3 +167,28 @@ def test_titles_are_cut_at_words_and_stay_unique(long_titles: dict[str, Any]) ->
     titles = read_log(DataConfig(source=source, max_title=8)).items["title"].to_pylist()
     assert "Title 0" in titles
     assert len(set(titles)) == 40
+
+
+def test_items_of_long_titles_are_left_out_with_their_interactions(long_titles: dict[str, Any]) -> None:
+    source = CsvSource.model_validate(long_titles["source"])
+    whole = read_log(DataConfig(source=source))
+    log = read_log(DataConfig(source=source, max_title=80, long_titles="leave-out"))
+    gone = {i for i, title in enumerate(whole.items["title"].to_pylist()) if len(title) > 80}
+    assert gone
+    kept = [row for row in whole.interactions.to_pylist() if row["item"] not in gone]
+
+    def facts(log: Any, rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+        ids = log.items["item_id"].to_pylist()
+        return [(row["user"], ids[row["item"]], row["timestamp"], row["rating"]) for row in rows]
+
+    assert facts(log, log.interactions.to_pylist()) == facts(whole, kept)
+    assert log.items["item"].to_pylist() == list(range(40 - len(gone)))
+    lost = whole.interactions.num_rows - len(kept)
+    assert log.assumed[-1] == f"{len(gone)} items left out, with their {lost} interactions: longer titles than 80"
+
+
+def test_leaving_out_is_a_choice_that_addresses_know() -> None:
+    assert "long_titles" not in chain(TINY).prepare.config
+    left = override(TINY, {"data.max_title": 80, "data.long_titles": "leave-out"}, "test")
+    cut = override(TINY, {"data.max_title": 80}, "test")
+    assert chain(left).prepare.address != chain(cut).prepare.address

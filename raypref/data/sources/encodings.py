@@ -16,17 +16,26 @@ WIDE = {
 }
 # Told apart by charset-normalizer. What differs from cp1252 in a few letters alone (cp1250, latin-9 ...) nobody can
 # tell from a few names: cp1252 is by far the commonest, and the guess is said.
-LIKELY = ["cp1252", "cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874"]
-LIKELY += ["cp932", "euc_jp", "gb18030", "big5", "cp949"]
+LIKELY = ["cp1252", "cp1251", "koi8_r", "cp1253", "cp932", "gb18030", "big5", "cp949"]
 SAMPLE = 1 << 16
 BETWEEN = re.compile(rb"[\x00-\x3f]+")  # below what may be the second byte of a character
 BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
+# Scripts that show in their letters; other encodings, read so, have letters of several scripts or at impossible places.
+SCRIPTS = {
+    "cp949": re.compile("[\uac00-\ud7a3]+"),
+    "cp1255": re.compile("[\u05d0-\u05ea]+"),
+    "cp1256": re.compile("[\u0621-\u064a\u067e\u0686\u0698\u06a9\u06af\u200c]+"),
+    "cp874": re.compile("(?![\u0e30\u0e32\u0e33\u0e45])[\u0e01-\u0e3a\u0e40-\u0e4e]+"),
+}
 NO_WORD = re.compile(
     r"(?<![\u0e01-\u0e2e\u0e31\u0e34-\u0e3a\u0e47-\u0e4e])[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]"
-    r"|[\u05da\u05dd\u05df\u05e3\u05e5\u0629\u0649\u03c2](?=\w)"
+    r"|[\u0e31\u0e34-\u0e3a\u0e47][\u0e30-\u0e3a\u0e47]|[\u0e40-\u0e44](?![\u0e01-\u0e2e])"
+    r"|[\u05da\u05dd\u05df\u05e3\u05e5\u0629\u0649](?=\w)"
 )
-"""A Thai mark that stands above no letter; a letter of Hebrew, Arabic or Greek that only ends words, within one."""
-HANGUL = re.compile("[\uac00-\ud7a3\x00-\x7f]+")
+"""A Thai mark that stands above no letter, or two of a kind; a vowel before none; a letter that only ends Hebrew or
+Arabic words, within one."""
+ENOUGH = {"cp949": 1}  # letters that tell a script, by default:
+ENOUGH_LETTERS = 20
 KANA = re.compile("[\u3041-\u30fe]")
 KANA_SHARE = 0.25  # of the letters of a Japanese text; Chinese has none
 ALONE = 0.9  # share of accents and quotes that stand alone among plain letters in the Latin script, never in others
@@ -75,26 +84,27 @@ def narrow_encoding(sample: bytes) -> str:
     runs = BEYOND_ASCII.findall(sample[:SAMPLE])
     if sum(len(run) == 1 for run in runs) > ALONE * len(runs) and _decodes(sample, "cp1252"):
         return "cp1252"
-    for name, sure in (("cp949", _is_korean), ("euc_jp", _is_japanese)):
-        if _decodes(sample, name) and sure(sample.decode(name)):
+    for name in ("cp949", "euc_jp", "cp1255", "cp1256", "cp874"):
+        if _decodes(sample, name) and _is_script(sample.decode(name), name):
             return codecs.lookup(name).name
     words = [word for word in BETWEEN.split(sample[:SAMPLE]) if not word.isascii()]  # others tell nothing
     # Its measures want some length, but it gives up on what repeats itself: both ways are tried.
     tries = (from_bytes(b" ".join(w), cp_isolation=LIKELY) for w in (10 * words, [*dict.fromkeys(words)]))
-    found = (match.encoding for matches in tries for match in matches if not NO_WORD.search(str(match)))
-    for name in (next(found, "cp1252"), "cp1252"):
+    best = next((found for matches in tries if (found := matches.best()) is not None), None)
+    for name in (best.encoding if best is not None else "cp1252", "cp1252"):
         if _decodes(sample, name):
             return codecs.lookup(name).name
     return "latin-1"  # has a character for every byte
 
 
-def _is_korean(text: str) -> bool:
-    return HANGUL.fullmatch(text) is not None
-
-
-def _is_japanese(text: str) -> bool:
-    letters = [c for c in text if not c.isascii()]
-    return len(KANA.findall(text)) >= KANA_SHARE * len(letters)
+def _is_script(text: str, name: str) -> bool:
+    """Whether text, read in an encoding of one script, is in it; Japanese has kana, which Chinese has not."""
+    words = {word for word in re.split(r"[\x00-\x7f]+", text) if word}
+    letters = sum(map(len, words))
+    if name == "euc_jp":
+        return sum(len(KANA.findall(word)) for word in words) >= KANA_SHARE * letters
+    whole = all(SCRIPTS[name].fullmatch(word) for word in words)
+    return whole and letters >= ENOUGH.get(name, ENOUGH_LETTERS) and NO_WORD.search(text) is None
 
 
 def _decodes(sample: bytes, name: str) -> bool:
