@@ -36,6 +36,8 @@ NO_WORD = re.compile(
 Arabic words, within one."""
 ENOUGH = {"cp949": 1}  # letters that tell a script, by default:
 ENOUGH_LETTERS = 20
+MIXED = re.compile("[\uac00-\ud7a3][\u4e00-\u9fff]|[\u4e00-\u9fff][\uac00-\ud7a3]")
+"""Hangul and Chinese letters in one word: Chinese, read as Korean."""
 KANA = re.compile("[\u3041-\u30fe]")
 KANA_SHARE = 0.25  # of the letters of a Japanese text; Chinese has none
 ALONE = 0.9  # share of accents and quotes that stand alone among plain letters in the Latin script, never in others
@@ -90,8 +92,8 @@ def narrow_encoding(sample: bytes) -> str:
     words = [word for word in BETWEEN.split(sample[:SAMPLE]) if not word.isascii()]  # others tell nothing
     # Its measures want some length, but it gives up on what repeats itself: both ways are tried.
     tries = (from_bytes(b" ".join(w), cp_isolation=LIKELY) for w in (10 * words, [*dict.fromkeys(words)]))
-    best = next((found for matches in tries if (found := matches.best()) is not None), None)
-    for name in (best.encoding if best is not None else "cp1252", "cp1252"):
+    found = (match.encoding for matches in tries for match in matches if not MIXED.search(str(match)))
+    for name in (next(found, "cp1252"), "cp1252"):
         if _decodes(sample, name):
             return codecs.lookup(name).name
     return "latin-1"  # has a character for every byte
