@@ -58,7 +58,7 @@ class Catalog:
         starts, lengths = user_ranges(self.examples.user)
         for user, (first, length) in enumerate(zip(starts, lengths)):
             own = slice(first, first + min(longest, length))
-            item, rating = self.examples.item[own], self.examples.rating[own]
+            item, rating = self.examples.item[own], self.examples.rating[own].tolist()
             yield "\n".join(self.render.history(user, self.titles[item], rating)) + "\n"
 
 
