@@ -7,11 +7,20 @@ import os
 import warnings
 from typing import Any
 
-from raypref.cluster.head import FEWER_WARNINGS, MIN_LOGICAL_CPUS, ON_LOOPBACK, PATIENCE, check_address, free_port
+from raypref.cluster.head import (
+    FEWER_WARNINGS,
+    MIN_LOGICAL_CPUS,
+    ON_LOOPBACK,
+    PATIENCE,
+    check_address,
+    free_port,
+    token_without_home,
+)
 from raypref.cores import usable_cores
 
 if not os.environ.get("RAY_ADDRESS"):  # Ray reads these when it is imported, not when it starts
     os.environ.setdefault("RAY_AUTH_MODE", "token")
+    token_without_home()
     os.environ.setdefault(*ON_LOOPBACK)
     for variable in PATIENCE.items():
         os.environ.setdefault(*variable)

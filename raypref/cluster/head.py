@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
 import re
+import secrets
 import socket
 import tempfile
 from pathlib import Path
@@ -49,3 +53,19 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def token_without_home() -> None:
+    """Let Ray's token lie in a private file until this process ends, where its own place (~/.ray) can't be written."""
+    if os.environ["RAY_AUTH_MODE"] != "token" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ}:
+        return
+    folder = Path("~/.ray").expanduser()
+    with contextlib.suppress(OSError):  # then it can't be written
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "auth_token").is_file() or os.access(folder, os.W_OK):
+            return
+    descriptor, path = tempfile.mkstemp(prefix="raypref-token-")  # for this user's eyes alone
+    with open(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+    atexit.register(Path(path).unlink, missing_ok=True)
+    os.environ["RAY_AUTH_TOKEN_PATH"] = path

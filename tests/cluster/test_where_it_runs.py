@@ -121,3 +121,20 @@ def test_data_and_models_are_not_sent(tmp_path: Path) -> None:
     command = submit.submission("http://127.0.0.1:1", script, [])
     excluded = json.loads(command[command.index("--runtime-env-json") + 1])["excludes"]
     assert {"/data/", "/models/", "/results/"} <= set(excluded)
+
+
+def test_without_a_home_the_token_lies_in_a_private_file(monkeypatch, tmp_path) -> None:
+    from raypref.cluster.head import token_without_home
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    token_without_home()
+    assert "RAY_AUTH_TOKEN_PATH" not in os.environ
+    monkeypatch.setenv("HOME", "/dev/null/x")
+    token_without_home()
+    file = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    assert file.stat().st_mode & 0o77 == 0
+    assert len(file.read_text()) == 64
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
