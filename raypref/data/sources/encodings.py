@@ -36,8 +36,8 @@ NO_WORD = re.compile(
 Arabic words, within one."""
 ENOUGH = {"cp949": 1}  # letters that tell a script, by default:
 ENOUGH_LETTERS = 20
-MIXED = re.compile("[\uac00-\ud7a3][\u4e00-\u9fff]|[\u4e00-\u9fff][\uac00-\ud7a3]")
-"""Hangul and Chinese letters in one word: Chinese, read as Korean."""
+MIXED = re.compile("[\uac00-\ud7a3][\u4e00-\u9fff]|[\u4e00-\u9fff][\uac00-\ud7a3]|[\u0430-\u044f][\u0410-\u042f]")
+"""Hangul and Chinese letters in one word: Chinese, read as Korean. A capital behind a small letter: KOI8, as cp1251."""
 KANA = re.compile("[\u3041-\u30fe]")
 KANA_SHARE = 0.25  # of the letters of a Japanese text; Chinese has none
 ALONE = 0.9  # share of accents and quotes that stand alone among plain letters in the Latin script, never in others
