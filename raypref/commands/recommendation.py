@@ -151,7 +151,7 @@ def answer(run: Chain, store: Store, question: Question, top: int = 20) -> Answe
             "candidates": pa.array([question.candidates], pa.list_(pa.int32())),
         }
     )
-    config = run.config
+    config = run.ready(store).config
     if "questions" in paths:
         model, tokenizer = load_policy(config, paths["questions"], paths["model"])
         asker = asker_of(config, prepared, tokenizer)

@@ -269,10 +269,10 @@ def _embedded(content: dict[str, Any]) -> Markup:
 
 def _facts(collection: Collection) -> list[tuple[str, str]]:
     """What the data are."""
-    evaluations = [trial.get("evaluate") for trial in rows_of(collection.trials)]
-    if collection.root is None or not any(evaluations):
+    if collection.root is None:
         return []
-    found = data_facts(Location.of(collection.root), next(filter(None, evaluations)))
+    root, evaluations = Location.of(collection.root), (trial.get("evaluate") for trial in rows_of(collection.trials))
+    found: dict[str, Any] = next(filter(None, (data_facts(root, each) for each in evaluations if each)), {})
     return [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in found.items()]
 
 

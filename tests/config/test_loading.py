@@ -35,7 +35,7 @@ FAULTS = {
     "deep": ({"data.candidates.eval_randoms": 3}, "unknown key 'eval_randoms': did you mean 'eval_random'?"),
     "nothing like it": (
         {"evaluation.xyz": 1},
-        "unknown key 'xyz': known keys: batch, beams, generate, max_examples, splits",
+        "unknown key 'xyz': known keys: batch, beams, catalog, constrain, generate, max_examples, orders, splits",
     ),
     # values out of range
     "negative lambda": (

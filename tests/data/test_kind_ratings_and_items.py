@@ -102,7 +102,7 @@ def test_show_reads_a_file_by_its_path_and_column_names(folder, capsys):
     out = capsys.readouterr().out
     assert "ratings.csv: 240 lines, 240 accepted" in out
     assumed = next(line for line in out.splitlines() if line.startswith("assumed: "))
-    assert assumed == "assumed: separator comma, utf-8; times in seconds; ratings 0.5 to 5"
+    assert assumed == "assumed: separator comma, utf-8; times in seconds; ratings 0.5 to 5; no ties"
     assert "ties: 0.0% of" in out
 
 

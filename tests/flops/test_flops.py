@@ -218,7 +218,7 @@ def test_a_prompt_that_is_computed_twice_is_seen(engine: Any, negatives: int, mo
 
     def twice(self: TitleScorer, batch: layout.TitleBatch, cache: Any = None) -> torch.Tensor:
         prompts = [batch.input_ids[s.row, s.start : s.titles] for s in batch.spans]
-        self._causal_lm().get_decoder()(input_ids=torch.stack(prompts), use_cache=False)
+        self.causal_lm().get_decoder()(input_ids=torch.stack(prompts), use_cache=False)
         return forward(self, batch, cache)
 
     monkeypatch.setattr(TitleScorer, "forward", twice)

@@ -11,7 +11,7 @@ from raypref.sweeps.space import SweepConfig, load_sweep
 from tests.support.processes import CHECKOUT
 
 SWEEPS = sorted((CHECKOUT / "sweeps").glob("sweep_*.yaml"))
-TRIALS = {"lambda": 15, "alpha": 15, "rho": 15, "u_beta": 15, "beta": 15, "negatives": 18, "joint": 32, "method": 32}
+TRIALS = {"lambda": 12, "alpha": 15, "rho": 15, "u_beta": 15, "beta": 15, "negatives": 36, "joint": 32, "method": 32}
 
 
 def said(capsys: pytest.CaptureFixture[str], sweep: Path, tmp_path: Path, *options: str) -> tuple[int, str]:

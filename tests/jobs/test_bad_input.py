@@ -189,7 +189,7 @@ def test_a_dry_run_says_what_this_machine_lacks(
     said = capsys.readouterr().out
     assert "missing: GPUs: 4 for each training group, 1 here" in said
     assert "missing: model meta-llama/Meta-Llama-3-8B-Instruct: not on this machine" in said
-    assert "missing: disk: about 3.1 GB, 0.0 GB are free" in said
+    assert "missing: disk: about 2.5 GB, 0.0 GB are free" in said
     monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
     assert run(SWEEP, options) == 0
     assert "GPUs" not in capsys.readouterr().out

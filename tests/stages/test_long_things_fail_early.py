@@ -48,9 +48,9 @@ def long_titles(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def few_positions(tmp_path: Path) -> Path:
-    """A GPT-2 with learned positions, of which there are 96."""
+    """A GPT-2 with learned positions, of which there are 72."""
     tokenizer = load_tokenizer(SHIPPED_FOLDER)
-    sizes = {"n_positions": 96, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    sizes = {"n_positions": 72, "n_embd": 16, "n_layer": 1, "n_head": 2}
     special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **sizes, **special)).save_pretrained(tmp_path / "gpt2")
     tokenizer.save_pretrained(tmp_path / "gpt2")
@@ -98,7 +98,7 @@ def test_a_title_too_long_is_named_with_the_examples_that_have_it(long_titles: d
     store = Store(tmp_path / "root")
     error = until_refused(config, store)
     assert "examples have candidates that alone take more tokens than a prompt may have" in error.what
-    assert "the longest title has 1,206 tokens: 'Title 0 word word" in error.what
+    assert "the longest title has 807 tokens: 'Title 0 word word" in error.what
     assert store.manifest(chain(config).prepare.address)["facts"]["longest_title"] == len("Title 0" + " word" * 400)
     options = followed(config, error)
     assert len(options) == 3  # titles cut or left out, or longer prompts, for which this model has the positions
@@ -122,14 +122,14 @@ def test_a_model_with_too_few_positions_is_refused_and_the_hint_runs(few_positio
     config = zero_shot(model={**SHIPPED, "path": str(few_positions)}, data__candidates__eval_random=7)
     store = Store(tmp_path / "root")
     plan = chain(config)
-    assert "prompts may have 1,024 tokens (prompt.max_tokens), and the model has 96 positions" in length_line(
+    assert "prompts may have 1,024 tokens (prompt.max_tokens), and the model has 72 positions" in length_line(
         plan, store
     )
     error = until_refused(config, store)
     assert "examples ask for more positions than the model has" in error.what
     for each in followed(config, error):
         run(each, store)
-        assert "the model has 96 positions" in length_line(chain(each), store)
+        assert "the model has 72 positions" in length_line(chain(each), store)
 
 
 def test_told_lengths_are_the_true_ones() -> None:
