@@ -191,11 +191,15 @@ def located(config: RunConfig) -> RunConfig:
     return config.model_copy(update=update).with_backbone(model)
 
 
-def with_model(config: RunConfig, store: Store, make: bool) -> RunConfig:
-    """`config` with its model's folder, where that comes as a GGUF file; `make`: fetched and converted if needed."""
+def with_model(config: RunConfig, root: str | Path, make: bool) -> RunConfig:
+    """`config` with its model's folder, where that comes as a GGUF file; `make`: fetched and converted if needed.
+
+    `root` is opened where the model comes so, and else left alone.
+    """
     model = config.backbone
     if not isinstance(model, PretrainedModel) or (gguf := gguf_model(model.path)) is None:
         return config
+    store = Store(root)
     if not make and not store.done(gguf.address):
         return config
     return config.with_backbone(model.model_copy(update={"path": str(made(gguf, store))}))

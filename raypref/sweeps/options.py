@@ -17,7 +17,6 @@ from raypref.config.loading import dump, load, merge, plain_faults, validated
 from raypref.data.names import source_content
 from raypref.errors import UserError
 from raypref.stages.chain import located, with_model
-from raypref.storage.store import Store
 
 DEFAULT_ROOT = "~/raypref-results"
 UNIONS = dict(tagged_unions(RunConfig))
@@ -148,7 +147,7 @@ def parse(
     before = dict(leaves(content))
     changed = {k for k, v in leaves(dump(parsed.run)) if before.get(k) != v and k != "align.objective.code"}
     origins |= dict.fromkeys(changed, "command line")
-    config = with_model(located(parsed.run), Store(parsed.root), make=not parsed.dry_run)
+    config = with_model(located(parsed.run), parsed.root, make=not parsed.dry_run)
     return parsed, config, origins
 
 

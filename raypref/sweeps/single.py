@@ -60,6 +60,9 @@ def conclude_run(run: Chain, store: Store, folder: Path, console: Console) -> st
     write_report(collection, folder)
     store.send(folder)
     _print(found, run, store, console)
+    trained = store.path(run.trained.address)
+    if (trained / "model").is_dir():
+        console.print(f"model: {trained}", highlight=False, soft_wrap=True)
     console.print(f"numbers: {folder / RESULTS}", highlight=False, soft_wrap=True)
     console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
     return _some_user(run, store)

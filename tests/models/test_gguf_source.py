@@ -126,8 +126,8 @@ def test_a_file_and_its_parts_are_one_model_wherever_they_lie(tmp_path: Path) ->
     whole, cut = config_of(str(tmp_path / "one.gguf")), config_of(parts)
     planned = str(chain(whole).evaluate.address.key)
     assert chain(cut).evaluate.address.key == planned
-    assert with_model(whole, store, make=False) == whole  # as for a dry run
-    ready = with_model(cut, store, make=True)
+    assert with_model(whole, store.root, make=False) == whole  # as for a dry run
+    ready = with_model(cut, store.root, make=True)
     assert ready.model.path.startswith(str(store.root / "model"))  # type: ignore[union-attr]
     assert chain(ready).evaluate.address.key == planned
     (tmp_path / "one.gguf").write_bytes(content[:-1] + b"x")

@@ -127,7 +127,8 @@ def _of_cli(arguments: tuple[str, ...]) -> str | None:
             patched.enter_context(mock.patch.object(module, "parse", _then_stop(module.parse)))  # type: ignore[attr-defined]
         stubs = {name: _data_command(function) for name, function in data.COMMANDS.items()}
         patched.enter_context(mock.patch.dict(data.COMMANDS, stubs))
-        patched.enter_context(mock.patch.dict(model.COMMANDS, {n: _left_out(f) for n, f in model.COMMANDS.items()}))
+        for commands in (model.COMMANDS, store.COMMANDS):
+            patched.enter_context(mock.patch.dict(commands, {n: _left_out(f) for n, f in commands.items()}))
         patched.enter_context(_no_files())
         why = _said(cli.main, ("raypref", *arguments))
     missing = next((f"there is no {script.relative_to(CHECKOUT)}" for script, _ in jobs if not script.is_file()), None)
