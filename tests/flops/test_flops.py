@@ -19,10 +19,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from raypref.config.model import ScratchModel
+from raypref.config.training import AlignConfig
 from raypref.evaluation import rows
 from raypref.evaluation.rows import evaluated
 from raypref.models import backbone, layout
 from raypref.models.scoring import TitleScorer
+from raypref.training.tasks import task_of
 from tests.support.processes import CHECKOUT
 
 NEGATIVES = (1, 3, 15)
@@ -236,3 +238,13 @@ def test_a_prompt_that_generation_computes_anew_is_seen(
         monkeypatch.setattr(rows, name, lambda *given, answers=answers: answers(*given[:-1], None))
     found, needed = generation(generate, beams)
     assert found > 1.5 * needed
+
+
+def test_an_exact_policy_gradient_costs_what_sdpo_costs(engine: Any) -> None:
+    """The whole list is in one pass anyway: at most 1.2 times S-DPO's step with the same candidates."""
+    case = engine.Case(shape="tiny", lora=None)
+    sdpo, policy_gradient = engine.Ours(case, 15), engine.Ours(case, 15)
+    content = {**policy_gradient.config.model_dump(by_alias=True), "objective": {"name": "list-pg", "beta_kl": 0.1}}
+    policy_gradient.task = task_of(AlignConfig.model_validate(content))
+    assert policy_gradient.task.params.name == "list-pg"
+    assert count(policy_gradient.step) <= 1.2 * count(sdpo.step)
