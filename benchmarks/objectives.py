@@ -56,7 +56,8 @@ BASE = {
     "sft.validations": 3,
     "align.max_steps": 50,
     "align.learning_rate": 1e-4,
-    "align.validations": 0,
+    "align.validations": 1,
+    "align.validation_examples": 10_000,  # all: the reference scores what validation reads
     "align.keep": "last",
     "align.global_batch": 32,
     "resources.micro_batch": 32,  # what validation shares negatives within

@@ -163,6 +163,8 @@ def test_a_submitted_job_is_stopped_and_another_goes_on(nodes: Nodes, root: Path
         for asked in ("status", "logs", "stop"):  # into what pytest prints of a failed test
             subprocess.run([*RAY, "job", asked, "--address", address, name], env=nodes.environment, check=False)
         raise
+    for process in nodes.processes(TRIAL):
+        process.suspend()  # held, as it may end before Ray's command has begun
     stop = [*RAY, "job", "stop", "--address", address, name]
     subprocess.run(stop, env=nodes.environment, check=True, capture_output=True, timeout=300)
     wait("the end of its processes", lambda: not nodes.processes(TRIAL))

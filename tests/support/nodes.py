@@ -190,6 +190,6 @@ def ended(job: subprocess.Popen[str]) -> str:
 def assert_undisturbed(root: Path, whole: Path, trials: int) -> None:
     """The evaluations are those of the undisturbed run, row for row."""
     found, expected = rows(root), rows(whole)
-    assert len(found) == trials + 1  # and SFT's
+    assert len(found) == trials + 2  # and SFT's, and that of the recommender beside
     assert all(found[address].equals(expected[address]) for address in found)
     assert {record["status"] for record in records(root)} == {"done"}
