@@ -53,7 +53,7 @@ def answer(collection: Collection, parameter: str | None = None, metric: str | N
     if setting.text not in scores:
         return _nothing(collection)
     said = [
-        effect(collection, metric, split),
+        effect(collection, metric, split, setting if chosen_by != split else None),
         _best(collection, setting, metric, split, chosen_by, scores[setting.text]),
         against_sft(collection, setting, metric, split),
         chance(collection),

@@ -20,10 +20,14 @@ from raypref.results.verdicts import BETTER, EQUIVALENT, LEVEL, UNDECIDED, WORSE
 BESIDE = "valid_ratio"  # what alignment often pays with
 
 
-def effect(collection: Collection, metric: str, split: str) -> str:
+def effect(collection: Collection, metric: str, split: str, chosen: Setting | None = None) -> str:
     """The verdict on the question, then its numbers; empty for fewer than two settings.
 
-    `No measurable effect of λ on HR@1 (0.131 to 0.137; a difference of 0.02 would have been seen).`
+    `Against λ=2 no measurable effect of λ on HR@1 (0.131 to 0.137; a difference of 0.02 would have been seen).`
+
+    Args:
+        chosen: the setting that another split chose: where nothing differs from the default, some setting may still
+            differ from this one. Both sets of comparisons are then corrected as one.
     """
     found = summary(collection, metric, split)
     means = found.loc[~found["sft"].astype(bool), "mean"]
@@ -35,8 +39,14 @@ def effect(collection: Collection, metric: str, split: str) -> str:
     said, margin = metric_label(metric), margin_of(collection)
     span = f"{means.min():.3f} to {means.max():.3f}"
     moved = compared[compared["verdict"].isin([BETTER, WORSE])]
+    against = reference.text
+    if not len(moved) and chosen is not None and chosen.params != reference.params:
+        others = comparisons(collection, metric, split, chosen)
+        others = others[others["setting"] != reference.text]  # compared already, the other way round
+        sure = holm([*compared["p"], *others["p"]])[len(compared) :] <= LEVEL
+        moved, against = others[sure & others["verdict"].isin([BETTER, WORSE])], chosen.text
     if len(moved):
-        return f"{named} moves {said} ({span}): against {reference.text}, {_named(moved)}."
+        return f"{named} moves {said} ({span}): against {against}, {_named(moved)}."
     words = set(compared["verdict"])
     if words == {EQUIVALENT}:
         return f"{named} makes no difference to {said} of {margin:g} or more ({span}): all settings are equivalent."
@@ -46,7 +56,7 @@ def effect(collection: Collection, metric: str, split: str) -> str:
     if seen == 0:
         return f"No effect of {named} on {said} ({span}): no user's answer differs."
     power = f"a difference of {seen:.2g} would have been seen"
-    return f"No measurable effect of {named} on {said} ({span}; {power}, four times in five)."
+    return f"Against {reference.text} no measurable effect of {named} on {said} ({span}; {power}, four times in five)."
 
 
 def seen_difference(compared: pd.DataFrame) -> float:

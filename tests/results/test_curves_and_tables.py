@@ -243,8 +243,16 @@ def test_answer_chooses_on_validation_and_reports_test(finished):
 
 def test_answer_when_nothing_differs():
     text = answer(scored(planted(np.random.default_rng(4), [0.3] * 3), 0))
-    assert re.match(r"No measurable effect of λ on exact HR@1 \(0\.\d+ to 0\.\d+; a difference of 0\.\d+ would ", text)
+    found = r"Against λ=0 no measurable effect of λ on exact HR@1 \(0\.\d+ to 0\.\d+; a difference of 0\.\d+ would "
+    assert re.match(found, text)
     assert re.search(r"against λ=\d and λ=\d undecided", text)
+
+
+def test_an_effect_between_others_than_the_default_is_one():
+    """The default, in the middle, differs from none for sure; the chosen one and the last do."""
+    text = answer(scored(planted(np.random.default_rng(2), [0.45, 0.35, 0.25]), 1))
+    assert text.startswith("λ moves exact HR@1 (0.253 to 0.438): against λ=0, λ=2 is worse (-0.184). ")
+    assert "better than λ=2; against λ=1 undecided" in text
 
 
 def test_answer_admits_that_another_is_better_on_test():
