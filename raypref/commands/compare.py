@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from raypref.results.lineage import config_of, differing, histories
 from raypref.results.pairs import answers, differences, sample_examples
 from raypref.results.records import Unusable, read_rows
 from raypref.storage.location import Location
-from raypref.storage.store import Store
+from raypref.storage.store import Store, read_json
 from raypref.sweeps.options import default_root
 
 FEW = 5  # sample prompts
@@ -100,11 +99,11 @@ def find(store: Store, name: str) -> str:
 
     known: dict[str, str] = {}
     for folder in sorted(_folders(store), key=lambda folder: folder.stat().st_mtime):  # newer ones take a label over
-        account = _read(folder / "sweep.json")
+        account = read_json(folder / "sweep.json")
         if account.get("sft"):
             known |= {"sft": str(account["sft"]), str(account["sft"]): str(account["sft"])}
         for path in sorted((folder / "trials").glob("*.json")):
-            record = _read(path)
+            record = read_json(path)
             if evaluation := record.get("evaluate"):
                 names = (record.get("label"), record.get("trial"), evaluation)
                 known |= {str(called): str(evaluation) for called in names if called}
@@ -118,11 +117,3 @@ def _folders(store: Store) -> list[Path]:
     for kind in ("sweeps", "runs"):
         store.receive(store.root / kind)
     return [path.parent for kind in ("sweeps", "runs") for path in store.root.glob(f"{kind}/*/sweep.json")]
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

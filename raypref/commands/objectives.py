@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from raypref.config.base import pick
-from raypref.config.objectives import OBJECTIVE_CONFIGS, Custom
+from raypref.config.custom_objective import Custom
+from raypref.config.objectives import OBJECTIVE_CONFIGS
 
 USAGE = "usage: raypref objectives [NAME ...]\nLists the objectives, or prints the named ones in full."
 SOURCE = re.compile(r" \([^()]*\)(?=\.$)")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -97,3 +98,10 @@ def head(tables: Iterable[pa.Table], rows: int | None) -> Iterator[pa.Table]:
             return
         yield table.slice(0, rows)
         rows -= table.num_rows
+
+
+def matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """(B, C) float32 of a list column whose rows have one length."""
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    found: np.ndarray = flat.reshape(len(column), -1)
+    return found

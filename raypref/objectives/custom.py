@@ -7,8 +7,8 @@ from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from raypref.config.custom_objective import Custom
 from raypref.config.objective_switches import COLUMNS
-from raypref.config.objectives import Custom
 from raypref.errors import UserError
 from raypref.objectives.batch import Objective, ObjectiveOutput, PreferenceBatch, State
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from raypref.config.custom_objective import Custom
 from raypref.config.mixture import Mixture, Part
-from raypref.config.objectives import Custom
 from raypref.objectives import OBJECTIVES
 from raypref.objectives.batch import Objective, ObjectiveOutput, PreferenceBatch, State
 from raypref.objectives.custom import custom_objective

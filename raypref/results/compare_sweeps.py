@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from raypref.config.base import leaves
@@ -19,6 +20,7 @@ from raypref.results.curves import COLUMNS as CURVE_COLUMNS
 from raypref.results.curves import curve_table, numeric
 from raypref.results.figures import CURVES, FORMATS, Drawing
 from raypref.results.labels import math_symbol, metric_label, setting_text, symbol, value_text
+from raypref.results.plotting import side_by_side
 from raypref.storage.store import write_atomic
 
 COLUMNS = ["sweep", "series", "method", "dataset", "trial", "setting", "seed", "status", "split", "metric", "value"]
@@ -120,9 +122,8 @@ def series_figure(table: pd.DataFrame, title: str = "") -> Figure:
     """A panel for each metric, a line for each sweep; words, such as methods, stand below each other."""
     metrics, numbers = list(dict.fromkeys(table["metric"])), numeric(table)
     height = 3.6 if numbers else max(3.6, 1.6 + 0.3 * table["value"].nunique())
-    figure = Figure(figsize=(4.3 * len(metrics), height), layout="constrained")
-    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
-    for ax, metric in zip(axes, metrics):
+
+    def panel(ax: Axes, metric: str) -> None:
         for name, part in table[table["metric"] == metric].groupby("series", sort=False):
             part = part.sort_values("value") if numbers else part
             mean, low, high = (part[column].to_numpy(dtype=float) for column in ("mean", "low", "high"))
@@ -139,11 +140,8 @@ def series_figure(table: pd.DataFrame, title: str = "") -> Figure:
         else:
             ax.invert_yaxis()
         ax.grid(axis="y" if numbers else "x", lw=0.4, alpha=0.5)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    if title:
-        figure.suptitle(title, fontsize=11)
-    return figure
+
+    return side_by_side(metrics, panel, title, height, columns=3)
 
 
 def series_alt(table: pd.DataFrame) -> str:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from raypref.results.collect import Collection
 from raypref.results.curves import quality_and_cost
 from raypref.results.labels import math_symbol, metric_label, symbol, value_text
+from raypref.results.plotting import side_by_side
 
 LINE = "line"
 """Column beside those of `curve_table`: the value of the key of words."""
@@ -45,15 +46,7 @@ def family_table(collection: Collection, across: str, words: str) -> pd.DataFram
 def family_figure(table: pd.DataFrame, title: str = "") -> Figure:
     """A panel for each metric, a curve for each line, means with 95 % intervals; SFT as a grey line."""
     metrics = list(dict.fromkeys(table["metric"]))
-    figure = Figure(figsize=(4.3 * len(metrics), 3.5), layout="constrained")
-    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
-    for ax, metric in zip(axes, metrics):
-        _panel(ax, table[table["metric"] == metric])
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    if title:
-        figure.suptitle(title, fontsize=11)
-    return figure
+    return side_by_side(metrics, lambda ax, metric: _panel(ax, table[table["metric"] == metric]), title)
 
 
 def family_alt(table: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ from raypref.errors import UserError
 from raypref.results.collect import Collection
 from raypref.results.effect import best_beside, chance_level
 from raypref.results.labels import COSTS, math_symbol, metric_label, rows_of, same, symbol, value_text
-from raypref.results.plotting import BLUE, GREEN, GREY, TEXT
+from raypref.results.plotting import BLUE, GREEN, GREY, TEXT, side_by_side
 from raypref.results.statistics import seed_interval
 from raypref.results.summaries import margin_of, settings, summary
 from raypref.results.tables import headline_metric
@@ -155,17 +155,11 @@ def curve_figure(table: pd.DataFrame, title: str = "") -> Figure:
     if not metrics:
         raise UserError("there is nothing to draw: no finished trial has these metrics", where="curve")
     height = 3.5 if numeric(table) else max(3.0, 1.5 + 0.27 * table["value"].nunique())
-    figure = Figure(figsize=(4.3 * len(metrics), height), layout="constrained")
-    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
-    for ax, metric in zip(axes, metrics):
-        _panel(ax, table[table["metric"] == metric])
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, names, loc="outside lower center", ncols=2 if len(metrics) == 1 else 4, frameon=False, fontsize=9
-    )
-    if title:
-        figure.suptitle(title, fontsize=11)
-    return figure
+    return side_by_side(
+        metrics,
+        lambda ax, metric: _panel(ax, table[table["metric"] == metric]),
+        title, height, columns=2 if len(metrics) == 1 else 4,
+    )  # fmt: skip
 
 
 def numeric(table: pd.DataFrame) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BLUE, GREEN, GREY, TEXT = "#2f6db5", "#2e8b57", "#8a8a8a", "#1f2328"
@@ -26,6 +27,21 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "raypref",
 }
+
+
+def side_by_side(
+    metrics: Sequence[str], panel: Callable[[Axes, str], None], title: str = "", height: float = 3.5, columns: int = 4
+) -> Figure:
+    """A figure with a panel for each metric, drawn by `panel`, and one legend below; `columns` of it."""
+    figure = Figure(figsize=(4.3 * len(metrics), height), layout="constrained")
+    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for ax, metric in zip(axes, metrics):
+        panel(ax, metric)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
 
 
 def save_figure(

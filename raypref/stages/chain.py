@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from raypref.config import RunConfig
+from raypref.config.custom_objective import Custom
 from raypref.config.data import DataConfig
 from raypref.config.loading import dump
 from raypref.config.model import PretrainedModel
-from raypref.config.objectives import Custom
 from raypref.config.training import align_identity, needs_expert, needs_reference
 from raypref.data.sources.files import find, items_file
 from raypref.models.folders import SHIPPED, local_folder

@@ -259,6 +259,15 @@ def _whole(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping that a JSON file holds; empty where there is none that can be read, as while it is first written."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write content as JSON, whole or not at all."""
     text = json.dumps(content, indent=1, default=str)

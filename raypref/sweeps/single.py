@@ -21,8 +21,8 @@ from raypref.results.report import write_report
 from raypref.results.training_curves import write_training
 from raypref.stages.stage import AlignedChain, Chain, Stage
 from raypref.storage.store import Store, write_json
+from raypref.sweeps.account import account_of
 from raypref.sweeps.space import SweepConfig, Trial
-from raypref.sweeps.sweep import account_of
 from raypref.sweeps.trial_records import done_fields, new_record, now, record_path
 
 RUNS, RESULTS = "runs", "results.json"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import shlex
-import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -15,23 +13,19 @@ from typing import Any
 from rich.console import Console
 
 from raypref.config import RunConfig
-from raypref.config.loading import dump, override
 from raypref.errors import UserError
 from raypref.expectation import expected_line
-from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line, run_all
+from raypref.experiment import DISK_PER_RUN, Runner, run_all
 from raypref.narration import Narrator
-from raypref.provenance import masked, provenance
-from raypref.results.labels import symbol
-from raypref.shortages import print_room, print_shortages
+from raypref.provenance import provenance
 from raypref.stages.chain import chain
-from raypref.stages.stage import AlignedChain, Chain
+from raypref.stages.stage import Chain
 from raypref.storage.store import Store, digest, disk_faults, write_json
-from raypref.sweeps.forecast import margin_line, power_line
-from raypref.sweeps.methods import METHOD, SEEDLESS, method_changes
+from raypref.sweeps.account import account_of, beside, commands, more_trials
+from raypref.sweeps.dry_run import print_dry_run
 from raypref.sweeps.options import SweepOptions
 from raypref.sweeps.progress import LiveTable
 from raypref.sweeps.space import (
-    Range,
     SweepConfig,
     Trial,
     Value,
@@ -39,7 +33,6 @@ from raypref.sweeps.space import (
     contains,
     default_setting,
     grid,
-    setting_key,
     trials,
     with_default_first,
 )
@@ -91,10 +84,10 @@ def run_sweep(
         settings = settings[: options.limit]
         sweep = sweep.model_copy(update={"trials": min(sweep.trials, options.limit)})
     if options.add_trials:
-        sweep = sweep.model_copy(update={"trials": _more_trials(folder, len(settings), options.add_trials)})
+        sweep = sweep.model_copy(update={"trials": more_trials(folder, len(settings), options.add_trials)})
     planned = trials(sweep, base, settings)
     if options.dry_run:
-        _print_dry_run(console, sweep, planned, store, origins, folder, options.thorough)
+        print_dry_run(console, sweep, planned, store, origins, folder, options.thorough)
         return None
     store.check_space(DISK_PER_RUN * (1 + len(planned)) // 4)
     with disk_faults(store.root):
@@ -145,15 +138,6 @@ def check_decidable(sweep: SweepConfig, options: SweepOptions) -> None:
         )  # fmt: skip
 
 
-def _more_trials(folder: Path, tried: int, more: int) -> int:
-    """`more` on top of those tried; where this very command was interrupted, what it was to come to then."""
-    last = _earlier_commands(folder)[-1:]
-    interrupted = any(record["status"] == "running" for record in read_records(folder))
-    if last and last[0]["command"] == _command() and (tried < last[0].get("trials", 0) or interrupted):
-        return int(last[0]["trials"])
-    return tried + more
-
-
 def _carry_out(
     sweep: SweepConfig,
     base: RunConfig,
@@ -170,7 +154,7 @@ def _carry_out(
     account = account_of(sweep, base, planned[0].chain)
     account["stages"] = sorted({str(stage.address) for run in chains for stage in run})  # so that they stay
     account["equivalent"] = options.equivalent if options.decide is None else options.decide
-    write_json(folder / "sweep.json", account | {"commands": _commands(folder, account)})
+    write_json(folder / "sweep.json", account | {"commands": commands(folder, account)})
     if options.ray:
         with Narrator(console).step("importing Ray"):
             for module in RAY_FIRST:
@@ -178,12 +162,6 @@ def _carry_out(
         _run(sweep, base, planned, store, folder, options, console)
     else:
         _run_here(sweep, base, planned, store, folder, console)
-
-
-def beside(sweep: SweepConfig, base: RunConfig) -> dict[str, Chain]:
-    """What the trials are set beside: the chains of recommenders by name; none on another data set's users."""
-    names = sweep.beside if base.transfer is None else ()
-    return {name: chain(override(base, method_changes(name, base), f"sweep {sweep.name}")) for name in names}
 
 
 def _run_here(
@@ -320,86 +298,3 @@ def _metadata(base: RunConfig) -> dict[str, str]:
         "preset": base.name,
         "git": str(provenance()["git"]),
     }
-
-
-def account_of(sweep: SweepConfig, base: RunConfig, shared: Chain) -> dict[str, Any]:
-    one_method = METHOD not in sweep.space
-    return {
-        "name": sweep.name,
-        "question": sweep.question,
-        "search": sweep.search,
-        "metrics": list(sweep.metrics),
-        "cost": sweep.cost,
-        "space": {k: v.model_dump() if isinstance(v, Range) else list(v) for k, v in sweep.space.items()},
-        "symbols": {key: symbol(key) for key in sweep.space},
-        "seeds": list(range(sweep.seeds)),
-        "default": default_setting(sweep, base),
-        "method": base.align.objective.name if one_method else None,
-        "fixed": {METHOD: list(SEEDLESS)},
-        "dataset": base.data.source.kind,
-        "config": dump(base),
-        "sft": str(shared.evaluate_sft.address) if isinstance(shared, AlignedChain) and one_method else None,
-        "beside": {name: str(run.evaluate.address) for name, run in beside(sweep, base).items()},
-        "command": _command(),
-        "trials": sweep.trials if sweep.search != "grid" else None,
-        "provenance": provenance(),
-    }
-
-
-def _commands(folder: Path, account: dict[str, Any]) -> list[dict[str, Any]]:
-    """The commands that made a sweep what it is, each with its time and git state: extending it adds one."""
-    this = {"command": account["command"], **{name: account["provenance"][name] for name in ("time", "git")}}
-    this |= {"trials": account["trials"]} if account.get("trials") else {}
-    same = ("command", "git")
-    return [old for old in _earlier_commands(folder) if any(old.get(name) != this[name] for name in same)] + [this]
-
-
-def _earlier_commands(folder: Path) -> list[dict[str, Any]]:
-    """The commands that made a sweep what it is, the last one at the end."""
-    try:
-        found: list[dict[str, Any]] = json.loads((folder / "sweep.json").read_text())["commands"]
-    except (OSError, ValueError, KeyError, TypeError):  # there is none yet, or an account that can't be read
-        return []
-    return found
-
-
-def _command() -> str:
-    return masked(shlex.join(["python", *sys.argv]))
-
-
-def _print_dry_run(
-    console: Console,
-    sweep: SweepConfig,
-    planned: list[Trial],
-    store: Store,
-    origins: dict[str, str],
-    folder: Path,
-    thorough: bool,
-) -> None:
-    shared = planned[0].chain
-    stages = list({str(s.address): s for t in planned for s in t.chain.shared}.values())
-    print_plan(console, shared, store, origins, stages)
-    aligned = next((t.chain for t in planned if isinstance(t.chain, AlignedChain)), None)
-    print_room(console, aligned or shared, aligned, store, thorough)
-    console.print(f"trials, each asking for {resources_line(shared.config)}:", highlight=False)
-    missing = 0
-    for trial in planned:
-        done = all(store.done(stage.address) for stage in trial.chain.own)
-        missing += not done
-        state = "done" if done else read_record(folder, trial).get("status", "to do").replace("running", "to do")
-        console.print(f"  {trial.label:<40} {state:<6} {trial.chain.evaluate.address}", highlight=False, soft_wrap=True)
-    unproposed = 0 if sweep.search == "grid" else max(0, sweep.trials - len(planned) // sweep.seeds)
-    if unproposed:
-        console.print(f"  and {unproposed} settings that {sweep.search} will propose, {sweep.seeds} seed(s) each")
-    missing += unproposed * sweep.seeds
-    settings = len({setting_key(trial.params) for trial in planned}) + unproposed
-    missing_stages = sum(not store.done(stage.address) for stage in stages)
-    total = len(planned) + unproposed * sweep.seeds
-    for line in (power_line(planned, settings, sweep.seeds, store), margin_line(planned, store)):
-        if line:
-            console.print(line, highlight=False, soft_wrap=True)
-    console.print(
-        f"\nto do: {missing_stages} shared stage(s), {missing} of {total} trials; results: {folder}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    print_shortages(console, shared.config, store, missing)

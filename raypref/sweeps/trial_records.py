@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import traceback
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from raypref.errors import UserError
-from raypref.storage.store import Store, write_json
+from raypref.storage.store import Store, read_json, write_json
 from raypref.sweeps.methods import METHOD
 from raypref.sweeps.space import Trial, setting_key
 
@@ -26,22 +25,14 @@ def record_path(folder: Path, trial: str) -> Path:
 
 def read_record(folder: Path, trial: Trial) -> dict[str, Any]:
     """A trial's record, empty where there is none that belongs to it."""
-    record = _read(record_path(folder, trial.id))
+    record = read_json(record_path(folder, trial.id))
     return record if record.get("evaluate") == str(trial.chain.evaluate.address) else {}
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """All records of a sweep that can be read, in the order in which the trials started."""
-    found = [_read(path) for path in (folder / "trials").glob("*.json") if not path.name.startswith(".")]
+    found = [read_json(path) for path in (folder / "trials").glob("*.json") if not path.name.startswith(".")]
     return sorted(filter(None, found), key=lambda record: record.get("started") or record.get("ended") or "")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def new_record(trial: Trial) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pyarrow.compute
 import torch
 from torch import Tensor
 
+from raypref.data.columns import matrix
 from raypref.errors import UserError
 from raypref.models.layout import APART, Rows, TitleBatch, ahead, document_length, title_batch
 from raypref.objectives.batch import PreferenceBatch
@@ -148,7 +149,7 @@ class Collator:
         columns: dict[str, Tensor] = {}
         for stored, name in CANDIDATE_COLUMNS.items():
             if stored in table.column_names:
-                values = _matrix(table[stored])
+                values = matrix(table[stored])
                 picked = np.take_along_axis(values, chosen, axis=1)
                 columns[f"{name}_pos"] = torch.from_numpy(picked[:, 0].copy())
                 columns[f"{name}_neg"] = torch.from_numpy(picked[:, 1:].copy())
@@ -157,7 +158,7 @@ class Collator:
                     columns["expert_score_all_neg"] = torch.from_numpy(values[rest].reshape(len(values), -1))
         for name in EXAMPLE_COLUMNS:
             if name in table.column_names:
-                columns[name] = torch.from_numpy(_matrix(table[name]))
+                columns[name] = torch.from_numpy(matrix(table[name]))
         if self.choice.by_policy:
             numbers = lots(table, self.seed, epoch) / 2.0**63 * (1 - 2**-24) + spare(self.choice, table)
             columns[LOTS] = torch.from_numpy(np.take_along_axis(numbers, chosen, axis=1)[:, 1:].copy())
@@ -200,10 +201,3 @@ def concatenated(batches: Sequence[PreferenceBatch], order: Tensor) -> Preferenc
     }
     columns = {name: torch.cat([b.columns[name] for b in batches])[order] for name in batches[0].columns}
     return PreferenceBatch(**whole, columns=columns)  # type: ignore[arg-type]
-
-
-def _matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """(B, C) float32 of a list column whose rows have one length."""
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    matrix: np.ndarray = flat.reshape(len(column), -1)
-    return matrix

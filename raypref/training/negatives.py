@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from raypref.data.candidates import draws, keys
+from raypref.data.columns import matrix
 from raypref.objectives.negatives import WAYS
 
 DECAY, SCORE, LATENCY = 0.5, 3.0, 11.0
@@ -65,24 +66,18 @@ def spare(choice: NegativeChoice, table: pa.Table) -> np.ndarray:
     """
     if choice.source == "all":
         return np.zeros((table.num_rows, len(table["title_ids"][0])), dtype=bool)
-    own = ~np.isnan(_matrix(table["latency"]))
+    own = ~np.isnan(matrix(table["latency"]))
     if choice.source == "random":
         return own
     useful = utilities(table)
     targets = np.take_along_axis(useful, table["target"].to_numpy()[:, None], axis=1)
-    unrated = np.isnan(_matrix(table["rating"]))
+    unrated = np.isnan(matrix(table["rating"]))
     wrong: np.ndarray = ~own | unrated | (useful >= targets)
     return wrong
 
 
 def utilities(table: pa.Table) -> np.ndarray:
     """(B, C) `rating / latency^0.5` of each candidate; a random one counts as rated 3, 11 steps ahead."""
-    rating, latency = _matrix(table["rating"]), _matrix(table["latency"])
+    rating, latency = matrix(table["rating"]).astype(float), matrix(table["latency"]).astype(float)
     useful: np.ndarray = np.nan_to_num(rating, nan=SCORE) / np.nan_to_num(latency, nan=LATENCY) ** DECAY
     return useful
-
-
-def _matrix(column: pa.ChunkedArray) -> np.ndarray:
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-    matrix: np.ndarray = flat.reshape(len(column), -1)
-    return matrix

@@ -10,8 +10,9 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from raypref.config.custom_objective import Custom
 from raypref.config.objective_switches import Z_C
-from raypref.config.objectives import Custom, ObjectiveConfig
+from raypref.config.objectives import ObjectiveConfig
 from raypref.errors import UserError
 from raypref.objectives import COLUMNS, OBJECTIVES, PreferenceBatch
 from tests.support.objective_batches import VARIANTS, apply, make, random_batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from raypref.sweeps.sweep import _commands
+from raypref.sweeps.account import commands
 
 
 def account(command, git="abc", time="t"):
@@ -12,9 +12,9 @@ def account(command, git="abc", time="t"):
 
 
 def test_each_extension_adds_its_command(tmp_path):
-    assert _commands(tmp_path, account("a")) == [{"command": "a", "git": "abc", "time": "t"}]
+    assert commands(tmp_path, account("a")) == [{"command": "a", "git": "abc", "time": "t"}]
     for command, git in (("a", "abc"), ("b", "abc"), ("b", "abc+changes"), ("a", "abc")):
-        told = _commands(tmp_path, account(command, git))
+        told = commands(tmp_path, account(command, git))
         (tmp_path / "sweep.json").write_text(json.dumps({"commands": told}))
     assert [(entry["command"], entry["git"]) for entry in told] == [("b", "abc"), ("b", "abc+changes"), ("a", "abc")]
 
@@ -22,4 +22,4 @@ def test_each_extension_adds_its_command(tmp_path):
 def test_an_account_that_cannot_be_read_starts_anew(tmp_path):
     for text in ("{", "[]", "{}"):
         (tmp_path / "sweep.json").write_text(text)
-        assert len(_commands(tmp_path, account("a"))) == 1
+        assert len(commands(tmp_path, account("a"))) == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raypref.sweeps.sweep import _more_trials
+from raypref.sweeps.account import more_trials
 
 ARGUMENTS = ["jobs/sweep_joint.py", "--add-trials", "5"]
 
@@ -38,4 +38,4 @@ def test_trials_in_all(
         (tmp_path / "trials" / f"{number}.json").write_text(json.dumps(record))
     if last:
         (tmp_path / "sweep.json").write_text(json.dumps({"commands": [last]}))
-    assert _more_trials(tmp_path, len(statuses), 5) == wanted
+    assert more_trials(tmp_path, len(statuses), 5) == wanted

@@ -17,6 +17,7 @@ from raypref.results.collect import collect
 from raypref.results.summaries import comparisons, settings
 from raypref.results.tables import headline_metric
 from raypref.storage.store import Store, write_json
+from raypref.sweeps import account as accounts
 from raypref.sweeps import sweep as sweeps
 from raypref.sweeps.options import SweepOptions
 from raypref.sweeps.space import SweepConfig
@@ -44,7 +45,7 @@ class Trials:
 
     def __call__(self, sweep, base, planned, store, folder, options, console) -> None:
         (folder / "trials").mkdir(parents=True, exist_ok=True)
-        write_json(folder / "sweep.json", sweeps.account_of(sweep, base, planned[0].chain) | {"sft": None})
+        write_json(folder / "sweep.json", accounts.account_of(sweep, base, planned[0].chain) | {"sft": None})
         for trial in planned:
             address = str(trial.chain.evaluate.address)
             if (store.root / address).exists():

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from raypref.config.objectives import Custom
+from raypref.config.custom_objective import Custom
 from raypref.errors import UserError
 from raypref.objectives import OBJECTIVES, ObjectiveOutput, PreferenceBatch, State
 from raypref.objectives.custom import custom_objective

@@ -22,7 +22,6 @@ from raypref.training.tasks import table_columns, task_of
 from tests.support.objective_batches import apply, with_logps
 from tests.support.training_runs import (
     PAD,
-    RESOURCES,
     Job,
     align,
     engine_for,
@@ -230,4 +229,3 @@ def test_keys_that_came_later_move_no_address() -> None:
     content = AlignConfig().model_dump(mode="json", by_alias=True)
     assert "negatives_by" not in align_identity(content)
     assert align_identity(content | {"negatives_by": "hard"})["negatives_by"] == "hard"
-    assert RESOURCES.engine == "torch"
