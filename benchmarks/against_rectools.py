@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from raypref.config.data import DataConfig, MovieLens100KSource
+from raypref.config.data import DataConfig
 from raypref.config.recommender import Sasrec
+from raypref.config.sources import MovieLens100KSource
 from raypref.data.examples import ExampleBuilder
 from raypref.data.sources import SOURCES
 from raypref.recommenders import Questions, TrainingLog, fitted

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedTokenizerBase
 
-from raypref.config.data import DataConfig, GeneratedSource, MovieLens100KSource, PromptConfig
+from raypref.config.data import DataConfig, PromptConfig
+from raypref.config.sources import GeneratedSource, MovieLens100KSource
 from raypref.data.encoding import encode_prompts, encode_titles
 from raypref.data.examples import asks_for_liked, examples_of
 from raypref.data.prompts import PromptRenderer

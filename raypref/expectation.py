@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from raypref.config import RunConfig
-from raypref.config.data import FileSource, GeneratedSource
 from raypref.config.model import PretrainedModel, ScratchModel
+from raypref.config.sources import FileSource, GeneratedSource
 from raypref.config.systems import SYSTEMS
 from raypref.data.sources.files import find
 from raypref.models.folders import SHIPPED, local_folder

@@ -13,16 +13,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from raypref.config.data import (
-    SOURCE_CONFIGS,
-    CutConfig,
-    DataConfig,
-    FileOptions,
-    GeneratedSource,
-    PromptConfig,
-)
+from raypref.config.data import CutConfig, DataConfig, PromptConfig
 from raypref.config.loading import load
 from raypref.config.model import PretrainedModel
+from raypref.config.sources import SOURCE_CONFIGS, FileOptions, GeneratedSource
 from raypref.data import download as catalog
 from raypref.data.audit import LEAKS, audit, leak_warning
 from raypref.data.catalog import CATALOG

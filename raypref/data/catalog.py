@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from raypref.config import data as sources
-from raypref.config.data import FileSource
+from raypref.config import sources
+from raypref.config.sources import FileSource
 
 GROUPLENS = "https://files.grouplens.org/datasets"
 UCSD = "https://mcauleylab.ucsd.edu/public_datasets"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raypref.config.base import pick
-from raypref.config.data import SOURCE_CONFIGS, CsvSource
+from raypref.config.sources import SOURCE_CONFIGS, CsvSource
 from raypref.data.catalog import CATALOG
 from raypref.errors import UserError
 

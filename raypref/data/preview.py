@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raypref.config.data import CsvSource, DataConfig, FileSource
+from raypref.config.data import DataConfig
+from raypref.config.sources import CsvSource, FileSource
 from raypref.data.examples import examples_of
 from raypref.data.reading import read_log
 from raypref.data.schema import Log, PublishedLog

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from raypref.config.data import CandidateConfig, DataConfig, GeneratedSource, PromptConfig
+from raypref.config.data import CandidateConfig, DataConfig, PromptConfig
+from raypref.config.sources import GeneratedSource
 from raypref.data.examples import ExampleBuilder
 from raypref.data.filtering import user_ranges
 from raypref.data.prompts import DOMAINS, PromptRenderer

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from raypref.config import RunConfig
 from raypref.config.base import leaves, pick
-from raypref.config.data import CsvSource, GeneratedSource, MovieLens100KSource
 from raypref.config.loading import dump, load, merge, override, presets, read_yaml, validated
 from raypref.config.model import PretrainedModel
 from raypref.config.objectives import Recpo, Sdpo
+from raypref.config.sources import CsvSource, GeneratedSource, MovieLens100KSource
 from raypref.errors import UserError
 from raypref.objectives import OBJECTIVES
 

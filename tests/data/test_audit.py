@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raypref.config.data import CutConfig, GeneratedSource
+from raypref.config.data import CutConfig
+from raypref.config.sources import GeneratedSource
 from raypref.data.audit import audit, leak_warning, wilson
 from raypref.data.examples import ExampleBuilder
 from raypref.data.schema import EXAMPLES

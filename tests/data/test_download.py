@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from raypref.config.data import MovieLensSource
+from raypref.config.sources import MovieLensSource
 from raypref.data import download as catalog
 from raypref.data.catalog import CATALOG
 from raypref.data.download import download

@@ -11,7 +11,8 @@ import pandas
 import pyarrow as pa
 import pytest
 
-from raypref.config.data import CandidateConfig, CsvSource, CutConfig, RecBoleSource, SDPOJsonSource
+from raypref.config.data import CandidateConfig, CutConfig
+from raypref.config.sources import CsvSource, RecBoleSource, SDPOJsonSource
 from raypref.data.examples import ExampleBuilder, examples_of
 from raypref.data.export import MISSING, export_recbole, export_sdpo, export_trl
 from raypref.data.sources import SOURCES

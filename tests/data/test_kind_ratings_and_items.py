@@ -11,7 +11,7 @@ from rich.console import Console
 
 from raypref.commands import data as commands
 from raypref.config import RunConfig
-from raypref.config.data import CsvSource, FileOptions
+from raypref.config.sources import CsvSource, FileOptions
 from raypref.data import download
 from raypref.data.names import named_source, source_content
 from raypref.errors import UserError

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raypref.config.data import CsvSource
+from raypref.config.sources import CsvSource
 from raypref.data.sources import SOURCES
 from raypref.errors import UserError
 from tests.support.own_files import LENGTH, USERS, events, facts, lines, read, said, write
@@ -152,7 +152,7 @@ def test_recbole_ratings_have_any_scale_too(tmp_path):
     write(tmp_path / "x.inter", ["user_id:token\titem_id:token\trating:float\ttimestamp:float", *rows])
     items = dict.fromkeys((e.item, e.title) for e in events())
     write(tmp_path / "x.item", ["item_id:token\ttitle:token_seq", *(f"{i}\t{t}" for i, t in items)])
-    from raypref.config.data import RecBoleSource
+    from raypref.config.sources import RecBoleSource
 
     log = SOURCES["recbole"](RecBoleSource(path=tmp_path))
     assert np.nanmax(log.interactions["rating"].to_numpy()) == 5

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raypref.config.data import CutConfig, GeneratedSource, MovieLensSource
+from raypref.config.data import CutConfig
+from raypref.config.sources import GeneratedSource, MovieLensSource
 from raypref.data.examples import ExampleBuilder
 from raypref.data.sources import SOURCES
 from raypref.data.ties import tied_rows, ties

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from raypref.config.data import CsvSource, FileSource
+from raypref.config.sources import CsvSource, FileSource
 from raypref.data.encoding import answerable
 from raypref.data.schema import Log
 from raypref.data.sources import SOURCES

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from raypref.commands.run import run
-from raypref.config.data import CsvSource, DataConfig
+from raypref.config.data import DataConfig
+from raypref.config.sources import CsvSource
 from raypref.data import preview as module
 from raypref.data.preview import preview
 from raypref.data.reading import read_log

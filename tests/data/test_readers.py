@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raypref.config.data import CsvSource
+from raypref.config.sources import CsvSource
 from raypref.data.schema import EXAMPLES, INTERACTIONS, Log, PublishedLog
 from raypref.data.sources import SOURCES
 from raypref.errors import UserError

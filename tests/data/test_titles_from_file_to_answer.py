@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from raypref.config.data import CsvSource, PromptConfig
+from raypref.config.data import PromptConfig
+from raypref.config.sources import CsvSource
 from raypref.data.behavioural_tokens import MARK, HybridTokenizer, add_mark
 from raypref.data.canonical import unique_titles
 from raypref.data.encoding import answerable, check_answerable, decode, encode_prompts, encode_titles

@@ -12,7 +12,8 @@ from scipy import stats
 from torch import Tensor
 
 from raypref.config import recommender as configs
-from raypref.config.data import DataConfig, GeneratedSource
+from raypref.config.data import DataConfig
+from raypref.config.sources import GeneratedSource
 from raypref.data.examples import ExampleBuilder
 from raypref.data.schema import Log
 from raypref.data.sources import SOURCES

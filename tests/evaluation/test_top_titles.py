@@ -13,7 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from raypref.config.data import DataConfig, MovieLens100KSource
+from raypref.config.data import DataConfig
+from raypref.config.sources import MovieLens100KSource
 from raypref.evaluation.top_titles import top_titles
 from raypref.models import backbone
 from raypref.models.folders import SHIPPED_FOLDER

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from raypref.config.data import GeneratedSource
+from raypref.config.sources import GeneratedSource
 from raypref.data.sources.generated import generate
 from raypref.evaluation.metrics import means
 from raypref.storage.store import MANIFEST

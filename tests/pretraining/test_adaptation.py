@@ -17,8 +17,9 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForC
 from raypref.commands.adapt import adapt as adapt_command
 from raypref.config import RunConfig
 from raypref.config.adaptation import Adaptation
-from raypref.config.data import DataConfig, GeneratedSource
+from raypref.config.data import DataConfig
 from raypref.config.model import PretrainedModel, ScratchModel
+from raypref.config.sources import GeneratedSource
 from raypref.errors import UserError
 from raypref.models import backbone
 from raypref.models.folders import TRAINED_ON

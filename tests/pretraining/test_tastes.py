@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from raypref.config.data import GeneratedSource
 from raypref.config.model import PretrainedModel
+from raypref.config.sources import GeneratedSource
 from raypref.data.encoding import encode_prompts, encode_titles
 from raypref.data.sources.generated import generate
 from raypref.models import backbone

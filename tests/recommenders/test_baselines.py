@@ -12,8 +12,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from raypref.config import recommender as configs
-from raypref.config.data import DataConfig, GeneratedSource
+from raypref.config.data import DataConfig
 from raypref.config.recommender import FittedConfig
+from raypref.config.sources import GeneratedSource
 from raypref.data.examples import ExampleBuilder
 from raypref.data.sources import SOURCES
 from raypref.recommenders import (

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from raypref.config.data import DataConfig, GeneratedSource
+from raypref.config.data import DataConfig
 from raypref.config.recommender import Sasrec
+from raypref.config.sources import GeneratedSource
 from raypref.data.examples import ExampleBuilder
 from raypref.data.schema import Log
 from raypref.data.sources import SOURCES

@@ -12,8 +12,9 @@ import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from raypref.config import RunConfig
-from raypref.config.data import CsvSource, DataConfig, PromptConfig
+from raypref.config.data import DataConfig, PromptConfig
 from raypref.config.loading import override
+from raypref.config.sources import CsvSource
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.data.encoding import encode_prompts
 from raypref.data.lengths import Ruler

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raypref.config.data import CsvSource
+from raypref.config.sources import CsvSource
 from raypref.data.schema import Log
 from raypref.data.sources import SOURCES
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from raypref.config import data as config
-from raypref.config.data import FileSource
+from raypref.config import sources as config
+from raypref.config.sources import FileSource
 
 USERS, ITEMS, LENGTH = 12, 30, 10
 START = 1_300_000_000

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from raypref.config.data import GeneratedSource
+from raypref.config.sources import GeneratedSource
 from raypref.data.schema import Log
 from raypref.data.sources import SOURCES
 from raypref.testing import ContractError, check_source

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from raypref.config import RunConfig
-from raypref.config.data import CandidateConfig, DataConfig, MovieLens100KSource
+from raypref.config.data import CandidateConfig, DataConfig
 from raypref.config.model import LoraConfig, ScratchModel
+from raypref.config.sources import MovieLens100KSource
 from raypref.data.columns import ExampleTable
 from raypref.models import backbone
 from raypref.stages.chain import chain

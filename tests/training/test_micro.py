@@ -11,7 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from raypref.config.data import DataConfig, GeneratedSource, PromptConfig
+from raypref.config.data import DataConfig, PromptConfig
+from raypref.config.sources import GeneratedSource
 from raypref.data.examples import ExampleBuilder
 from raypref.data.prompts import PromptRenderer
 from raypref.data.sources.generated import generate

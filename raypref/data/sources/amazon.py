@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raypref.config.data import Amazon2018Source, Amazon2023Source
+from raypref.config.sources import Amazon2018Source, Amazon2023Source
 from raypref.data.schema import Log
 from raypref.data.sources.delimited import DelimitedFile, Layout
 from raypref.data.sources.files import find, first_there

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raypref.config.data import BeerAdvocateSource
+from raypref.config.sources import BeerAdvocateSource
 from raypref.data.schema import Log
 from raypref.data.sources.files import find
 from raypref.data.sources.join import log_of_files

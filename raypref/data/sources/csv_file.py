@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from raypref.config.data import CsvSource
+from raypref.config.sources import CsvSource
 from raypref.data.hints import options
 from raypref.data.schema import Log
 from raypref.data.sources.columnar import ColumnarFile, columnar_magic

@@ -15,7 +15,7 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
-from raypref.config.data import GeneratedSource
+from raypref.config.sources import GeneratedSource
 from raypref.data.canonical import canonical
 from raypref.data.schema import Log
 from raypref.data.sources.lexicon import GENRES, MOODS

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raypref.config.data import GoodreadsSource
+from raypref.config.sources import GoodreadsSource
 from raypref.data.schema import Log
 from raypref.data.sources.files import find, first_there
 from raypref.data.sources.join import log_of_files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raypref.config.data import HetrecLastFMSource
+from raypref.config.sources import HetrecLastFMSource
 from raypref.data.schema import Log
 from raypref.data.sources.delimited import DelimitedFile, Layout
 from raypref.data.sources.files import find

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raypref.config.data import LastFM1KSource
+from raypref.config.sources import LastFM1KSource
 from raypref.data.canonical import encoded
 from raypref.data.schema import Log
 from raypref.data.sources.delimited import DelimitedFile, Layout

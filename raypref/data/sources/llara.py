@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from raypref.config.data import LLaRASource
+from raypref.config.sources import LLaRASource
 from raypref.data.schema import REJECTED, FileAccount, PublishedLog
 from raypref.data.sources.delimited import DelimitedFile, Layout
 from raypref.data.sources.files import find, first_there, rejected_table, tolerate

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raypref.config.data import MovieLensSource
+from raypref.config.sources import MovieLensSource
 from raypref.data.schema import Log
 from raypref.data.sources.delimited import DelimitedFile, Layout
 from raypref.data.sources.files import find

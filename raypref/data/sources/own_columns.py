@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raypref.config.data import OwnColumns
+from raypref.config.sources import OwnColumns
 from raypref.data.hints import options
 from raypref.data.schema import Log
 from raypref.data.sources.columnar import ids_of_numbers

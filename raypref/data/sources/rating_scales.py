@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raypref.config.data import SCALE
+from raypref.config.sources import SCALE
 from raypref.data.hints import options
 from raypref.data.sources.files import NO_RATING, rejected_table, tolerate
 from raypref.data.sources.rows import FileTable, Rows, to_numbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from raypref.config.data import RecBoleSource
+from raypref.config.sources import RecBoleSource
 from raypref.data.schema import Log
 from raypref.data.sources.delimited import DelimitedFile, Layout
 from raypref.data.sources.files import find

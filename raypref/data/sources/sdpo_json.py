@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from raypref.config.data import SDPOJsonSource
+from raypref.config.sources import SDPOJsonSource
 from raypref.data.audit import audit, leak_warning
 from raypref.data.schema import REJECTED, FileAccount, PublishedLog
 from raypref.data.sources.files import find, rejected_table, tolerate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow.compute as pc
 
-from raypref.config.data import SteamSource
+from raypref.config.sources import SteamSource
 from raypref.data.schema import Log
 from raypref.data.sources.files import find, first_there
 from raypref.data.sources.join import log_of_files
