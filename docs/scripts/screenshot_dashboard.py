@@ -18,7 +18,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from raypref.commands.submit import _environment, local_head, submission  # noqa: E402
+from raypref.cluster.own_head import head_environment, local_head  # noqa: E402
+from raypref.commands.submit import submission  # noqa: E402
 from tests.support.chromium import browsing, missing  # noqa: E402
 
 FIGURES = ROOT / "docs" / "figures"
@@ -37,7 +38,7 @@ def main(options: list[str]) -> None:
         )
         arguments = [*options, "--root", results]
         command = submission(address, Path("jobs") / "sweep_lambda.py", arguments, ["--submission-id", job])
-        running = subprocess.Popen(command, env=_environment(), cwd=ROOT)
+        running = subprocess.Popen(command, env=head_environment(), cwd=ROOT)
         page = context.new_page()
         page.goto(f"{address}/#/actors")
         wait_for(page, "Board", running)

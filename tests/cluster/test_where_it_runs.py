@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from raypref.cluster import own_head
 from raypref.cluster.head import check_address, short_folder
 from raypref.commands import submit
 from raypref.cores import usable_cores
@@ -69,32 +70,32 @@ def test_loopback_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> N
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with pytest.raises(OSError, match="501") as answered:  # it answers, if only that it knows no GET
-        submit.DIRECTLY.open(f"http://127.0.0.1:{server.server_port}/api/version", timeout=5)
+        own_head.DIRECTLY.open(f"http://127.0.0.1:{server.server_port}/api/version", timeout=5)
     server.shutdown()
     answered.value.close()  # type: ignore[attr-defined]
-    assert submit._environment()["no_proxy"] == "example.org,127.0.0.1,localhost"
+    assert own_head.head_environment()["no_proxy"] == "example.org,127.0.0.1,localhost"
 
 
 def test_without_a_home_the_token_lies_in_the_heads_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        submit, "RAY", (sys.executable, "-c", "raise SystemExit(1)")
+        own_head, "RAY", (sys.executable, "-c", "raise SystemExit(1)")
     )  # as Ray's command where home is not
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "")  # so that what is set below is taken back
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
-    environment = {key: value for key, value in submit._environment().items() if "TOKEN" not in key}
+    environment = {key: value for key, value in own_head.head_environment().items() if "TOKEN" not in key}
     environment["HOME"] = str(tmp_path / "home")
-    told = submit._token(tmp_path, environment | {"RAY_AUTH_MODE": "token"})
+    told = own_head.token(tmp_path, environment | {"RAY_AUTH_MODE": "token"})
     path = tmp_path / "auth_token"
     assert told == {"RAY_AUTH_TOKEN_PATH": str(path)}
     assert path.stat().st_mode & 0o777 == 0o600
     assert len(path.read_text()) == 64
-    assert submit._environment()["RAY_AUTH_TOKEN_PATH"] == str(path)
-    assert submit._token(tmp_path, environment | {"RAY_AUTH_MODE": "disabled"}) == {}
+    assert own_head.head_environment()["RAY_AUTH_TOKEN_PATH"] == str(path)
+    assert own_head.token(tmp_path, environment | {"RAY_AUTH_MODE": "disabled"}) == {}
     path.unlink()
     (tmp_path / "home" / ".ray").mkdir(parents=True)
     (tmp_path / "home" / ".ray" / "auth_token").write_text("0" * 64)  # one that is there is used, and Ray is not asked
-    assert submit._token(tmp_path, environment | {"RAY_AUTH_MODE": "token"}) == {}
+    assert own_head.token(tmp_path, environment | {"RAY_AUTH_MODE": "token"}) == {}
     assert not path.exists()
 
 

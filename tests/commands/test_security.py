@@ -125,12 +125,12 @@ def test_passwords_in_addresses_are_masked(text: str, shown: str) -> None:
 
 
 def test_the_local_head_listens_on_loopback_and_wants_the_token() -> None:
-    submit = (CHECKOUT / "raypref/commands/submit.py").read_text()
+    started = (CHECKOUT / "raypref/cluster/own_head.py").read_text()
     runtime = (CHECKOUT / "raypref/cluster/connect.py").read_text()
-    assert '"--dashboard-host=127.0.0.1"' in submit
+    assert '"--dashboard-host=127.0.0.1"' in started
     assert 'dashboard_host="127.0.0.1"' in runtime
-    assert all('"RAY_AUTH_MODE"' in text and '"token"' in text for text in (submit, runtime))
-    assert all("setdefault(*ON_LOOPBACK)" in text for text in (submit, runtime))
+    assert all('"RAY_AUTH_MODE"' in text and '"token"' in text for text in (started, runtime))
+    assert all("setdefault(*ON_LOOPBACK)" in text for text in (started, runtime))
     assert "0.0.0.0" not in "".join(path.read_text() for path in SOURCES)
 
 
