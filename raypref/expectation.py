@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterable
 from functools import cache
@@ -15,6 +16,7 @@ from raypref.config import RunConfig
 from raypref.config.model import PretrainedModel, ScratchModel
 from raypref.config.sources import FileSource, GeneratedSource
 from raypref.config.systems import SYSTEMS
+from raypref.cores import usable_cores
 from raypref.data.sources.files import find
 from raypref.models.folders import SHIPPED, local_folder
 from raypref.models.shapes import SHAPES, parameters_of
@@ -22,7 +24,9 @@ from raypref.stages.stage import Chain, Stage
 from raypref.storage.headway import duration
 from raypref.storage.store import Store
 
-USED = 0.25  # of a matrix product's speed, what small batches with their overheads reach
+USED = 0.35  # of a matrix product's speed, what small batches with their overheads reach: the default sweep, two cores
+    0.35  # of a matrix product's speed, what small batches with their overheads reach: the default sweep's, two cores
+)
 GPU_USED = 1.3e14
 """Operations a second that a step reaches on one H100, of those that it needs at least: 128 TFLOP/s measured at 1 B
 with LoRA, 148 at 8 B with checkpointing (docs/performance.md); models that fill it less are slower."""
@@ -126,7 +130,10 @@ def _examples(run: Chain, store: Store) -> dict[str, float]:
 
 @cache
 def speed() -> float:
-    """Floating-point operations a second of this machine's cores, by a product of matrices that takes a moment."""
+    """Floating-point operations a second of this machine's cores, by a product of matrices that takes a moment.
+
+    Where this process may use some of them alone, as in a job of Ray's (OMP_NUM_THREADS), the others count as fast.
+    """
     a = np.ones((512, 512), np.float32)
     a @ a
     times = []
@@ -134,7 +141,9 @@ def speed() -> float:
         began = time.perf_counter()
         a @ a
         times.append(time.perf_counter() - began)
-    return 2 * 512**3 / min(times)
+    cores, told = usable_cores(), os.environ.get("OMP_NUM_THREADS", "")
+    threads = min(cores, int(told)) if told.isdigit() and told != "0" else cores
+    return 2 * 512**3 / min(times) * cores / threads
 
 
 def parameters(config: RunConfig) -> float:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from raypref import expectation
 from raypref.config.loading import load, override, presets
 from raypref.config.model import PretrainedModel
 from raypref.expectation import GPU_USED, cost_line, days
@@ -67,3 +68,13 @@ def test_operations_by_hand(tmp_path: Path) -> None:
 
 def test_days() -> None:
     assert [days(s) for s in (30, 3600 * 5, 86_400 * 4.2)] == ["30 s", "5.0 h", "4.2 days"]
+
+
+def test_cores_that_this_process_leaves_to_others_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a job of Ray's a product runs on one core; its trials use all."""
+    monkeypatch.setattr(expectation, "usable_cores", lambda: 8)
+    found = {}
+    for told in ("8", "1"):
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+        found[told] = max(expectation.speed.__wrapped__() for _ in range(5))
+    assert 3 < found["1"] / found["8"] < 20  # eight times, but for the clock's noise
