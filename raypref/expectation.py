@@ -25,8 +25,6 @@ from raypref.storage.headway import duration
 from raypref.storage.store import Store
 
 USED = 0.35  # of a matrix product's speed, what small batches with their overheads reach: the default sweep, two cores
-    0.35  # of a matrix product's speed, what small batches with their overheads reach: the default sweep's, two cores
-)
 GPU_USED = 1.3e14
 """Operations a second that a step reaches on one H100, of those that it needs at least: 128 TFLOP/s measured at 1 B
 with LoRA, 148 at 8 B with checkpointing (docs/performance.md); models that fill it less are slower."""

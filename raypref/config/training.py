@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -127,23 +127,6 @@ class AlignConfig(TrainingConfig):
         if self.reference_update != "none" and self.reference == "base":
             raise ValueError("reference_update: a moving reference begins at the SFT model; take reference 'sft'")
         return self
-
-
-LATER = (
-    "objectives", "negatives_from", "negatives_by", "negatives_share",
-    "reference_update", "reference_every", "reference_decay",
-)  # fmt: skip
-"""Keys of `align` that came when alignments had addresses already: at their defaults they are no part of one."""
-
-
-def align_identity(content: dict[str, Any]) -> dict[str, Any]:
-    """What of a dumped `align` section decides the numbers of an alignment."""
-    usual = AlignConfig.model_fields
-    return {
-        key: value
-        for key, value in content.items()
-        if key not in LATER or value != usual[key].get_default(call_default_factory=True)
-    }
 
 
 def needs_reference(config: TrainingConfig) -> bool:

@@ -23,7 +23,7 @@ from raypref.config.custom_objective import Custom
 from raypref.config.data import DataConfig
 from raypref.config.loading import dump
 from raypref.config.model import PretrainedModel
-from raypref.config.training import align_identity, needs_expert, needs_reference
+from raypref.config.training import needs_expert, needs_reference
 from raypref.data.sources.files import find, items_file
 from raypref.models.folders import SHIPPED, local_folder
 from raypref.models.gguf_source import gguf_model, made
@@ -31,7 +31,7 @@ from raypref.stages.adapt import adapted
 from raypref.stages.baseline import baseline_stages
 from raypref.stages.evaluate import EVALUATE, evaluation_of, of_scores
 from raypref.stages.expert import expert_stage
-from raypref.stages.identity import model_identity, prompt_identity
+from raypref.stages.identity import model_identity, prompt_identity, section_identity
 from raypref.stages.prepare import data_config, prepare_stage
 from raypref.stages.reference import reference_stage
 from raypref.stages.stage import AlignedChain, Chain, Stage
@@ -60,7 +60,7 @@ def aligned_chain(config: RunConfig) -> AlignedChain:
     expert = expert_stage(config, whole, prepare) if needs_expert(config.align) else None
     optional = {"reference": reference, "expert": expert}
     align_inputs = policy | {key: stage for key, stage in optional.items() if stage is not None}
-    align = Stage(ALIGN, name, {"training": align_identity(whole["align"])}, align_inputs)
+    align = Stage(ALIGN, name, {"training": section_identity(whole, "align")}, align_inputs)
     evaluation = evaluation_of(whole)
     evaluated, elsewhere = _evaluated(config, whole, model, data)
     evaluate_sft = Stage(EVALUATE, f"{name}-sft", evaluation, {**evaluated, "model": sft})

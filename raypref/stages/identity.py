@@ -28,6 +28,15 @@ are no times, items of refused lines alone are none)."""
 LATER: dict[str, dict[str, Any]] = {
     "prompt": {"candidates": "listed"},
     "evaluation": {"catalog": "none", "constrain": "none", "orders": 1},
+    "align": {
+        "objectives": {},
+        "negatives_from": "all",
+        "negatives_by": "draw",
+        "negatives_share": 1.0,
+        "reference_update": "none",
+        "reference_every": 100,
+        "reference_decay": 0.99,
+    },
 }
 """Keys that a section got later, and the value that leaves what a stage computes as it was: then they are no part of an
 address, so that what was computed before is found."""

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raypref.config.training import AlignConfig, align_identity
+from raypref.config.training import AlignConfig
 from raypref.data.candidates import draws, keys
 from raypref.models.layout import all_candidates
 from raypref.objectives.negatives import DRAWN, choose_negatives
+from raypref.stages.identity import LATER, section_identity
 from raypref.testing.batches import random_batch
 from raypref.training.batches import Collator
 from raypref.training.negatives import NegativeChoice, utilities
@@ -227,5 +228,7 @@ def test_a_moving_reference_needs_a_loss_that_reads_one() -> None:
 
 def test_keys_that_came_later_move_no_address() -> None:
     content = AlignConfig().model_dump(mode="json", by_alias=True)
-    assert "negatives_by" not in align_identity(content)
-    assert align_identity(content | {"negatives_by": "hard"})["negatives_by"] == "hard"
+    assert not LATER["align"].keys() & section_identity({"align": content}, "align").keys()
+    assert content.items() >= LATER["align"].items(), "at their defaults they are no part of an address"
+    chosen = section_identity({"align": content | {"negatives_by": "hard"}}, "align")
+    assert chosen["negatives_by"] == "hard"
