@@ -62,7 +62,7 @@ def main() -> None:
     options, config, _ = parse(Options, sys.argv[1:], __doc__ or "")
     run, store = chain(config), Store(options.root)
     if not isinstance(run, AlignedChain) or not store.done(run.sft.address):
-        raise UserError("there is no SFT model of this run", where=str(options.root), mend="raypref run, same options")
+        raise UserError("there is no SFT model of this run", where=str(options.root), hint="raypref run, same options")
     torch.set_num_threads(1)
     tokenized, sft = store.path(run.tokenize.address), store.path(run.sft.address)
     model, tokenizer = load_policy(config, tokenized, sft)

@@ -11,24 +11,24 @@ class UserError(Exception):
     Args:
         what: What is wrong, in one sentence.
         where: The file, line or config key it was found in.
-        mend: What the user can do about it.
+        hint: What the user can do about it.
     """
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
-        self.what, self.where, self.mend = what, where, mend
-        super().__init__(what, where, mend)
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        self.what, self.where, self.hint = what, where, hint
+        super().__init__(what, where, hint)
 
     def __str__(self) -> str:
         lines = [self.what]
         if self.where:
             lines.append(f"  where: {self.where}")
-        if self.mend:
-            lines.append(f"  hint:  {self.mend}")
+        if self.hint:
+            lines.append(f"  hint:  {self.hint}")
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:  # keyword-only arguments survive the trip between Ray processes
-        return _rebuild, (self.what, self.where, self.mend)
+        return _rebuild, (self.what, self.where, self.hint)
 
 
-def _rebuild(what: str, where: str, mend: str) -> UserError:
-    return UserError(what, where=where, mend=mend)
+def _rebuild(what: str, where: str, hint: str) -> UserError:
+    return UserError(what, where=where, hint=hint)

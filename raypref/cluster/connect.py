@@ -73,7 +73,7 @@ def connect(verbose: bool = False, metadata: dict[str, str] | None = None) -> No
         except ConnectionError as error:
             raise UserError(
                 "no Ray cluster answers", where=f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}",
-                mend="start it (`ray start --head`), or unset RAY_ADDRESS to use this machine",
+                hint="start it (`ray start --head`), or unset RAY_ADDRESS to use this machine",
             ) from error  # fmt: skip
     else:
         port = free_port()

@@ -28,10 +28,10 @@ def read_fault(store: Store, scratch: Path) -> UserError | None:
     """What a worker left there that met a fault which the user must mend."""
     try:
         store.receive(scratch / FAULT)
-        what, where, mend = json.loads((scratch / FAULT).read_text())
+        what, where, hint = json.loads((scratch / FAULT).read_text())
     except FileNotFoundError:
         return None
-    return UserError(what, where=where, mend=mend)
+    return UserError(what, where=where, hint=hint)
 
 
 def notice_file(node: str) -> Path:

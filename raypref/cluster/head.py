@@ -43,7 +43,7 @@ def check_address(address: str) -> None:
     raise UserError(
         "that is no address that a driver joins" + (" (jobs are submitted to it)" if "://" in address else ""),
         where=f"RAY_ADDRESS={address}",
-        mend="submit the job with `raypref submit`, unset RAY_ADDRESS, or give the head as HEAD:6379",
+        hint="submit the job with `raypref submit`, unset RAY_ADDRESS, or give the head as HEAD:6379",
     )
 
 

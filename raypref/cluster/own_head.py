@@ -126,7 +126,7 @@ def _dashboard_port(wanted: int | None) -> int:
     if not _is_free(wanted):
         raise UserError(
             f"port {wanted} is in use", where="--dashboard-port",
-            mend="choose another, leave the option out, or set RAY_ADDRESS to the cluster that uses it",
+            hint="choose another, leave the option out, or set RAY_ADDRESS to the cluster that uses it",
         )  # fmt: skip
     return wanted
 
@@ -158,7 +158,7 @@ def _wait_for(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
             time.sleep(0.5)
     lines = "\n    ".join(log.read_text(errors="replace").strip().splitlines()[-8:])
     raise UserError(
-        f"the Ray head did not start:\n    {lines}", where=str(log), mend="see that log; try `ray start --head`"
+        f"the Ray head did not start:\n    {lines}", where=str(log), hint="see that log; try `ray start --head`"
     )
 
 

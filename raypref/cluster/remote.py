@@ -48,7 +48,7 @@ def work_in_group(work: Work) -> None:
         _run(work, ctx)
     except UserError as error:  # Ray passes exceptions on as text; this one must reach the user as it is
         with contextlib.suppress(OSError, UserError):  # the fault may be that nothing can be written
-            write_json(scratch / FAULT, [error.what, error.where, error.mend])
+            write_json(scratch / FAULT, [error.what, error.where, error.hint])
             store.send(scratch / FAULT)
         raise
 

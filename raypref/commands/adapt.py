@@ -60,7 +60,7 @@ def adapt(arguments: list[str]) -> int:
     options, config, origins = parse(AdaptOptions, arguments, DESCRIPTION)
     console = Console()
     if options.out.exists() and any(options.out.iterdir()):
-        raise UserError("there are files already", where=str(options.out), mend="choose another folder by --out")
+        raise UserError("there are files already", where=str(options.out), hint="choose another folder by --out")
     check_trained_on(config)
     config = config.model_copy(
         update={"system": "zero-shot", "model": AdaptedModel(base=config.backbone, adapt=options.adapt)}

@@ -21,7 +21,7 @@ def collect(folders: tyro.conf.Positional[tuple[str, ...]], root: str | None = N
         out: Where to write; default: beside each sweep, and for several the folder all of them lie in.
     """
     if not folders:
-        raise UserError("no folder is given", where="raypref collect", mend="name a sweep's folder, or several")
+        raise UserError("no folder is given", where="raypref collect", hint="name a sweep's folder, or several")
     from raypref.results.collect import collect as collected
     from raypref.results.compare_sweeps import write_together
     from raypref.results.conclusion import tell
@@ -33,7 +33,7 @@ def collect(folders: tyro.conf.Positional[tuple[str, ...]], root: str | None = N
     for place in places:
         here = place.local if out is None else (out if len(places) == 1 else out / place.name)
         if here is None:
-            raise UserError("results can't be written there", where=str(place), mend="name a folder by --out")
+            raise UserError("results can't be written there", where=str(place), hint="name a folder by --out")
         found.append(collected(place, root))
         well &= tell(found[-1], here, console)
     if len(places) > 1:

@@ -48,13 +48,13 @@ def compare(
         try:
             rows = read_rows(place, evaluation)
         except Unusable as error:
-            raise UserError(str(error), where=name, mend="wait for it, or run it again") from error
+            raise UserError(str(error), where=name, hint="wait for it, or run it again") from error
         for metric, values in per_user(rows).items():
             rows = rows.append_column(metric, [values])
         chosen = [value == split for value in rows["split"].to_pylist()]
         tables.append(rows.filter(chosen))
     if not all(table.num_rows for table in tables):
-        raise UserError(f"one of them was not evaluated on '{split}'", where="--split", mend="take another split")
+        raise UserError(f"one of them was not evaluated on '{split}'", where="--split", hint="take another split")
     console.print(f"A: {first} ({evaluations[0]})\nB: {second} ({evaluations[1]})", highlight=False, soft_wrap=True)
     _print_configs(console, differing([config_of(place, evaluation) for evaluation in evaluations]))
     found = differences(*tables)

@@ -55,7 +55,7 @@ def write_files(temp_dir: Path, out: Path, seconds: int) -> tuple[Path, Path]:
         UserError: `out` can't be written, or scraping would not be regular.
     """
     if seconds < 1:
-        raise UserError("the scrape interval must be a second or more", where="--seconds", mend="leave it out: 2")
+        raise UserError("the scrape interval must be a second or more", where="--seconds", hint="leave it out: 2")
     from raypref.sweeps.grafana import UID, grafana_dashboard
 
     out = out.absolute()
@@ -67,7 +67,7 @@ def write_files(temp_dir: Path, out: Path, seconds: int) -> tuple[Path, Path]:
         grafana = out / f"{UID}.json"
         write_json(grafana, grafana_dashboard())
     except OSError as error:
-        raise UserError(f"the files can't be written: {error}", where=str(out), mend="choose another --out") from error
+        raise UserError(f"the files can't be written: {error}", where=str(out), hint="choose another --out") from error
     return prometheus, grafana
 
 

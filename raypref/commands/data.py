@@ -60,11 +60,11 @@ def data_config(
     given = {key: value for key, value in own if value != getattr(DEFAULT_FILE, key)}
     if Path(name).suffix in (".yaml", ".yml"):
         if path is not None or given or cut not in (None, CutConfig()):
-            raise UserError("a config file says where its data are and how they are cut", where=name, mend="edit it")
+            raise UserError("a config file says where its data are and how they are cut", where=name, hint="edit it")
         return load("tiny", Path(name))[0].data
     source = source_of_place(name) or named_source(name)
     if path is not None and isinstance(source, GeneratedSource):
-        raise UserError("generated data have no files", where="--path", mend="leave --path out")
+        raise UserError("generated data have no files", where="--path", hint="leave --path out")
     source = with_options(source, given | ({"path": path} if path is not None else {}), name)
     return DataConfig(source=source, **dict(cut or CutConfig()))
 

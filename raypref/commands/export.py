@@ -110,7 +110,7 @@ def export(options: Export, console: Console) -> Path:
     """
     stage, manifest = _model_stage(options.run.expanduser().absolute())
     if options.merge and options.adapter:
-        raise UserError("an adapter is merged, or written alone", where="--merge, --adapter", mend="give one of them")
+        raise UserError("an adapter is merged, or written alone", where="--merge, --adapter", hint="give one of them")
     root = stage.parent.parent
     inputs = {name: root / address for name, address in manifest["inputs"].items()}
     _refuse_other_forms(stage, inputs)
@@ -119,11 +119,11 @@ def export(options: Export, console: Console) -> Path:
     adapter = (stage / "model" / "adapter_config.json").is_file()
     base = options.base or model.get("path") or _base_here(model, inputs)
     if options.adapter and not adapter:
-        raise UserError("this run trained all weights: there is no adapter", where=str(stage), mend="drop --adapter")
+        raise UserError("this run trained all weights: there is no adapter", where=str(stage), hint="drop --adapter")
     if adapter and base is None:
-        raise UserError("the adapter's base was a local folder", where=str(stage), mend="name it by --base")
+        raise UserError("the adapter's base was a local folder", where=str(stage), hint="name it by --base")
     if options.to.exists() and any(options.to.iterdir()):
-        raise UserError("there are files already", where=str(options.to), mend="choose another folder by --to")
+        raise UserError("there are files already", where=str(options.to), hint="choose another folder by --to")
     partial = options.to.with_name(f".{options.to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -150,7 +150,7 @@ def _model_stage(folder: Path) -> tuple[Path, dict[str, Any]]:
         raise UserError(
             "no model lies there",
             where=str(folder),
-            mend="give a run's folder: <root>/align/NAME, sft/NAME or evaluate/NAME",
+            hint="give a run's folder: <root>/align/NAME, sft/NAME or evaluate/NAME",
         )
     return folder, manifest
 
@@ -162,7 +162,7 @@ def _refuse_other_forms(stage: Path, inputs: dict[str, Path]) -> None:
     why = "it reads behavioural tokens, which transformers does not know" if (stage / "model" / FILE).is_file() else ""
     why = why if "prepare" in inputs else "it answers Yes or No, not with a title"
     if why:
-        raise UserError(f"this model can't be exported: {why}", where=str(stage), mend="export an sft or align stage")
+        raise UserError(f"this model can't be exported: {why}", where=str(stage), hint="export an sft or align stage")
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
         raise UserError(
-            "no finished stage lies there", where=str(folder), mend="`raypref run --dry-run` prints a run's folders"
+            "no finished stage lies there", where=str(folder), hint="`raypref run --dry-run` prints a run's folders"
         ) from None
     return found
 

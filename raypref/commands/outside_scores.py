@@ -65,18 +65,18 @@ def read_scores(path: Path) -> pd.Series:
     try:
         frame = pd.read_parquet(path)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"the scores can't be read: {error}", where=str(path), mend="give a Parquet file") from error
+        raise UserError(f"the scores can't be read: {error}", where=str(path), hint="give a Parquet file") from error
     lacking = [name for name in COLUMNS if name not in frame]
     if lacking:
-        mend = "name the columns user, item and score"
-        raise UserError(f"columns are missing: {', '.join(lacking)}", where=str(path), mend=mend)
+        hint = "name the columns user, item and score"
+        raise UserError(f"columns are missing: {', '.join(lacking)}", where=str(path), hint=hint)
     if not pd.api.types.is_numeric_dtype(frame["score"]) or frame["score"].isna().any():
-        raise UserError("some scores are no numbers", where=f"{path}, column score", mend="leave no score empty")
+        raise UserError("some scores are no numbers", where=f"{path}, column score", hint="leave no score empty")
     texts = frame.assign(user=frame["user"].astype(str), item=frame["item"].astype(str))
     series: pd.Series = texts.set_index(["user", "item"])["score"].astype(np.float64)
     twice = series.index[series.index.duplicated()]
     if len(twice):
-        raise UserError(f"{len(twice)} pairs have two scores, e.g. {twice[0]}", where=str(path), mend="keep one each")
+        raise UserError(f"{len(twice)} pairs have two scores, e.g. {twice[0]}", where=str(path), hint="keep one each")
     return series
 
 
@@ -100,7 +100,7 @@ def outside_rows(prepared: Path, config: RunConfig, scores: pd.Series) -> pa.Tab
                 raise UserError(
                     f"{len(missing)} of {len(found)} candidates of '{split}' have no score, e.g. {wanted[missing[0]]}",
                     where="--scores",
-                    mend="score all that `--pairs FILE` lists",
+                    hint="score all that `--pairs FILE` lists",
                 )
             parts.append(rows_of(shard, split, sign * found.reshape(candidates.shape), counts))
     return pa.concat_tables(parts)
@@ -115,23 +115,23 @@ def join_table(folder: Path, system: str, seed: int, address: Address, prepared:
     try:
         space = json.loads((folder / "sweep.json").read_text())["space"]
     except (OSError, ValueError, KeyError) as error:
-        mend = "give a folder ROOT/sweeps/benchmark-... with a sweep.json"
-        raise UserError("no sweep lies there", where=str(folder), mend=mend) from error
+        hint = "give a folder ROOT/sweeps/benchmark-... with a sweep.json"
+        raise UserError("no sweep lies there", where=str(folder), hint=hint) from error
     if METHOD not in space:
-        raise UserError("that sweep does not compare methods", where=str(folder), mend="give a benchmark's folder")
+        raise UserError("that sweep does not compare methods", where=str(folder), hint="give a benchmark's folder")
     root = folder.absolute().parent.parent
     if not (root / str(address) / MANIFEST).is_file():
-        mend = f"give --root {root}"
-        raise UserError("that sweep belongs to another root than the scores' rows", where=str(folder), mend=mend)
+        hint = f"give --root {root}"
+        raise UserError("that sweep belongs to another root than the scores' rows", where=str(folder), hint=hint)
     for record in read_records(folder):
         if record.get("params") == {METHOD: system} and not record.get("outside"):
-            raise UserError(f"the table has a method {system} already", where="--called", mend="give another name")
+            raise UserError(f"the table has a method {system} already", where="--called", hint="give another name")
         manifest = root / str(record.get("evaluate")) / MANIFEST
         if manifest.is_file() and json.loads(manifest.read_text())["inputs"]["prepare"] != str(prepared):
             raise UserError(
                 f"that sweep is of other examples: {record['evaluate']} is not of {prepared}",
                 where=str(folder),
-                mend="give the data options of the benchmark's own command",
+                hint="give the data options of the benchmark's own command",
             )
     record = {
         "trial": address.key,
@@ -150,7 +150,7 @@ def _splits(prepared: Path, config: RunConfig) -> list[str]:
     found = splits_in(prepared, config.evaluation.splits)
     if not found:
         wanted = ", ".join(config.evaluation.splits)
-        raise UserError(f"no example of {wanted}", where="--evaluation.splits", mend="take a set that is not empty")
+        raise UserError(f"no example of {wanted}", where="--evaluation.splits", hint="take a set that is not empty")
     return found
 
 

@@ -60,17 +60,17 @@ def recommend(arguments: list[str]) -> int:
     """Print a ranking; the exit code."""
     options, config, _ = parse(RecommendOptions, arguments, DESCRIPTION)
     if (options.user is None) == (options.history is None):
-        raise UserError("whom to recommend to?", mend="give --user ID, or --history FILE (- for standard input)")
+        raise UserError("whom to recommend to?", hint="give --user ID, or --history FILE (- for standard input)")
     if options.candidates is not None and options.among == "catalog":
         raise UserError(
-            "the catalog is not a list of so many items", where="--candidates", mend="add --among candidates"
+            "the catalog is not a list of so many items", where="--candidates", hint="add --among candidates"
         )
     if options.top < 1:
-        raise UserError(f"{options.top} items are none", where="--top", mend="give 1 or more")
+        raise UserError(f"{options.top} items are none", where="--top", hint="give 1 or more")
     if options.by is not None:
         config = override(config, method_changes(options.by, config), f"--by {options.by}")
     if SYSTEMS[config.system].chat:
-        raise UserError("a chat model gives no probabilities", where="--by, --system", mend="take another method")
+        raise UserError("a chat model gives no probabilities", where="--by, --system", hint="take another method")
     store, run = Store(options.root), chain(config)
     _check_done(run, store)
     from raypref.commands import recommendation  # torch and transformers: not before a model is there to ask
@@ -88,8 +88,8 @@ def recommend(arguments: list[str]) -> int:
     found = recommendation.answer(run, store, question, options.top)
     if options.prompt_to is not None:
         if found.prompt is None:
-            mend = "take a model that answers with titles: sft, zero-shot, or an objective"
-            raise UserError("this method reads no prompt of text alone", where="--prompt-to", mend=mend)
+            hint = "take a model that answers with titles: sft, zero-shot, or an objective"
+            raise UserError("this method reads no prompt of text alone", where="--prompt-to", hint=hint)
         options.prompt_to.write_text(found.prompt, encoding="utf-8")
     recommendation.print_ranking(Console(), question, titles, found, options.top if whole else None)
     if whole and found.prompt is not None and config.prompt.candidates == "listed":
@@ -104,7 +104,7 @@ def _check_done(run: Chain, store: Store) -> None:
         raise UserError(
             f"this run has no model yet: {missing[0].address} is not there",
             where=str(store.root),
-            mend="run it first (`raypref run` or a job, with the same options), or give its --root"
+            hint="run it first (`raypref run` or a job, with the same options), or give its --root"
             + other_roots(store),
         )
 
@@ -120,7 +120,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"the history can't be read: {error.strerror}", where=str(path), mend="check it") from error
+        raise UserError(f"the history can't be read: {error.strerror}", where=str(path), hint="check it") from error
     except UnicodeDecodeError as error:
         raise _no_utf8(error, str(path)) from error
 
@@ -133,4 +133,4 @@ def _typed() -> str:
 
 
 def _no_utf8(error: UnicodeDecodeError, where: str) -> UserError:
-    return UserError(f"the history is no UTF-8 text (byte {error.start + 1})", where=where, mend="save it as UTF-8")
+    return UserError(f"the history is no UTF-8 text (byte {error.start + 1})", where=where, hint="save it as UTF-8")

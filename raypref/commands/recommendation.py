@@ -74,7 +74,7 @@ def of_user(prepared: Path, user_id: str, whole: bool = False) -> Question:
     known = users["user_id"].to_pylist()
     if user_id not in known:
         close = difflib.get_close_matches(user_id, known, n=3) or known[:3]
-        raise UserError(f"no user has the id '{user_id}'", where="--user", mend="e.g. " + ", ".join(close))
+        raise UserError(f"no user has the id '{user_id}'", where="--user", hint="e.g. " + ", ".join(close))
     code = users["user"][known.index(user_id)].as_py()
     for split in splits_in(prepared, SPLITS):
         for shard in ExampleTable([prepared], split):
@@ -88,7 +88,7 @@ def of_user(prepared: Path, user_id: str, whole: bool = False) -> Question:
                 catalog = catalog_of(prepared, unseen=True)
                 left = catalog.items[~catalog.left_out(code, row["history"], target)]
                 return dataclasses.replace(asked, candidates=left.tolist(), listed=False)
-    raise UserError(f"user '{user_id}' has no held-out example", where="--user", mend="take another user")
+    raise UserError(f"user '{user_id}' has no held-out example", where="--user", hint="take another user")
 
 
 def of_lines(
@@ -110,8 +110,8 @@ def of_lines(
         title = title.strip()
         if title not in codes:
             close = ", ".join(difflib.get_close_matches(title, titles, n=3, cutoff=0.4))
-            mend = f"did you mean: {close}?" if close else "take titles of the catalog: `raypref data show`"
-            raise UserError(f"no item is called '{title}'", where=f"--history, line {number}", mend=mend)
+            hint = f"did you mean: {close}?" if close else "take titles of the catalog: `raypref data show`"
+            raise UserError(f"no item is called '{title}'", where=f"--history, line {number}", hint=hint)
         history.append(codes[title])
         ratings.append(_rating(rating.strip(), number))
     if count is None:
@@ -119,7 +119,7 @@ def of_lines(
         return Question(history[-most:], ratings[-most:], left.tolist(), listed=False)
     rest = np.setdiff1d(np.arange(len(titles)), history)
     if not 1 <= count <= len(rest):
-        raise UserError(f"{count} candidates of {len(rest)} unseen items", where="--candidates", mend="take fewer")
+        raise UserError(f"{count} candidates of {len(rest)} unseen items", where="--candidates", hint="take fewer")
     drawn = np.random.default_rng(seed).choice(rest, count, replace=False)
     return Question(history[-most:], ratings[-most:], drawn.tolist())
 
@@ -130,7 +130,7 @@ def _rating(text: str, line: int) -> float:
     except ValueError:
         value = 0.0
     if value == value and not 0.5 <= value <= 5:
-        raise UserError(f"'{text}' is no rating", where=f"--history, line {line}", mend="write 1 to 5, or nothing")
+        raise UserError(f"'{text}' is no rating", where=f"--history, line {line}", hint="write 1 to 5, or nothing")
     return value
 
 

@@ -45,18 +45,18 @@ def rescore(arguments: list[str]) -> int:
     """Write rows of an outside system; the exit code."""
     options, config, _ = parse(RescoreOptions, arguments, DESCRIPTION)
     if not re.fullmatch(r"[\w.-]+", options.called):
-        mend = "letters, digits, '.', '-' and '_' only, as it becomes part of a folder's name"
-        raise UserError(f"'{options.called}' is no name", where="--called", mend=mend)
+        hint = "letters, digits, '.', '-' and '_' only, as it becomes part of a folder's name"
+        raise UserError(f"'{options.called}' is no name", where="--called", hint=hint)
     store, stage = Store(options.root), prepare_stage(data_config(config, transfer=True))
     prepared = store.path(stage.address)
     if not store.done(stage.address):
         raise UserError(
             f"the examples are not there: {stage.address}",
             where=str(store.root),
-            mend="run a job with the same data options first, or give its --root",
+            hint="run a job with the same data options first, or give its --root",
         )
     if options.pairs is None and options.scores is None:
-        raise UserError("no scores are given", mend="give --scores FILE, or --pairs FILE to see what they must cover")
+        raise UserError("no scores are given", hint="give --scores FILE, or --pairs FILE to see what they must cover")
     from raypref.commands import outside_scores  # pandas and the metrics: not for a typing mistake
 
     console = Console()

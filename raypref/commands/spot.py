@@ -104,7 +104,7 @@ def own_node() -> tuple[str, str]:
             given = dict(word[2:].split("=", 1) for word in process.info["cmdline"] if word[:2] == "--" and "=" in word)
             if "node_id" in given and "gcs-address" in given:
                 return given["node_id"], given["gcs-address"]
-    raise UserError("no Ray node runs on this machine", mend="start one first: ray start --address=HEAD:6379")
+    raise UserError("no Ray node runs on this machine", hint="start one first: ray start --address=HEAD:6379")
 
 
 def drain(node: str, address: str, why: str, deadline: int) -> None:

@@ -57,9 +57,9 @@ def submit(options: Submit, arguments: list[str]) -> int:
     is stopped, by process, whatever happens."""
     for script in options.scripts:
         if not script.is_file():
-            raise UserError(f"there is no job {script}", where=str(Path.cwd()), mend="run this in raypref's checkout")
+            raise UserError(f"there is no job {script}", where=str(Path.cwd()), hint="run this in raypref's checkout")
     if not options.scripts:
-        raise UserError("no job is named", where="raypref submit", mend="raypref submit jobs/sweep_lambda.py")
+        raise UserError("no job is named", where="raypref submit", hint="raypref submit jobs/sweep_lambda.py")
     address = os.environ.get("RAY_ADDRESS")
     arguments = located(arguments, here=not address)
     own_head = local_head(options.dashboard_port, verbose="--verbose" in arguments)
@@ -93,7 +93,7 @@ def located(arguments: list[str], here: bool) -> list[str]:
             raise UserError(
                 f"{value} is a path of this folder, of which the cluster gets a copy without data, models and results",
                 where=name,
-                mend="give an absolute path that all nodes share, or the address of an object store (--root s3://...)",
+                hint="give an absolute path that all nodes share, or the address of an object store (--root s3://...)",
             )
         found[at] = f"{name}={path.absolute()}" if equals else str(path.absolute())
     return found

@@ -50,7 +50,7 @@ def newest(store: Store) -> Path:
     store.receive(store.root / "sweeps")
     found = [path for kind in ("sweeps", "runs") for path in store.root.glob(f"{kind}/*/sweep.json")]
     if not found:
-        raise UserError("there is no sweep yet", where=store.location, mend="start one, or give its --root")
+        raise UserError("there is no sweep yet", where=store.location, hint="start one, or give its --root")
     return max(found, key=lambda path: max(each.stat().st_mtime for each in _records(path.parent))).parent
 
 
@@ -125,7 +125,7 @@ def serve(page: Page, port: int) -> http.server.ThreadingHTTPServer:
     try:
         return http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
     except OSError as error:
-        raise UserError(f"port {port} can't be had: {error.strerror}", where="--port", mend="leave it out") from error
+        raise UserError(f"port {port} can't be had: {error.strerror}", where="--port", hint="leave it out") from error
 
 
 def stage_file(page: Page, path: str) -> bytes | None:

@@ -66,7 +66,7 @@ def pick(name: str, known: dict[str, Any], what: str) -> Any:
     """`known[name]`, or a UserError that names the nearest choice."""
     if name in known:
         return known[name]
-    raise UserError(f"no {what} is called '{name}'", mend=unknown_key(name, set(known)).split(": ", 1)[1])
+    raise UserError(f"no {what} is called '{name}'", hint=unknown_key(name, set(known)).split(": ", 1)[1])
 
 
 def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -28,15 +28,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
-            f"the config can't be read: {error.strerror}", where=str(path), mend="check the path"
+            f"the config can't be read: {error.strerror}", where=str(path), hint="check the path"
         ) from error
     except yaml.YAMLError as error:
-        raise UserError(f"not valid YAML: {error}", where=str(path), mend="mend that line") from error
+        raise UserError(f"not valid YAML: {error}", where=str(path), hint="hint that line") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise UserError(
-            "the config is no mapping of keys to values", where=str(path), mend="write lines of `key: value`"
+            "the config is no mapping of keys to values", where=str(path), hint="write lines of `key: value`"
         )
     return content
 
@@ -62,7 +62,7 @@ def validated(section: type[Section], content: dict[str, Any], where: str) -> Se
     try:
         return section.model_validate(content)
     except ValidationError as error:
-        raise UserError(plain_faults(error), where=where, mend="see --help for all keys") from None
+        raise UserError(plain_faults(error), where=where, hint="see --help for all keys") from None
 
 
 def plain_faults(error: ValidationError) -> str:

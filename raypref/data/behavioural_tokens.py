@@ -30,7 +30,7 @@ def add_mark(tokenizer: PreTrainedTokenizerBase) -> None:
         raise UserError(
             "LLaRA's behavioural tokens need a fast tokenizer (tokenizer.json)",
             where=f"model.path = {tokenizer.name_or_path}",
-            mend="take another model, or --model.kind scratch",
+            hint="take another model, or --model.kind scratch",
         )
 
 

@@ -76,7 +76,7 @@ class NeverInteracted:
                 f"the most active user leaves only {left} of {len(self.items)} items to sample from; "
                 f"{wanted} are needed",
                 where="data.candidates",
-                mend=_fewer(config, left),
+                hint=_fewer(config, left),
             )
 
     def sample(self, key: np.ndarray, user: np.ndarray, wanted: int) -> np.ndarray:

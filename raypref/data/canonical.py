@@ -39,7 +39,7 @@ def canonical(
     share are made unique by their raw id.
     """
     if interactions.num_rows == 0:
-        raise UserError(f"{name}: no usable interaction is left", where="data.source", mend="check the files' columns")
+        raise UserError(f"{name}: no usable interaction is left", where="data.source", hint="check the files' columns")
     items = _first_of_each(items).sort_by("item_id")
     item_ids = plain(items["item_id"])
     user, user_ids = _codes(interactions["user_id"])

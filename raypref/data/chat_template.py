@@ -48,5 +48,5 @@ def _no_frame(tokenizer: PreTrainedTokenizerBase, why: str) -> UserError:
     return UserError(
         f"the model's chat template can't be used: {why}",
         where=f"model.path = {tokenizer.name_or_path}",
-        mend="run it with --prompt.no-chat",
+        hint="run it with --prompt.no-chat",
     )

@@ -41,7 +41,7 @@ class ExampleTable:
         self.shards = len(list((self.folders[0] / split).glob("part-*.parquet")))
         if self.shards == 0:
             raise UserError(
-                f"no examples of split '{split}'", where=str(self.folders[0]), mend="prepare the data again"
+                f"no examples of split '{split}'", where=str(self.folders[0]), hint="prepare the data again"
             )
 
     def read(self, shard: int) -> pa.Table:
@@ -54,7 +54,7 @@ class ExampleTable:
                 joined = part
                 continue
             if not part["example"].equals(joined["example"]):
-                raise UserError("shards hold different examples", where=str(path), mend="delete that stage's folder")
+                raise UserError("shards hold different examples", where=str(path), hint="delete that stage's folder")
             for name in part.column_names:
                 if name not in joined.column_names:
                     joined = joined.append_column(name, part[name])
@@ -68,7 +68,7 @@ class ExampleTable:
                 return file.read(names if self.columns is None else [n for n in names if n in self.columns])
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(
-                f"a shard can't be read: {error}", where=str(path), mend="delete that stage's folder"
+                f"a shard can't be read: {error}", where=str(path), hint="delete that stage's folder"
             ) from error
 
     def __iter__(self) -> Iterator[pa.Table]:

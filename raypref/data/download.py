@@ -35,13 +35,13 @@ def download(name: str, root: Path, progress: Callable[[str, int, int], None]) -
     """
     if name not in CATALOG:
         why = "it is made up" if named_source(name).kind == "generated" else "it is for files of yours"
-        raise UserError(f"nothing is downloaded for '{name}': {why}", mend=f"sets to download: {', '.join(CATALOG)}")
+        raise UserError(f"nothing is downloaded for '{name}': {why}", hint=f"sets to download: {', '.join(CATALOG)}")
     data = CATALOG[name]
     place: Path = root / data.source.path
     logger.info(f"{data.title} ({data.paper})\nterms: {data.licence}")
     folder = root / data.folder
     if not data.addresses:
-        raise UserError(f"{data.title} can't be fetched by a program", where=data.licence, mend=_by_hand(data, place))
+        raise UserError(f"{data.title} can't be fetched by a program", where=data.licence, hint=_by_hand(data, place))
     folder.mkdir(parents=True, exist_ok=True)
     for address in data.addresses:
         file = folder / address.rsplit("/", 1)[1]
@@ -55,7 +55,7 @@ def download(name: str, root: Path, progress: Callable[[str, int, int], None]) -
             raise UserError(
                 f"{address} can't be reached: {getattr(error, 'reason', error)}",
                 where=str(file),
-                mend=f"run this again later, it goes on where it stopped; or by hand: {_by_hand(data, place)}",
+                hint=f"run this again later, it goes on where it stopped; or by hand: {_by_hand(data, place)}",
             ) from None
         logger.info(f"sha256 {_digest(file, 'sha256')}  {file.name}")
         _unpack(file, folder)
@@ -102,7 +102,7 @@ def _check(file: Path, checksum: str) -> None:
     if wanted is not None and wanted != found:
         file.unlink()
         raise UserError(
-            f"the file's MD5 is {found}, its publisher says {wanted}", where=str(file), mend="download it again"
+            f"the file's MD5 is {found}, its publisher says {wanted}", where=str(file), hint="download it again"
         )
 
 
@@ -125,4 +125,4 @@ def _unpack(file: Path, folder: Path) -> None:
                 tar.extractall(folder, filter="data")
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
         file.unlink(missing_ok=True)
-        raise UserError(f"the archive is damaged: {error}", where=str(file), mend="download it again") from None
+        raise UserError(f"the archive is damaged: {error}", where=str(file), hint="download it again") from None

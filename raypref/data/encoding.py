@@ -92,6 +92,6 @@ def check_answerable(tokenizer: PreTrainedTokenizerBase, titles: Sequence[str]) 
         raise UserError(
             line,
             where=f"the tokenizer of model.path = {tokenizer.name_or_path}",
-            mend="take a model with a byte-level tokenizer: Llama 3, Qwen, or --model.kind scratch",
+            hint="take a model with a byte-level tokenizer: Llama 3, Qwen, or --model.kind scratch",
         )
     return line

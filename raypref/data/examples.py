@@ -228,7 +228,7 @@ class PublishedExamples:
         self.user, self.item = log.interactions["user"].to_numpy(), log.interactions["item"].to_numpy()
         train = log.examples.get("train", EXAMPLES.empty_table())
         if train.num_rows == 0:
-            raise UserError("the published data hold no training examples", where=log.name, mend="add the train file")
+            raise UserError("the published data hold no training examples", where=log.name, hint="add the train file")
         self.unseen = NeverInteracted(self.user, self.item)
         self._examples = {name: self._with_candidates(table) for name, table in log.examples.items()}
         self.train_counts = np.bincount(self.item[self._trains()], minlength=log.items.num_rows)

@@ -56,7 +56,7 @@ def export_sdpo(examples: Examples, log: Log, folder: Path, name: str) -> list[P
     between = pc.match_substring(log.items["title"], BETWEEN)
     if pc.any(between).as_py():
         bad = log.items.filter(between)["title"][0].as_py()
-        raise UserError(f"S-DPO's format parts titles by '::', which is in {bad!r}", mend="export to recbole or trl")
+        raise UserError(f"S-DPO's format parts titles by '::', which is in {bad!r}", hint="export to recbole or trl")
 
     def lines(split: str) -> Iterator[str]:
         yield "["
@@ -88,7 +88,7 @@ def export_recbole(examples: Examples, log: Log, folder: Path, name: str) -> lis
         if missing := [text for text in pc.unique(ids).to_pylist() if text in MISSING]:
             raise UserError(
                 f"the {kind} id {missing[0]!r} would be read as a missing value (RecBole reads its files by pandas)",
-                mend="export to trl, or rename it in the data",
+                hint="export to trl, or rename it in the data",
             )
     inter, item = folder / f"{name}.inter", folder / f"{name}.item"
     with _created(inter).open("w", encoding="utf-8", newline="") as out:

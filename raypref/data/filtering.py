@@ -43,7 +43,7 @@ def k_core(interactions: pa.Table, k: int) -> pa.Table:
         raise UserError(
             f"no user and item with at least {k} interactions is left",
             where=f"data.k_core = {k}",
-            mend=f"filter less: {options({}, {'k_core': max(k // 2, 1)})}",
+            hint=f"filter less: {options({}, {'k_core': max(k // 2, 1)})}",
         )
     return _renumbered(interactions.filter(pa.array(keep)) if not keep.all() else interactions)
 

@@ -110,7 +110,7 @@ def check_lengths(ruler: Ruler, read: Read) -> Lengths:
             f"{found.too_long:,} of {found.examples:,} examples have candidates that alone take more tokens than a "
             f"prompt may have, up to {found.bare:,} of {ruler.tokenize.max_tokens:,}; {_longest_title(ruler)}",
             where="prompt.max_tokens",
-            mend=_hint(options, "draw fewer candidates (data.candidates), or take a model with more positions"),
+            hint=_hint(options, "draw fewer candidates (data.candidates), or take a model with more positions"),
         )
     if found.beyond:
         assert ruler.positions is not None
@@ -122,7 +122,7 @@ def check_lengths(ruler: Ruler, read: Read) -> Lengths:
             f"{found.asked:,} of {ruler.positions:,}: a prompt of {found.longest:,} tokens and a title of "
             f"{found.title:,}; {_longest_title(ruler)}",
             where="model.path, prompt.max_tokens",
-            mend=_hint(options, "take a model with more positions, or fewer candidates (data.candidates)"),
+            hint=_hint(options, "take a model with more positions, or fewer candidates (data.candidates)"),
         )
     return found
 

@@ -53,6 +53,6 @@ def with_options(source: Any, given: dict[str, Any], name: str) -> Any:
         raise UserError(
             f"{name} is read as its publisher wrote it: there is no {', '.join(unknown)} to choose",
             where=", ".join(f"--{key.replace('_', '-')}" for key in unknown),
-            mend="leave that out; files of your own are given by their path",
+            hint="leave that out; files of your own are given by their path",
         )
     return source.model_copy(update=given)

@@ -37,7 +37,7 @@ def preview(config: DataConfig) -> tuple[list[str], list[str]]:
         if isinstance(source, CsvSource) and found.is_file() and columnar_magic(found) is None:
             return _said(_of_head(found, source, config), f" in its first {HEAD_BYTES >> 20} MB"), []
     except UserError as error:
-        return [], [f"data: {' '.join(error.what.split())}" + (f"; {error.mend}" if error.mend else "")]
+        return [], [f"data: {' '.join(error.what.split())}" + (f"; {error.hint}" if error.hint else "")]
     return [f"data: {size / 1e6:,.0f} MB at {found}, not read by a dry run"], []
 
 

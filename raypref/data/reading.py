@@ -44,7 +44,7 @@ def _of_some_users(log: Log, config: DataConfig) -> Log:
         return log
     if isinstance(log, PublishedLog):
         raise UserError(
-            "published examples are taken as they are", where="data.max_users", mend="give --data.max-users None"
+            "published examples are taken as they are", where="data.max_users", hint="give --data.max-users None"
         )
     chosen = np.random.default_rng([config.seed, USERS_STREAM]).permutation(log.users.num_rows)[: config.max_users]
     kept = np.isin(log.interactions["user"].to_numpy(), chosen)
@@ -58,14 +58,14 @@ def _without_long_titles(log: Log, most: int) -> Log:
         return log
     if isinstance(log, PublishedLog):
         raise UserError(
-            "published examples are taken as they are", where="data.long_titles", mend="give --data.long-titles cut"
+            "published examples are taken as they are", where="data.long_titles", hint="give --data.long-titles cut"
         )
     item = log.interactions["item"].to_numpy()
     code = np.cumsum(keep, dtype=np.int32) - np.int32(1)
     kept = keep[item]
     if not kept.any():
         raise UserError(
-            f"all titles have more than {most:,} characters", where="data.max_title", mend="give --data.max-title None"
+            f"all titles have more than {most:,} characters", where="data.max_title", hint="give --data.max-title None"
         )
     interactions = log.interactions.filter(pa.array(kept))
     items = log.items.filter(pa.array(keep))

@@ -56,7 +56,7 @@ def split(
         raise UserError(
             "this data set has no times, so there is no next item to predict",
             where=f"data.split = {config.split}",
-            mend="name a time column (--data.source.timestamp), or, if the rows of a file of your own are in order: "
+            hint="name a time column (--data.source.timestamp), or, if the rows of a file of your own are in order: "
             + options({"order": "rows"}),
         )
     target = position >= config.min_history
@@ -64,7 +64,7 @@ def split(
         raise UserError(
             "targets rated 4 or 5 need ratings",
             where=f"data.target = {config.target}",
-            mend=options({}, {"target": "next"}),
+            hint=options({}, {"target": "next"}),
         )
     if config.target == "recpo":
         target &= rating >= LIKED
@@ -80,7 +80,7 @@ def split(
             raise UserError(
                 f"too few users for a split by users: {len(starts)}, and {len(SPLITS)} are needed at least",
                 where="data.split = user",
-                mend=f"split each user's sequence instead: {options({}, {'split': 'leave-last-two'})}",
+                hint=f"split each user's sequence instead: {options({}, {'split': 'leave-last-two'})}",
             )
         part_of_user = np.repeat([0, 1, 2], _eight_one_one(len(starts)))
         np.random.default_rng(config.seed).shuffle(part_of_user)
@@ -123,7 +123,7 @@ def check_not_empty(targets: dict[str, np.ndarray], config: CutConfig) -> None:
         raise UserError(
             f"no example is left for {', '.join(empty)}",
             where=f"data.split = {config.split}, target = {config.target}, min_history = {config.min_history}",
-            mend=_wider(config),
+            hint=_wider(config),
         )
 
 

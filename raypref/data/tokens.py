@@ -82,5 +82,5 @@ class ExampleTokenizer:
         raise UserError(
             f"the candidates alone take {len(ids)} tokens of a prompt that may have {self.max_tokens}",
             where="prompt.max_tokens",
-            mend="raise it, or draw fewer candidates",
+            hint="raise it, or draw fewer candidates",
         )

@@ -73,7 +73,7 @@ class YesNo:
         raise UserError(
             f"a question without history takes {len(ids)} tokens of {self.config.max_tokens}",
             where="prompt.max_tokens",
-            mend="raise it",
+            hint="raise it",
         )
 
     def training(self, examples: pa.Table, config: TallrecConfig) -> pa.Table:
@@ -88,7 +88,7 @@ class YesNo:
             raise UserError(
                 f"{config.negatives} negatives are wanted, but an example has {width - 1} candidates beside its target",
                 where="tallrec.negatives",
-                mend="take fewer",
+                hint="take fewer",
             )
         order = draws(keys(config.seed, example, np.zeros_like(example)), np.arange(width)) >> np.uint64(1)
         order[np.arange(len(target)), target] = np.iinfo(np.uint64).max  # last, so that no negative is the target

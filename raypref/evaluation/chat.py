@@ -67,7 +67,7 @@ class ChatClient:
             raise UserError(
                 f"the next request may cost {worst:.4f} US dollars, and {self.spent:.4f} of {c.spend_cap:g} are spent",
                 where="chat.spend_cap",
-                mend="raise it and run the same command: answers so far are kept",
+                hint="raise it and run the same command: answers so far are kept",
             )
 
     def _post(self, body: bytes) -> Any:
@@ -95,14 +95,14 @@ class ChatClient:
         raise UserError(
             f"the chat endpoint did not answer in {c.retries + 1} attempts: {fault}",
             where=f"chat.url = {c.url}",
-            mend="check the address, or raise chat.timeout_s or chat.retries; answers so far are kept",
+            hint="check the address, or raise chat.timeout_s or chat.retries; answers so far are kept",
         )
 
     def _refused(self, fault: str, code: int) -> UserError:
-        mend = "check chat.model and the endpoint's rules"
+        hint = "check chat.model and the endpoint's rules"
         if code in (401, 403):
-            mend = f"set the environment variable {self.config.key_variable} to a valid key"
-        return UserError(f"the chat endpoint refused: {fault}", where=f"chat.url = {self.config.url}", mend=mend)
+            hint = f"set the environment variable {self.config.key_variable} to a valid key"
+        return UserError(f"the chat endpoint refused: {fault}", where=f"chat.url = {self.config.url}", hint=hint)
 
     def _answer(self, content: Any) -> tuple[str, dict[str, Any]]:
         try:

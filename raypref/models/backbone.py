@@ -82,7 +82,7 @@ def load_tokenizer(path: Path | str, revision: str | None = None) -> PreTrainedT
     except (OSError, ValueError) as error:
         raise _not_loadable(str(path), "tokenizer", error) from error
     if tokenizer.eos_token_id is None:
-        raise UserError("the tokenizer has no end token", where=str(path), mend="take another model")
+        raise UserError("the tokenizer has no end token", where=str(path), hint="take another model")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -173,8 +173,8 @@ def restore(config: BareModel, tokenizer: PreTrainedTokenizerBase, folder: Path)
         return adapted
     except (OSError, ValueError, SafetensorError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0][:200]
-        mend = f"delete {folder.parent} and run the same command again"
-        raise UserError(f"a trained model can't be read: {why}", where=str(folder), mend=mend) from error
+        hint = f"delete {folder.parent} and run the same command again"
+        raise UserError(f"a trained model can't be read: {why}", where=str(folder), hint=hint) from error
 
 
 def save(model: Policy, folder: Path) -> None:
@@ -265,5 +265,5 @@ def _not_loadable(path: str, what: str, error: Exception) -> UserError:
     return UserError(
         f"the {what} can't be loaded: {str(error).splitlines()[0][:200]}",
         where=f"model.path = {path}",
-        mend="check the name, log in to the hub if it is gated, or give a folder that holds the model",
+        hint="check the name, log in to the hub if it is gated, or give a folder that holds the model",
     )

@@ -33,10 +33,10 @@ def check_model(config: BareModel) -> None:
     if isinstance(config, ScratchModel) or folder is None:
         return
     if not (folder / "config.json").is_file():
-        raise UserError("no model lies there: config.json is missing", where=config.path, mend="check model.path")
+        raise UserError("no model lies there: config.json is missing", where=config.path, hint="check model.path")
     if not any(folder.glob("*.safetensors")):
         raise UserError(
             "the model folder has no weights (*.safetensors)",
             where=config.path,
-            mend="download the weights too, or convert them with save_pretrained",
+            hint="download the weights too, or convert them with save_pretrained",
         )

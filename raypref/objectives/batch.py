@@ -51,7 +51,7 @@ class PreferenceBatch:
             raise UserError(
                 f"a preference batch needs K >= 1 dispreferred titles for each preferred one, got shape {shape}",
                 where="policy_logps_neg (B, K)",
-                mend="raise the number of negatives",
+                hint="raise the number of negatives",
             )
         if tuple(self.policy_logps_pos.shape) != shape[:1]:
             raise UserError(
@@ -66,7 +66,7 @@ class PreferenceBatch:
             raise UserError(
                 f"the objective reads the column '{name}', which the example table lacks",
                 where="present: " + (", ".join(sorted(self.columns)) or "no columns"),
-                mend=f"the stage '{stage}' fills it: run that stage, or choose an objective that does not need it",
+                hint=f"the stage '{stage}' fills it: run that stage, or choose an objective that does not need it",
             )
         return self.columns[name].to(widen(self.policy_logps_pos).dtype)
 

@@ -37,11 +37,11 @@ def custom_objective(config: Custom) -> Objective:
     for name in config.reads:
         if name not in COLUMNS:
             raise UserError(
-                f"there is no column '{name}'", where="align.objective.reads", mend="columns: " + ", ".join(COLUMNS)
+                f"there is no column '{name}'", where="align.objective.reads", hint="columns: " + ", ".join(COLUMNS)
             )
     if not config.code:
         raise UserError(
-            "no file for the custom objective", where="align.objective.file", mend="name the Python file that has it"
+            "no file for the custom objective", where="align.objective.file", hint="name the Python file that has it"
         )
     try:
         function = getattr(_module(config.code), config.function)
@@ -57,7 +57,7 @@ def custom_objective(config: Custom) -> Objective:
             raise UserError(
                 f"the custom objective gave losses of shape {tuple(output.losses.shape)}",
                 where=f"align.objective.file, {config.function}",
-                mend=f"give one loss for each example: {tuple(batch.policy_logps_pos.shape)}",
+                hint=f"give one loss for each example: {tuple(batch.policy_logps_pos.shape)}",
             )
         return output
 

@@ -22,7 +22,7 @@ def log_ratios(batch: PreferenceBatch) -> tuple[Tensor, Tensor]:
         raise UserError(
             "the objective compares with a reference model, and the batch has no reference log-probs",
             where="ref_logps_pos, ref_logps_neg",
-            mend="the stage 'reference' fills them: run that stage, or choose an objective without a reference",
+            hint="the stage 'reference' fills them: run that stage, or choose an objective without a reference",
         )
     lp, ld = log_probs(batch)
     return lp - widen(batch.ref_logps_pos), ld - widen(batch.ref_logps_neg)

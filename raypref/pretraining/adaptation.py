@@ -151,7 +151,7 @@ def start_own(config: RunConfig, how: Adaptation) -> tuple[Any, PreTrainedTokeni
     if isinstance(bare, ScratchModel):
         raise UserError(
             "a model from scratch has no tokenizer of its own", where="model.adapt.tokenizer",
-            mend="take tokenizer fitted, or --model.base.path of a language model",
+            hint="take tokenizer fitted, or --model.base.path of a language model",
         )  # fmt: skip
     tokenizer = backbone.load_tokenizer(local_folder(bare) or bare.path, bare.revision)
     model: Any = backbone.build(bare, tokenizer)

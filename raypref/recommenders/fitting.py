@@ -63,7 +63,7 @@ def fit(
         raise UserError(
             "the recommender has nothing to learn from: no user has two training interactions",
             where="data, expert.share",
-            mend="take more data, or a greater share",
+            hint="take more data, or a greater share",
         )
     best: tuple[SequentialRecommender, dict[str, Any]] | None = None
     tried: dict[str, float] = {}

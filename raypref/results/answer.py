@@ -42,7 +42,7 @@ def answer(collection: Collection, parameter: str | None = None, metric: str | N
     """
     if parameter is not None and parameter not in collection.parameters:
         known = ", ".join(collection.parameters)
-        raise UserError(f"the sweep does not vary {parameter}", where="parameter", mend=f"choose one of: {known}")
+        raise UserError(f"the sweep does not vary {parameter}", where="parameter", hint=f"choose one of: {known}")
     metric = metric or headline_metric(collection)
     best = best_setting(collection, metric)
     if best is None:

@@ -233,7 +233,7 @@ def load(folder: Path) -> Collection:
         training = pd.read_parquet(curves) if curves.exists() else None
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise UserError(
-            f"no collected results can be read: {error}", where=str(folder), mend="collect the sweep's folder first"
+            f"no collected results can be read: {error}", where=str(folder), hint="collect the sweep's folder first"
         ) from error
     parameters = list(sweep["space"])
     frame = table.to_pandas()

@@ -177,8 +177,8 @@ def drawings_of(folder: Path) -> list[Drawing]:
     try:
         shared = pd.read_parquet(folder / SERIES)
     except (OSError, pa.ArrowException) as error:
-        mend = "collect these sweeps together again"
-        raise UserError(f"the sweeps' curves can't be read: {error}", where=str(folder / SERIES), mend=mend) from error
+        hint = "collect these sweeps together again"
+        raise UserError(f"the sweeps' curves can't be read: {error}", where=str(folder / SERIES), hint=hint) from error
     points = shared["points"].map(lambda found: [float(point) for point in found])
     return shared_drawings(shared.assign(value=shared["value"].map(json.loads).astype(object), points=points))
 

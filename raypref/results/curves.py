@@ -49,7 +49,7 @@ def curve_table(
     """
     if parameter not in collection.parameters:
         known = ", ".join(collection.parameters)
-        raise UserError(f"the sweep does not vary {parameter}", where="parameter", mend=f"choose one of: {known}")
+        raise UserError(f"the sweep does not vary {parameter}", where="parameter", hint=f"choose one of: {known}")
     others = {key: value for key, value in (_default(collection) | dict(at)).items() if key != parameter}
     rows: list[dict[str, Any]] = []
     split = collection.reported

@@ -88,10 +88,10 @@ def _read(page: Path, section: str) -> tuple[str, str]:
     try:
         text = page.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"the page can't be read: {error.strerror}", where=str(page), mend="check --write") from error
+        raise UserError(f"the page can't be read: {error.strerror}", where=str(page), hint="check --write") from error
     mark = f"<!-- {section} -->"
     if text.count(mark) not in (0, 2):
-        raise UserError(f"{mark} must stand before and after the section", where=str(page), mend="mend the markers")
+        raise UserError(f"{mark} must stand before and after the section", where=str(page), hint="hint the markers")
     return text, mark
 
 

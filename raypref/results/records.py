@@ -33,12 +33,12 @@ def read_sweep(folder: Location) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        mend = "name a folder <root>/sweeps/<name>-<hash>, as the job prints it"
-        raise UserError("no sweep lies in this folder: it has no sweep.json", where=str(folder), mend=mend) from None
+        hint = "name a folder <root>/sweeps/<name>-<hash>, as the job prints it"
+        raise UserError("no sweep lies in this folder: it has no sweep.json", where=str(folder), hint=hint) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"the sweep's account can't be read: {error}", where=str(path), mend=again) from error
+        raise UserError(f"the sweep's account can't be read: {error}", where=str(path), hint=again) from error
     if not isinstance(content, dict) or not isinstance(content.get("space"), dict):
-        raise UserError("the sweep's account does not say what it varies", where=f"{path}, key 'space'", mend=again)
+        raise UserError("the sweep's account does not say what it varies", where=f"{path}, key 'space'", hint=again)
     return content
 
 

@@ -39,7 +39,7 @@ def run(chain: Chain, stage: Stage, ctx: WorkerContext) -> None:
         raise UserError(
             "the data have changed since they were prepared",
             where="data.source",
-            mend="run the command again: it prepares them anew",
+            hint="run the command again: it prepares them anew",
         )
     started = time.perf_counter()
     model, tokenizer, log = adaptation.adapt(chain.config, model_config.adapt)

@@ -137,7 +137,7 @@ def check_trained_on(config: RunConfig) -> None:
             f"the model was trained on other data (differing in {', '.join(other)}), which may hold what this run is "
             "tested on",
             where=f"model.path = {config.backbone.path}",
-            mend=f"adapt a model to these data (raypref adapt), or delete its {TRAINED_ON} if you know better",
+            hint=f"adapt a model to these data (raypref adapt), or delete its {TRAINED_ON} if you know better",
         )
 
 

@@ -25,7 +25,7 @@ def memory_faults(where: str) -> Iterator[None]:
         if not known and not any(text in str(error) for text in ALLOCATOR_TEXTS):
             raise
         why = (str(error).strip() or "an allocation failed").splitlines()[0][:200]
-        mend = (
+        hint = (
             "lower resources.micro_batch (or evaluation.batch), set model.gradient_checkpointing, or take a larger GPU"
         )
-        raise UserError(f"out of memory: {why}", where=where, mend=mend) from error
+        raise UserError(f"out of memory: {why}", where=where, hint=hint) from error

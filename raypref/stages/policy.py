@@ -26,7 +26,7 @@ def load_policy(config: RunConfig, tokenized: Path, trained: Path | None) -> tup
             raise UserError(
                 "this trial's model was not kept (resources.keep_models)",
                 where=str(trained),
-                mend="delete that folder and run the trial again with --resources.keep-models all",
+                hint="delete that folder and run the trial again with --resources.keep-models all",
             )
         model = backbone.restore(config.backbone, tokenizer, trained / "model")
     return model.to(device()), tokenizer  # type: ignore[arg-type]

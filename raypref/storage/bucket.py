@@ -141,8 +141,8 @@ class Bucket:
     def _fault(self, error: OSError, name: str, refused: bool) -> UserError:
         why = str(error).splitlines()[0][:300]
         if refused:
-            mend = "check the address and your rights there (for S3: AWS_PROFILE, or the machine's role)"
-            return UserError(f"the results' store refuses: {why}", where=f"{self.address}/{name}", mend=mend)
-        mend = "run the same command again when it does: nothing that is finished is repeated"
+            hint = "check the address and your rights there (for S3: AWS_PROFILE, or the machine's role)"
+            return UserError(f"the results' store refuses: {why}", where=f"{self.address}/{name}", hint=hint)
+        hint = "run the same command again when it does: nothing that is finished is repeated"
         what = f"the results' store has not answered for {self.patience_s:.0f} s: {why}"
-        return UserError(what, where=f"{self.address}/{name}", mend=mend)
+        return UserError(what, where=f"{self.address}/{name}", hint=hint)

@@ -33,8 +33,8 @@ class Location:
         try:
             files, path = _opened(where)
         except (OSError, ValueError, ImportError) as error:  # pyarrow's own errors are of the first two kinds
-            mend = "give a folder, or a URI such as s3://bucket/results or gs://bucket/results"
-            raise UserError(f"the results' store can't be opened: {error}", where=where, mend=mend) from error
+            hint = "give a folder, or a URI such as s3://bucket/results or gs://bucket/results"
+            raise UserError(f"the results' store can't be opened: {error}", where=where, hint=hint) from error
         return cls(files, path.rstrip("/"))
 
     def __truediv__(self, name: str | Path) -> Location:

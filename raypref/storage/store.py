@@ -97,8 +97,8 @@ class Store:
         try:
             result: dict[str, Any] = json.loads(text)
         except ValueError as error:
-            mend = f"delete {path.parent} and run the same command again"
-            raise UserError(f"a stage's manifest can't be read: {error}", where=str(path), mend=mend) from error
+            hint = f"delete {path.parent} and run the same command again"
+            raise UserError(f"a stage's manifest can't be read: {error}", where=str(path), hint=hint) from error
         return result
 
     def scratch(self, address: Address) -> Path:
@@ -179,9 +179,9 @@ class Store:
                 for file, known in files.items():
                     found = temporary / file
                     if known not in (found.stat().st_size, file_digest(found)):
-                        mend = f"delete {self.location}/{name} and run the same command again"
+                        hint = f"delete {self.location}/{name} and run the same command again"
                         raise UserError(
-                            "a file is not what was written", where=f"{self.location}/{name}/{file}", mend=mend
+                            "a file is not what was written", where=f"{self.location}/{name}/{file}", hint=hint
                         )
                 (temporary / MANIFEST).write_bytes(manifest)
                 self._publish(temporary, folder)
@@ -228,12 +228,12 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.root).free
         if not os.access(self.root, os.W_OK):
-            raise UserError("results can't be written", where=str(self.root), mend="choose another folder by --root")
+            raise UserError("results can't be written", where=str(self.root), hint="choose another folder by --root")
         if free < needed_bytes:
             raise UserError(
                 f"{free / 1e9:.2f} GB are free on the disk; this run may need {needed_bytes / 1e9:.2f} GB",
                 where=str(self.root),
-                mend="free some space, or choose another folder by --root",
+                hint="free some space, or choose another folder by --root",
             )
 
 
@@ -323,11 +323,11 @@ def disk_faults(root: Path) -> Iterator[None]:
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
         if number in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in FULL_DISK_TEXTS):
-            mend = "free some space and run the same command again"
-            raise UserError("the disk is full", where=str(root), mend=mend) from error
+            hint = "free some space and run the same command again"
+            raise UserError("the disk is full", where=str(root), hint=hint) from error
         if number in NOT_WRITABLE and _below(error, root):
-            mend = "choose another folder by --root"
-            raise UserError(f"results can't be written: {error}", where=str(root), mend=mend) from error
+            hint = "choose another folder by --root"
+            raise UserError(f"results can't be written: {error}", where=str(root), hint=hint) from error
         raise
 
 

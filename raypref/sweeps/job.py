@@ -98,14 +98,14 @@ def _with_options(sweep: SweepConfig, options: SweepOptions) -> SweepConfig:
     if options.values is not None:
         if len(sweep.space) != 1:
             raise UserError(
-                "--values is for sweeps over one key", where=", ".join(sweep.space), mend="edit the YAML file"
+                "--values is for sweeps over one key", where=", ".join(sweep.space), hint="edit the YAML file"
             )
         changes["space"] = {next(iter(sweep.space)): options.values}
     search = changes.get("search", sweep.search)
     if search == "grid" and (options.trials is not None or options.add_trials):
         raise UserError(
             "a grid has as many trials as its values", where="--trials, --add-trials",
-            mend="widen it by --values or --seeds, or choose another --search",
+            hint="widen it by --values or --seeds, or choose another --search",
         )  # fmt: skip
     try:
         return SweepConfig.model_validate(sweep.model_dump() | changes)

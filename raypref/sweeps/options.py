@@ -138,12 +138,12 @@ def parse(
             description=description,
         )
     except ValidationError as error:
-        raise UserError(plain_faults(error), where="command line", mend="see --help for all options") from None
+        raise UserError(plain_faults(error), where="command line", hint="see --help for all options") from None
     if isinstance(parsed, SweepOptions):
         _check_without_ray(parsed)
     page = getattr(parsed, "write", None)  # of options that have it
     if page is not None and not page.is_file():
-        raise UserError("there is no such page", where=f"--write {page}", mend="name a Markdown file that is there")
+        raise UserError("there is no such page", where=f"--write {page}", hint="name a Markdown file that is there")
     before = dict(leaves(content))
     changed = {k for k, v in leaves(dump(parsed.run)) if before.get(k) != v and k != "align.objective.code"}
     origins |= dict.fromkeys(changed, "command line")
@@ -158,7 +158,7 @@ def _check_without_ray(options: SweepOptions) -> None:
     if useless and not options.ray:
         raise UserError(
             f"without Ray there is no {' and no '.join(WITH_RAY[name] for name in useless)}",
-            where=f"--no-ray, {', '.join(useless)}", mend=f"leave out --no-ray, or {' and '.join(useless)}",
+            where=f"--no-ray, {', '.join(useless)}", hint=f"leave out --no-ray, or {' and '.join(useless)}",
         )  # fmt: skip
 
 

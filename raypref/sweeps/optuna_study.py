@@ -57,8 +57,8 @@ class Study:
                 load_if_exists=True,
             )
         except (ImportError, ValueError, optuna.exceptions.OptunaError) as error:
-            mend = "give a URL such as sqlite:////shared/optuna.db, and install its driver; or leave --storage out"
-            raise UserError(f"the study's storage can't be opened: {error}", where=str(storage), mend=mend) from error
+            hint = "give a URL such as sqlite:////shared/optuna.db, and install its driver; or leave --storage out"
+            raise UserError(f"the study's storage can't be opened: {error}", where=str(storage), hint=hint) from error
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.set_metric_names(list(sweep.metrics))

@@ -83,7 +83,7 @@ class StudyConfig(SweepConfig):
             raise UserError(
                 f"study {self.name} has no variant {', '.join(unknown)}",
                 where="--only",
-                mend="there are: " + ", ".join(self.variants),
+                hint="there are: " + ", ".join(self.variants),
             )
         reference = self.reference if self.reference in names else names[0]
         content = {name: getattr(self, name) for name in ("question", "whole_seeds", "variants")}
@@ -125,7 +125,7 @@ def run(folder: Path, arguments: list[str]) -> int:
     if laid[0] == "--config" and any(a.split("=")[0] == "--config" for a in rest):
         raise UserError(
             "a file over the preset, and a data set that is one itself", where="--config",
-            mend="give keys on the command line, or a kind of source by --dataset",
+            hint="give keys on the command line, or a kind of source by --dataset",
         )  # fmt: skip
     options, config, origins = parse(ReplicateOptions, [*laid, *rest], description)
     sweep = study.sweep(options.only, options.seeds)
@@ -153,7 +153,7 @@ def conclude(
     well = conclude_sweep(folder, store.location, Console(quiet=True))
     collection = collect(folder, store.location)
     if collection.done.empty:
-        raise UserError("no trial of this study has finished", where=str(folder), mend="see the trials' errors there")
+        raise UserError("no trial of this study has finished", where=str(folder), hint="see the trials' errors there")
     planned = set(sweep.variants).intersection(map(str, _listed(sweep)))
     claims = contrast_table(collection, [c for c in study.contrasts if {c.first, c.second} <= planned])
     label = dataset + (f" ({NOTES[dataset]})" if dataset in NOTES else "")

@@ -214,7 +214,7 @@ def default_setting(sweep: SweepConfig, base: RunConfig) -> dict[str, Any]:
             raise UserError(
                 unknown_key(key, set(content)).replace("unknown key", "the sweep varies an unknown key"),
                 where=f"sweep {sweep.name}, objective {base.align.objective.name}",
-                mend="choose a key of the config (see --help), or another --objective",
+                hint="choose a key of the config (see --help), or another --objective",
             )
     return {key: content[key] for key in sweep.space}
 

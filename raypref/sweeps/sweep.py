@@ -124,17 +124,17 @@ def _decide(
 def check_decidable(sweep: SweepConfig, options: SweepOptions) -> None:
     """Refuse margins that are none, and rounds of seeds where settings are not known beforehand."""
     if options.equivalent <= 0:
-        raise UserError("a margin is above 0", where="--equivalent", mend="give --equivalent 0.01")
+        raise UserError("a margin is above 0", where="--equivalent", hint="give --equivalent 0.01")
     if options.decide is None:
         return
     if not 0 < options.decide < 1:
-        raise UserError("a margin of HR@1 lies between 0 and 1", where="--decide", mend="give --decide 0.01")
+        raise UserError("a margin of HR@1 lies between 0 and 1", where="--decide", hint="give --decide 0.01")
     if options.seeds is not None:
-        raise UserError("--decide adds seeds as they are needed", where="--seeds", mend="give --max-seeds instead")
+        raise UserError("--decide adds seeds as they are needed", where="--seeds", hint="give --max-seeds instead")
     if sweep.search != "grid":
         raise UserError(
             "seeds are added to settings that are known beforehand, and a search draws them", where="--decide",
-            mend="leave it out, or give --search grid",
+            hint="leave it out, or give --search grid",
         )  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def _run_here(
     from raypref.sweeps.kept_models import ModelKeeper
 
     if sweep.search != "grid":
-        raise UserError("a search needs Ray", where="--no-ray", mend="leave it out, or give --search grid")
+        raise UserError("a search needs Ray", where="--no-ray", hint="leave it out, or give --search grid")
     left = [trial for trial in planned if finished_before(trial, store, folder) is None]
     runner = InProcess(store)
     keeper = ModelKeeper(planned[0].chain.config.resources.keep_models, store)

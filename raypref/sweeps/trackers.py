@@ -24,8 +24,8 @@ class Tracker:
         try:
             self.package: Any = importlib.import_module(PACKAGES[kind])
         except ImportError as error:
-            mend = f"pip install 'raypref[{kind}]', or leave --mirror {kind} out"
-            raise UserError(f"{PACKAGES[kind]} is not installed", where=f"--mirror {kind}", mend=mend) from error
+            hint = f"pip install 'raypref[{kind}]', or leave --mirror {kind} out"
+            raise UserError(f"{PACKAGES[kind]} is not installed", where=f"--mirror {kind}", hint=hint) from error
         self.kind, self.folder, self.store = kind, folder, store
 
     def started(self, trial: Trial) -> None:

@@ -79,8 +79,8 @@ def scheduler(sweep: SweepConfig, base: RunConfig) -> TrialScheduler:
         return FIFOScheduler()
     validations = base.align.validations
     if validations < 2:
-        mend = "add --align.validations 4, or --pruner none"
-        raise UserError("a pruner needs two validations of each trial or more", where="align.validations", mend=mend)
+        hint = "add --align.validations 4, or --pruner none"
+        raise UserError("a pruner needs two validations of each trial or more", where="align.validations", hint=hint)
     common: dict[str, Any] = {"time_attr": SHARE, "metric": METRIC, "mode": "max", "grace_period": 1 / validations}
     if sweep.pruner == "median":
         return MedianRule(**common, min_samples_required=3)

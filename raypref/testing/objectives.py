@@ -65,7 +65,7 @@ def check_objective(
         stops_gradient, draws = params.stops_gradient, params.draws
     for name in reads:
         if name not in COLUMNS:
-            raise UserError(f"there is no column '{name}'", where="reads", mend="columns: " + ", ".join(COLUMNS))
+            raise UserError(f"there is no column '{name}'", where="reads", hint="columns: " + ", ".join(COLUMNS))
     given = SimpleNamespace(**params) if isinstance(params, Mapping) else params
     trial = _Trial(function, given, reference, reads, whole_batch, stops_gradient, draws)
     name = getattr(function, "__name__", type(function).__name__)

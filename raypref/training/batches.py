@@ -183,7 +183,7 @@ class Collator:
                 f"{self.negatives} negatives are wanted, but an example has {candidates - 1} candidates beside its "
                 "target",
                 where="align.negatives",
-                mend="take fewer negatives, or draw more candidates (data.candidates)",
+                hint="take fewer negatives, or draw more candidates (data.candidates)",
             )
         ordered = order(self.choice, table, lots(table, self.seed, epoch))
         negatives = ordered if self.choice.by_policy else ordered[:, : self.negatives]

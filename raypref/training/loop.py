@@ -200,7 +200,7 @@ def planned_steps(config: TrainingConfig, examples: int) -> int:
         raise UserError(
             f"a global batch of {config.global_batch} is more than the {examples} training examples",
             where="global_batch",
-            mend="take a smaller batch, or more data",
+            hint="take a smaller batch, or more data",
         )
     steps = max(1, round(per_epoch * config.epochs))
     return steps if config.max_steps is None else config.max_steps
@@ -222,5 +222,5 @@ class Diverged(UserError):
         super().__init__(
             f"training diverged at step {step}: loss {metrics['loss']}, gradient norm {metrics['grad_norm']}",
             where="learning_rate, objective",
-            mend="lower the learning rate or beta, or train in float32",
+            hint="lower the learning rate or beta, or train in float32",
         )

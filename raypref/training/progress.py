@@ -108,7 +108,7 @@ class Progress:
             raise UserError(
                 f"this training was begun with {checkpoint['engine']}, and can't go on with {self.engine.layout}",
                 where=str(self.folder),
-                mend="give the same resources.engine, zero_stage and workers, or delete that folder to begin anew",
+                hint="give the same resources.engine, zero_stage and workers, or delete that folder to begin anew",
             )
         folder = self.folder / checkpoint["folder"]
         self.engine.load_state(folder)

@@ -47,7 +47,7 @@ def test_addresses_that_no_driver_joins_are_refused(address: str) -> None:
     with pytest.raises(UserError, match="no address that a driver joins") as refused:
         check_address(address)
     assert (
-        refused.value.mend == "submit the job with `raypref submit`, unset RAY_ADDRESS, or give the head as HEAD:6379"
+        refused.value.hint == "submit the job with `raypref submit`, unset RAY_ADDRESS, or give the head as HEAD:6379"
     )
 
 

@@ -64,4 +64,4 @@ def test_it_knows_every_command_and_its_options(tmp_path: Path) -> None:
 def test_another_shell_is_refused() -> None:
     with pytest.raises(UserError, match="no shell that can be completed is called 'zshh'") as caught:
         completion.install_completion(["zshh"], [])
-    assert "did you mean 'zsh'" in caught.value.mend
+    assert "did you mean 'zsh'" in caught.value.hint

@@ -134,7 +134,7 @@ def test_a_config_that_is_not_there(tmp_path: Path) -> None:
 def test_a_name_that_is_no_choice() -> None:
     with pytest.raises(UserError, match="no preset is called 'tinny'") as caught:
         load("tinny")
-    assert caught.value.mend == "did you mean 'tiny'?"
+    assert caught.value.hint == "did you mean 'tiny'?"
     assert pick("a", {"a": 1}, "thing") == 1
 
 

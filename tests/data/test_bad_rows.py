@@ -82,7 +82,7 @@ def test_too_many_bad_rows_are_an_error_with_the_first_five(tmp_path):
         read(config)
     assert "7 of 120 lines are broken (5.8%; limit 1.0%)" in str(caught.value)
     assert [f"line {i}: rating is not in 1..5" in str(caught.value) for i in (11, 15, 16)] == [True, True, False]
-    assert "--data.source.max-bad-lines" in caught.value.mend
+    assert "--data.source.max-bad-lines" in caught.value.hint
 
 
 def test_items_without_title_count_against_the_limit(tmp_path):

@@ -90,7 +90,7 @@ def test_an_interrupted_download_goes_on(toy, server, tmp_path):
     server.cut = 1000
     with pytest.raises(UserError, match="ended after 1,000") as caught:
         run(tmp_path)
-    assert "goes on where it stopped" in caught.value.mend
+    assert "goes on where it stopped" in caught.value.hint
     server.cut = None
     run(tmp_path)
     assert ("/ml-1m.zip", "bytes=1000-") in server.asked
@@ -111,13 +111,13 @@ def test_offline_says_what_to_fetch_by_hand(server, tmp_path, monkeypatch):
     monkeypatch.setitem(CATALOG, "ml-1m", replace(CATALOG["ml-1m"], addresses=(address,)))
     with pytest.raises(UserError, match="can't be reached") as caught:
         run(tmp_path)
-    assert f"fetch {address}, and put it so that {tmp_path / 'ml-1m'} is there" in caught.value.mend
+    assert f"fetch {address}, and put it so that {tmp_path / 'ml-1m'} is there" in caught.value.hint
 
 
 def test_what_no_program_can_fetch_says_so(tmp_path):
     with pytest.raises(UserError, match="can't be fetched by a program") as caught:
         download("lastfm-sdpo", tmp_path, lambda *_: None)
-    assert str(tmp_path / "lastfm-sdpo") in caught.value.mend
+    assert str(tmp_path / "lastfm-sdpo") in caught.value.hint
     with pytest.raises(UserError, match="no data set is called"):
         download("ml-1n", tmp_path, lambda *_: None)
 

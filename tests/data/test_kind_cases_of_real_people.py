@@ -140,12 +140,12 @@ def test_the_hint_of_every_refusal_leads_to_data_that_are_read(name, file, setti
     content: dict[str, Any] = {"data": {"source": {"kind": "csv", "path": str(case(name) / file)}, **settings}}
     for _ in range(MOST_STEPS):
         text, error = shown(content, tmp_path)
-        if error is None or error.mend in BEYOND_OPTIONS:
+        if error is None or error.hint in BEYOND_OPTIONS:
             break
-        found = IN_YAML.search(error.mend)
+        found = IN_YAML.search(error.hint)
         assert found, f"{error}\nnames no option"
         content = merge(content, yaml.safe_load(found["yaml"]))
-    assert error is None or error.mend in BEYOND_OPTIONS, f"refused after {MOST_STEPS} hints: {error}"
+    assert error is None or error.hint in BEYOND_OPTIONS, f"refused after {MOST_STEPS} hints: {error}"
     assert "assumed: " in text
     if accepted is not None:
         assert f"{of:,} lines, {accepted:,} accepted" in text
@@ -161,7 +161,7 @@ def test_the_hint_for_a_name_given_twice_leads_to_data_that_are_read(tmp_path):
     pq.write_table(table, tmp_path / "x.parquet")
     _, error = shown(content, tmp_path)
     assert error is not None
-    assert error.mend == "rename one of them"
+    assert error.hint == "rename one of them"
     last = len(table.column_names) - 1 - table.column_names[::-1].index("title")
     names = [f"{name} 2" if i == last else name for i, name in enumerate(table.column_names)]
     pq.write_table(table.rename_columns(names), tmp_path / "x.parquet")
@@ -174,7 +174,7 @@ def test_the_hint_for_ids_that_are_no_longer_exact_leads_to_the_users_that_there
     frame.to_parquet(tmp_path / "x.parquet")
     _, error = shown(content, tmp_path)
     assert error is not None
-    assert "write the ids as whole numbers or text" in error.mend
+    assert "write the ids as whole numbers or text" in error.hint
     frame["user"] = [str(76561190000000000 + i // 8) for i in range(len(frame))]  # as they were before pandas read them
     frame.to_parquet(tmp_path / "x.parquet")
     text, _ = shown(content, tmp_path)

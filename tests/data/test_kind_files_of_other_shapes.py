@@ -85,7 +85,7 @@ def test_the_hint_for_an_array_of_json_writes_a_file_that_is_read(indent, tmp_pa
     file = write(tmp_path / "x.json", json.dumps(RECORDS, indent=indent))
     with pytest.raises(UserError, match="JSON, but not of one object a line") as caught:
         read(file)
-    command = caught.value.mend.split(": ", 1)[1].replace("python", shlex.quote(sys.executable), 1)
+    command = caught.value.hint.split(": ", 1)[1].replace("python", shlex.quote(sys.executable), 1)
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     assert facts(read(tmp_path / "x.jsonl")) == expected()
 
@@ -130,7 +130,7 @@ def _npy() -> bytes:
 def test_what_is_no_table_is_named(content, what, tmp_path):
     with pytest.raises(UserError, match=what) as caught:
         read(write(tmp_path / "x.csv", content))
-    assert "NAME" not in caught.value.mend
+    assert "NAME" not in caught.value.hint
 
 
 def test_lz4_is_unpacked(tmp_path):
@@ -196,4 +196,4 @@ def test_values_in_the_names_of_folders_are_never_left_out(tmp_path):
         write(tmp_path / f"rating={rating}" / "0.csv", ["user,item,timestamp,title", "u,i,1600000000,T"])
     with pytest.raises(UserError, match="'rating' stand in the names of the folders") as caught:
         read(tmp_path)
-    assert "rating None" not in caught.value.mend
+    assert "rating None" not in caught.value.hint

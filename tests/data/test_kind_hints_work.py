@@ -116,9 +116,9 @@ def follow(read, apply) -> list[str]:
     """Read, and as long as that is refused do what the hint says; the hints that were followed."""
     hints: list[str] = []
     while (error := refusal(read)) is not None:
-        hints.append(error.mend)
+        hints.append(error.hint)
         assert len(hints) <= MOST_STEPS, hints
-        found = IN_YAML.search(error.mend)
+        found = IN_YAML.search(error.hint)
         assert found, f"{error}\nnames no option"
         apply(found["words"], found["yaml"])
     return hints
@@ -163,8 +163,8 @@ def test_hints_in_yaml(name, tmp_path):
 def test_clicks_without_ratings_leave_them_out_at_once(tmp_path):
     with pytest.raises(UserError, match="there is no column 'rating'") as caught:
         commands.show(str(_clicks(tmp_path)))
-    assert "--data.source.rating None" in caught.value.mend
-    assert "data: {source: {rating: null}" in caught.value.mend
+    assert "--data.source.rating None" in caught.value.hint
+    assert "data: {source: {rating: null}" in caught.value.hint
 
 
 def test_the_rows_order_is_an_order_by_option(tmp_path):

@@ -90,7 +90,7 @@ def test_a_file_without_header_is_refused_with_names_that_read_it(tmp_path):
     file = write(tmp_path / "x.dat", [line.replace("u", "").replace("i", "") for line in lines("::")[1:]])
     with pytest.raises(UserError, match="names no columns") as caught:
         read(file)
-    assert "--data.source.header user item rating timestamp title" in caught.value.mend
+    assert "--data.source.header user item rating timestamp title" in caught.value.hint
     log = read(file, header=("user", "item", "rating", "timestamp", "title"))
     assert log.files[0].lines == log.interactions.num_rows == USERS * LENGTH
 

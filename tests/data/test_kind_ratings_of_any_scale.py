@@ -110,7 +110,7 @@ def _or_nan(rating: float | None) -> float:
 def test_scales_that_nobody_can_tell_are_refused_with_the_option(written, what, option, tmp_path):
     with pytest.raises(UserError, match=what) as caught:
         stars(tmp_path, written)
-    assert option in caught.value.mend
+    assert option in caught.value.hint
     assert "max-bad-lines" not in str(caught.value)
 
 
@@ -126,11 +126,11 @@ def test_advice_never_throws_half_the_data_away(tmp_path):
     broken = iter(["x", "5"] * 240)
     with pytest.raises(UserError, match="120 of 240 lines are broken") as caught:
         read(write(tmp_path / "x.csv", lines(rating=lambda e: next(broken))))
-    assert "max-bad-lines" not in caught.value.mend
+    assert "max-bad-lines" not in caught.value.hint
     few = iter((["x"] + ["5"] * 19) * 240)
     with pytest.raises(UserError, match="12 of 240 lines are broken") as caught:
         read(write(tmp_path / "x.csv", lines(rating=lambda e: next(few))))
-    assert "--data.source.max-bad-lines 0.06" in caught.value.mend
+    assert "--data.source.max-bad-lines 0.06" in caught.value.hint
 
 
 @pytest.mark.parametrize("none", [None, "None", "none", "null", ""])
@@ -170,7 +170,7 @@ def test_zero_to_four_may_mean_two_things(tmp_path):
     content = lines(rating=lambda e: str(e.rating - 1))
     with pytest.raises(UserError, match="0 may be the lowest one, or stand for none") as caught:
         read(write(tmp_path / "x.csv", content))
-    assert "--data.source.rating-scale 0-4" in caught.value.mend
+    assert "--data.source.rating-scale 0-4" in caught.value.hint
     assert {r for _, _, r, _, _ in facts(read(tmp_path / "x.csv", rating_scale="0-4"))} == {0.5, 1.25, 2.5, 3.75, 5}
     assert {r for _, _, r, _, _ in facts(read(tmp_path / "x.csv", rating_scale="0.5-5"))} == {None, 1, 2, 3, 4}
 
@@ -180,6 +180,6 @@ def test_a_few_ratings_past_the_scale_are_no_wider_scale(tmp_path):
     file = write(tmp_path / "x.csv", lines(rating=lambda e: "11" if e.item == "i3" else str(e.rating)))
     with pytest.raises(UserError, match="6 of 240 ratings are above 5") as caught:
         read(file)
-    assert "--data.source.rating-scale 0.5-5 --data.source.max-bad-lines 0.03" in caught.value.mend
+    assert "--data.source.rating-scale 0.5-5 --data.source.max-bad-lines 0.03" in caught.value.hint
     log = read(file, rating_scale="0.5-5", max_bad_lines=0.03)
     assert (log.interactions.num_rows, log.rejected.num_rows) == (234, 6)

@@ -96,7 +96,7 @@ def test_two_digits_of_a_year_that_comes_first(tmp_path):
     file = write(tmp_path / "x.csv", lines(timestamp=_dated("%y-%m-%d")))
     with pytest.raises(UserError, match="days and years can't be told apart") as caught:
         read(file)
-    assert "--data.source.time-format year-first" in caught.value.mend
+    assert "--data.source.time-format year-first" in caught.value.hint
     wanted = sorted(e.time // 86_400 * 86_400 for e in events())
     assert sorted(row[3] for row in facts(read(file, time_format="year-first"))) == wanted
     earlier = lines(timestamp=lambda e: _dated("%y-%m-%d")(e).replace("20-", "98-", 1))
@@ -139,7 +139,7 @@ def test_day_or_month_first_that_nothing_decides_is_refused(tmp_path):
     file = write(tmp_path / "x.csv", lines(timestamp=lambda e: f"0{e.time % 8 + 1}/0{e.time % 7 + 1}/2020"))
     with pytest.raises(UserError, match="days and months can't be told apart") as caught:
         read(file)
-    assert "--data.source.time-format day-first" in caught.value.mend
+    assert "--data.source.time-format day-first" in caught.value.hint
     content = ["user,item,rating,timestamp,title", "a,x,5,03/04/2017,T"]
     first = read(write(tmp_path / "a.csv", content), time_format="day-first")
     assert facts(first)[0][3] == int(datetime(2017, 4, 3, tzinfo=timezone.utc).timestamp())
@@ -208,7 +208,7 @@ def test_numbers_that_are_no_times_are_refused_with_the_option_that_reads_them(t
     file = write(tmp_path / "x.csv", lines(timestamp=times))
     with pytest.raises(UserError, match=what) as caught:
         read(file)
-    assert f"--data.source.time-format {option}" in caught.value.mend
+    assert f"--data.source.time-format {option}" in caught.value.hint
     log = read(file, time_format=option)
     assert log.interactions.num_rows == USERS * LENGTH
     if option not in ("year", "order"):

@@ -189,7 +189,7 @@ def test_too_few_users_for_a_split_by_users_are_refused_and_the_hint_cuts_them(u
     config = CutConfig(k_core=1, split="user", target="next", candidates=SMALL)
     with pytest.raises(UserError, match=f"too few users for a split by users: {users}, and 3 are needed") as refused:
         ExampleBuilder(few, config)
-    assert "--data.split leave-last-two (in YAML: data: {split: leave-last-two})" in refused.value.mend
+    assert "--data.split leave-last-two (in YAML: data: {split: leave-last-two})" in refused.value.hint
 
 
 def test_time_split_is_one_cut_for_all():

@@ -189,7 +189,7 @@ def test_titles_beyond_a_tokenizer_are_refused_by_name_or_counted() -> None:
     assert line == "1 of 200 titles can't be said with the model's tokens: 'Capital'"
     with pytest.raises(UserError, match=r"3 of 5 titles can't be said .*'Capital', '東京', 'a-b'") as refused:
         check_answerable(MADE["lower case"], ["one", "two", "Capital", "東京", "a-b"])
-    assert "--model.kind scratch" in refused.value.mend
+    assert "--model.kind scratch" in refused.value.hint
     assert check_answerable(MADE["byte-level"], ["one", "two", "Capital", "東京", "a-b"]) == ""  # what the hint gives
 
 

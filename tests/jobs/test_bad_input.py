@@ -76,7 +76,7 @@ def test_rating_file_with_broken_lines(tmp_path: Path) -> None:
         InProcess(store)(planned, planned.prepare)
     assert "2 of 3 lines are broken" in refused.value.what
     assert "nine" in refused.value.what
-    assert "too many to be left out" in refused.value.mend
+    assert "too many to be left out" in refused.value.hint
     assert not store.path(planned.prepare.address).exists()
 
 

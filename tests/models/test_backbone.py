@@ -134,7 +134,7 @@ def test_a_folder_without_its_files_is_refused(folder: Path, missing: str, what:
     with pytest.raises(UserError, match=what) as caught:
         check_model(PretrainedModel(path=str(folder)))
     assert caught.value.where == str(folder)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

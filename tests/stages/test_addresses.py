@@ -84,7 +84,7 @@ def test_a_source_that_is_not_there_is_named_before_anything_runs(tmp_path: Path
     with pytest.raises(UserError) as caught:
         chain(csv_config(tmp_path / "nowhere.csv"))
     assert "nowhere.csv" in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_model_folder_counts_by_its_content(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_corrupted_shard_is_named(done: tuple[Store, Chain], tmp_path: Path) -
     with pytest.raises(UserError, match="a shard can't be read") as caught:
         InProcess(store)(plan, plan.tokenize)
     assert caught.value.where == str(shard)
-    assert "delete" in caught.value.mend
+    assert "delete" in caught.value.hint
     assert not store.path(plan.tokenize.address).exists()
 
 
@@ -184,7 +184,7 @@ def test_what_a_disk_garbles_is_named_and_made_again(done: tuple[Store, Chain], 
         with pytest.raises(UserError, match=said) as refused:
             run_chain(plan, list(plan), store, InProcess(store), print)
         assert path.is_relative_to(refused.value.where)
-        assert "delete" in refused.value.mend
+        assert "delete" in refused.value.hint
         shutil.rmtree(store.path(stage.address))
         run_chain(plan, list(plan), store, InProcess(store), print)
     assert {path: path.read_bytes() for path in expected} == expected

@@ -76,9 +76,9 @@ def until_refused(config: RunConfig, store: Store) -> UserError:
 
 def followed(config: RunConfig, error: UserError) -> list[RunConfig]:
     """The config with each of the options that a hint names."""
-    assert error.mend.startswith("run it with ")
+    assert error.hint.startswith("run it with ")
     configs = []
-    for option in error.mend.removeprefix("run it with ").split(" or with "):
+    for option in error.hint.removeprefix("run it with ").split(" or with "):
         words = shlex.split(option)
         changes = {name.removeprefix("--").replace("-", "_"): value for name, value in zip(words[::2], words[1::2])}
         changes = {name: int(value) if value.isdigit() else value for name, value in changes.items()}

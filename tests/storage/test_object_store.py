@@ -144,7 +144,7 @@ def test_a_store_that_never_answers_is_named() -> None:
     bucket = Bucket("flaky://results", patience_s=0.05)
     with pytest.raises(UserError, match="has not answered for 0 s: 500 Internal Server Error") as refused:
         bucket.exists("x")
-    assert "nothing that is finished is repeated" in refused.value.mend
+    assert "nothing that is finished is repeated" in refused.value.hint
 
 
 def test_a_chain_has_the_same_results_there(

@@ -130,7 +130,7 @@ def test_a_full_disk_is_named_as_such(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UserError, match="the disk is full") as caught:
         write(store)
     assert caught.value.where == str(tmp_path)
-    assert "free some space" in caught.value.mend
+    assert "free some space" in caught.value.hint
     assert not store.done(HERE)
     assert leftovers(store) == ["align"]
 
@@ -172,7 +172,7 @@ def test_a_root_that_is_a_file_is_refused(tmp_path: Path, inside: str) -> None:
     store = Store(tmp_path / "file" / inside)
     with pytest.raises(UserError, match="results can't be written") as caught:
         store.check_space(1)
-    assert "--root" in caught.value.mend
+    assert "--root" in caught.value.hint
     with pytest.raises(UserError, match="results can't be written"):
         write(store)
 

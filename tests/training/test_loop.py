@@ -159,7 +159,7 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
         next(iter(engine.trained().values())).fill_(math.nan)  # type: ignore[attr-defined]
     with pytest.raises(Diverged, match="training diverged at step 0: loss nan") as caught:
         run(job, tmp_path, engine)
-    assert "learning rate" in caught.value.mend
+    assert "learning rate" in caught.value.hint
     assert not list(tmp_path.glob("kept-*"))
     copy = pickle.loads(pickle.dumps(caught.value))  # how it travels between Ray's processes
     assert isinstance(copy, UserError)

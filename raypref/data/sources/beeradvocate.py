@@ -32,7 +32,7 @@ def read_beeradvocate(config: BeerAdvocateSource) -> Log:
     """The overall rating counts, 1 to 5 in halves. A record is counted as one line, by the number of its first."""
     file = find(config.path, "BeerAdvocate")
     if not file.is_file():
-        raise UserError("BeerAdvocate is one file", where=str(file), mend="give the path of beeradvocate.txt.gz itself")
+        raise UserError("BeerAdvocate is one file", where=str(file), hint="give the path of beeradvocate.txt.gz itself")
     interactions = Sink(file, config.max_bad_lines, INTERACTION_ROWS)
     titles = TitleBook(file)
     for rows in _records(file):

@@ -46,7 +46,7 @@ class ColumnarFile:
             raise UserError(
                 f"not a readable {'Parquet' if self._magic == PARQUET else 'Feather'} file: {error}",
                 where=str(self.file),
-                mend="write it again",
+                hint="write it again",
             ) from None
 
     def _source(self) -> Any:
@@ -94,7 +94,7 @@ class ColumnarFile:
             array.validate(full=True)  # a damaged file may hold text that is none
             return array.cast(pa.string())
         raise UserError(
-            f"column {name} holds {kind}, neither text nor numbers", where=str(self.file), mend="write it as text"
+            f"column {name} holds {kind}, neither text nor numbers", where=str(self.file), hint="write it as text"
         )
 
 
@@ -129,7 +129,7 @@ def ids_of_numbers(array: pa.Array, name: str, file: Path) -> pa.Array:
         raise UserError(
             f"the ids of column {name} are floats past 2**53, which are no longer exact: several may have become one",
             where=str(file),
-            mend="write the ids as whole numbers or text (pandas: read them with dtype=str)",
+            hint="write the ids as whole numbers or text (pandas: read them with dtype=str)",
         )
     whole = np.isfinite(value) & (value == np.floor(value))
     numbers = pa.array(np.where(whole, value, 0).astype(np.int64)).cast(pa.string())

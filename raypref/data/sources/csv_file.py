@@ -70,7 +70,7 @@ def _parts(path: Path, items: Path | None) -> list[Path]:
     other = None if items is None else items_file(items, path)
     parts = sorted(p for p in path.rglob("*") if p.is_file() and not BESIDE.match(p.name) and p != other)
     if not parts:
-        raise UserError("your interactions: the folder is empty", where=str(path), mend="give the file itself")
+        raise UserError("your interactions: the folder is empty", where=str(path), hint="give the file itself")
     return parts
 
 
@@ -90,7 +90,7 @@ def _table(file: Path, columns: dict[str, str], config: CsvSource, header: tuple
             raise UserError(
                 f"the first line names no columns ({found.said}): {table.header!r:.200}",
                 where=f"{file}, line 1",
-                mend=f"name them in order, if this is right: {options(_named(names, columns))}",
+                hint=f"name them in order, if this is right: {options(_named(names, columns))}",
             )
     return table, found.said
 

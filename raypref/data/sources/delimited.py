@@ -49,7 +49,7 @@ class DelimitedFile:
         self.file, self.layout = file, layout
         first = next(line_blocks(file, layout.encoding, block_bytes=HEAD_BYTES), None)
         if first is None:
-            raise UserError("the file is empty", where=str(file), mend="download or export it again")
+            raise UserError("the file is empty", where=str(file), hint="download or export it again")
         line = first.text[layout.skip].as_py()
         fields = tuple(read_header(line, layout.delimiter) if layout.quoted else _split(line, layout.delimiter))
         named = layout.names or fields
@@ -57,7 +57,7 @@ class DelimitedFile:
             raise UserError(
                 f"the first line should name the columns {layout.delimiter.join(layout.names)}",
                 where=f"{file}, line {first.number[layout.skip]}",
-                mend="is it the right file? download it again",
+                hint="is it the right file? download it again",
             )
         self.names = ("",) * layout.before + named
         self.header = line if fields == named else None

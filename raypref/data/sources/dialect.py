@@ -62,12 +62,12 @@ def dialect(
     encoding, said_encoding = _encoding(file, encoding)
     block = next(line_blocks(file, encoding, block_bytes=HEAD_BYTES), None)
     if block is None:
-        raise UserError("the file is empty", where=str(file), mend="download or export it again")
+        raise UserError("the file is empty", where=str(file), hint="download or export it again")
     lines = block.text.slice(0, SAMPLE_LINES).to_pylist()
     skip = _skipped(lines, wanted) if header is None else 0
     lines = lines[skip:]
     if not any(line.strip() for line in lines):
-        raise UserError("the file is empty", where=str(file), mend="download or export it again")
+        raise UserError("the file is empty", where=str(file), hint="download or export it again")
     _refuse_binary(lines[0], file)
     found = separator or _separator(lines, wanted if header is None else ())
     before = 0
@@ -78,7 +78,7 @@ def dialect(
         raise UserError(
             "the columns seem to be of fixed width, filled up with blanks",
             where=str(file),
-            mend=f"write it with separators: pandas.read_fwf('{file.name}').to_csv(..., index=False)",
+            hint=f"write it with separators: pandas.read_fwf('{file.name}').to_csv(..., index=False)",
         )
     said = [
         f"separator {NAMES.get(found, found if found.isprintable() else repr(found))}",
@@ -163,7 +163,7 @@ def _refuse_binary(line: str, file: Path) -> None:
         raise UserError(
             "the file is no text, nor anything else that is read",
             where=str(file),
-            mend="write it as CSV (UTF-8) or Parquet",
+            hint="write it as CSV (UTF-8) or Parquet",
         )
 
 

@@ -36,14 +36,14 @@ def find(path: Path, what: str, files: tuple[str, ...] = (), option: str = "path
         raise UserError(
             f"{what}: there is no {path}",
             where=", ".join(str(p.absolute()) for p in tried),
-            mend=f"give the place by --data.source.{option}, or set RAYPREF_DATA to the folder that holds it",
+            hint=f"give the place by --data.source.{option}, or set RAYPREF_DATA to the folder that holds it",
         )
     missing = [name for name in files if not (found / name).is_file()]
     if missing:
         raise UserError(
             f"{what}: the folder lacks {', '.join(missing)}",
             where=str(found.absolute()),
-            mend=f"unpack the whole data set there; it should hold {', '.join(files)}",
+            hint=f"unpack the whole data set there; it should hold {', '.join(files)}",
         )
     return found
 
@@ -63,7 +63,7 @@ def first_there(folder: Path, names: list[str]) -> Path:
         raise UserError(
             f"the folder lacks {names[0]}",
             where=str(folder.absolute()),
-            mend=f"download it there; any of {', '.join(names)} will do" if len(names) > 1 else "download it there",
+            hint=f"download it there; any of {', '.join(names)} will do" if len(names) > 1 else "download it there",
         )
     return found
 
@@ -79,7 +79,7 @@ def rejected_table(file: Path, lines: list[int], reasons: list[str], texts: list
 def tolerate(rejected: pa.Table, total: int, limit: float, file: Path) -> None:
     """Refuse a file of which more than `limit` (a share) is broken, showing the first five lines."""
     if total == 0:
-        raise UserError("the file is empty", where=str(file), mend="download or export it again")
+        raise UserError("the file is empty", where=str(file), hint="download or export it again")
     if rejected.num_rows <= limit * total:
         return
     shown = "\n".join(
@@ -89,7 +89,7 @@ def tolerate(rejected: pa.Table, total: int, limit: float, file: Path) -> None:
         f"{rejected.num_rows:,} of {total:,} lines are broken "
         f"({rejected.num_rows / total:.1%}; limit {limit:.1%}):\n{shown}",
         where=str(file),
-        mend=_way_on(rejected, rejected.num_rows / total),
+        hint=_way_on(rejected, rejected.num_rows / total),
     )
 
 

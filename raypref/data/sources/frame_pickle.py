@@ -80,11 +80,11 @@ def read_frame(file: Path) -> dict[str, list[Any]]:
             raise _Refused("its columns have different lengths")
     except _Refused as error:
         raise UserError(
-            f"the pickle is no frame of plain values: {error}", where=str(file), mend="use LLaRA's own file"
+            f"the pickle is no frame of plain values: {error}", where=str(file), hint="use LLaRA's own file"
         ) from None
     except Exception as error:  # a broken pickle fails in any way it likes, but only here
         raise UserError(
-            f"the pickle can't be read: {type(error).__name__}: {error}", where=str(file), mend="download it again"
+            f"the pickle can't be read: {type(error).__name__}: {error}", where=str(file), hint="download it again"
         ) from None
     return columns
 

@@ -60,14 +60,14 @@ def is_json_lines(file: Path, first_line: str) -> bool:
         return True
     if start.startswith(("{'", "{u", "['")):
         raise UserError(
-            "the lines are Python literals", where=str(file), mend="write them as JSON: json.dumps(...), one a line"
+            "the lines are Python literals", where=str(file), hint="write them as JSON: json.dumps(...), one a line"
         )
     if not _looks_like_json(first_line):
         return False
     raise UserError(
         "the file is JSON, but not of one object a line",
         where=str(file),
-        mend=(
+        hint=(
             f'write it so, if it is an array of objects: python -c "import json; [print(json.dumps(r)) for r in '
             f"json.load(open('{file}'))]\" > {file.stem}.jsonl"
         ),

@@ -80,7 +80,7 @@ def _raw_blocks(file: Path, until: bytes, block_bytes: int) -> Iterator[bytes]:
                 raise UserError(
                     f"a line is longer than {LONGEST_LINE >> 20} MiB",
                     where=str(file),
-                    mend="is it a text file of this format?",
+                    hint="is it a text file of this format?",
                 )
             continue
         end += len(until)

@@ -54,7 +54,7 @@ def _read(file: Path, titles: dict[str, str], shift: int, limit: float) -> tuple
     frame = read_frame(file)
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
-        raise UserError(f"the frame lacks {', '.join(missing)}", where=str(file), mend="is it LLaRA's?")
+        raise UserError(f"the frame lacks {', '.join(missing)}", where=str(file), hint="is it LLaRA's?")
     ready, numbers, reasons, texts = [], [], [], []
     for number, row in enumerate(zip(*(frame[name] for name in COLUMNS)), 1):
         made = _example(row[0], row[1], row[2], titles, shift)

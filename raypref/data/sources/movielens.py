@@ -31,7 +31,7 @@ def read_movielens(config: MovieLensSource) -> Log:
         raise UserError(
             "MovieLens: the folder lacks ratings.dat or ratings.csv",
             where=str(folder.absolute()),
-            mend="unpack the whole data set there (for MovieLens 100K take the source ml-100k)",
+            hint="unpack the whole data set there (for MovieLens 100K take the source ml-100k)",
         )
     find(config.path, "MovieLens", (f"ratings.{kind}", f"movies.{kind}"))
     ratings, movies = DAT if kind == "dat" else CSV

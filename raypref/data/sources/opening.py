@@ -88,14 +88,14 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
             head = stream.peek(HEAD)[:HEAD]
             for magic, what, hint in STRANGERS:
                 if magic.match(head):
-                    raise UserError(f"the file is {what}", where=str(file), mend=hint)
+                    raise UserError(f"the file is {what}", where=str(file), hint=hint)
             yield stream
         except DAMAGED as error:
             raise _damaged(file, error) from None
         except OSError as error:
             if error.strerror is None:  # bz2 and zstd say so where their data are bad
                 raise _damaged(file, error) from None
-            raise UserError(f"the file can't be read: {error.strerror}", where=str(file), mend="check it") from None
+            raise UserError(f"the file can't be read: {error.strerror}", where=str(file), hint="check it") from None
 
 
 def magic_of(file: Path) -> bytes:
@@ -104,12 +104,12 @@ def magic_of(file: Path) -> bytes:
         with open(file, "rb") as stream:
             return stream.read(HEAD)
     except OSError as error:
-        raise UserError(f"the file can't be read: {error.strerror}", where=str(file), mend="check it") from None
+        raise UserError(f"the file can't be read: {error.strerror}", where=str(file), hint="check it") from None
 
 
 def _damaged(file: Path, error: Exception) -> UserError:
     return UserError(
-        f"the compressed file is cut off or damaged: {error}", where=str(file), mend="download or export it again"
+        f"the compressed file is cut off or damaged: {error}", where=str(file), hint="download or export it again"
     )
 
 
@@ -119,16 +119,16 @@ def _zip_member(stream: IO[bytes], file: Path) -> IO[bytes]:
     names = [info.filename for info in archive.infolist() if not info.is_dir()]
     for part, what in WORKBOOKS.items():
         if part in names:
-            raise UserError(f"the file is {what}", where=str(file), mend="save it as CSV (UTF-8)")
+            raise UserError(f"the file is {what}", where=str(file), hint="save it as CSV (UTF-8)")
     names = [name for name in names if not name.startswith("__MACOSX/") and not Path(name).name.startswith(".")]
     if len(names) != 1:
         raise UserError(
             f"the zip archive holds {len(names)} files instead of one: {', '.join(names[:8])}",
             where=str(file),
-            mend="unpack it (unzip), and give one of its files by --data.source.path",
+            hint="unpack it (unzip), and give one of its files by --data.source.path",
         )
     if archive.getinfo(names[0]).flag_bits & 1:
-        raise UserError("the zip archive has a password", where=str(file), mend="unpack it first")
+        raise UserError("the zip archive has a password", where=str(file), hint="unpack it first")
     return archive.open(names[0])
 
 

@@ -58,7 +58,7 @@ def check_columns(file: Path, names: Sequence[str], wanted: dict[str, str], read
     """
     twice = [name for name in wanted.values() if list(names).count(name) > 1]
     if twice:
-        raise UserError(f"two columns are called '{twice[0]}'", where=str(file), mend="rename one of them")
+        raise UserError(f"two columns are called '{twice[0]}'", where=str(file), hint="rename one of them")
     missing = {key: name for key, name in wanted.items() if name not in names}
     if not missing:
         return
@@ -83,7 +83,7 @@ def check_columns(file: Path, names: Sequence[str], wanted: dict[str, str], read
     hint = f"name them: {options(source, data)}"
     if source.get("title") is not None and source["title"] == source.get("item", wanted.get("item")):
         hint += "; this takes ids for titles: better give a file of titles by --data.source.items"
-    raise UserError("\n".join([*complaints, columns]), where=str(file), mend=hint)
+    raise UserError("\n".join([*complaints, columns]), where=str(file), hint=hint)
 
 
 def _refuse_odd_shapes(file: Path, names: Sequence[str], missing: dict[str, str]) -> None:
@@ -93,14 +93,14 @@ def _refuse_odd_shapes(file: Path, names: Sequence[str], missing: dict[str, str]
         raise UserError(
             f"the fields stand in {names[0][0]}{names[0][-1]}, which are no quotes of a CSV file but part of the text",
             where=where,
-            mend='write the file with double quotes (") or with none',
+            hint='write the file with double quotes (") or with none',
         )
     parts = {part.split("=")[0] for part in file.parts if "=" in part}
     if lost := [name for name in missing.values() if name in parts]:
         raise UserError(
             f"the values of column '{lost[0]}' stand in the names of the folders",
             where=where,
-            mend="write it as one file: pandas.read_parquet(FOLDER).to_parquet('whole.parquet') makes them a column",
+            hint="write it as one file: pandas.read_parquet(FOLDER).to_parquet('whole.parquet') makes them a column",
         )
     if len(names) == 1:
         inner = [s for s in (",", ";", "\t", "|") if names[0].count(s) >= len(missing) - 1]
@@ -108,12 +108,12 @@ def _refuse_odd_shapes(file: Path, names: Sequence[str], missing: dict[str, str]
             raise UserError(
                 f"each line stands in quotes as a whole: {names[0]!r:.200}",
                 where=where,
-                mend="write it again without them: a spreadsheet took each line for one cell",
+                hint="write it again without them: a spreadsheet took each line for one cell",
             )
         raise UserError(
             f"there is only one column, {names[0]!r:.200}",
             where=where,
-            mend="give what stands between the fields by --data.source.separator; each line should hold user, item, "
+            hint="give what stands between the fields by --data.source.separator; each line should hold user, item, "
             "rating, time and title",
         )
 

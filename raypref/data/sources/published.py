@@ -38,7 +38,7 @@ def published_log(
     Who an example belongs to was not published: consecutive examples that continue each other are taken for one user.
     """
     if not any(splits.values()):
-        raise UserError(f"{name}: no usable example is left", where="data.source", mend="check the files")
+        raise UserError(f"{name}: no usable example is left", where="data.source", hint="check the files")
     item_ids = sorted(titles)
     code = {item: i for i, item in enumerate(item_ids)}
     ids = pa.array(item_ids, pa.string())

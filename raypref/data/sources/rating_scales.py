@@ -152,7 +152,7 @@ def _scale(every: np.ndarray, column: str, scale: str | None, unrated: tuple[flo
         raise UserError(
             f"every rating is 1 (column {column}), so ratings tell nothing",
             where=where,
-            mend=f"leave them out: {options({'rating': None}, {'target': 'next'})}",
+            hint=f"leave them out: {options({'rating': None}, {'target': 'next'})}",
         )
     whole = bool((value == np.floor(value)).all())
     if low < 0:
@@ -165,7 +165,7 @@ def _scale(every: np.ndarray, column: str, scale: str | None, unrated: tuple[flo
         raise UserError(
             f"ratings are 0 to 4 (column {column}): 0 may be the lowest one, or stand for none",
             where=where,
-            mend=f"if it is the lowest: {options({'rating_scale': '0-4'})}; else the same with 0.5-5",
+            hint=f"if it is the lowest: {options({'rating_scale': '0-4'})}; else the same with 0.5-5",
         )
     if high <= HIGHEST:
         return Scale(LOWEST, HIGHEST, marks)
@@ -176,7 +176,7 @@ def _scale(every: np.ndarray, column: str, scale: str | None, unrated: tuple[flo
             raise UserError(
                 f"{int((value > usual).sum()):,} of {len(value):,} ratings are above {usual:g} (column {column})",
                 where=where,
-                mend="mend them, or leave these lines out: "
+                hint="hint them, or leave these lines out: "
                 + options(
                     {"rating_scale": f"{LOWEST if usual == HIGHEST else 1:g}-{usual:g}", "max_bad_lines": allowed_share}
                 )
@@ -190,7 +190,7 @@ def _scale(every: np.ndarray, column: str, scale: str | None, unrated: tuple[flo
         raise UserError(
             f"ratings reach {high:g} (column {column}): they look like counts",
             where=where,
-            mend=f"take them so: {options({'rating': None, 'count': column})}",
+            hint=f"take them so: {options({'rating': None, 'count': column})}",
         )
     _refuse(f"ratings reach {high:g}", f"{0 if low < 1 else 1}-{high:g}", column, where)
     raise AssertionError
@@ -214,7 +214,7 @@ def _refuse(what: str, scale: str, column: str, where: str) -> None:
     raise UserError(
         f"{what} (column {column}), which may be more than one scale",
         where=where,
-        mend=f"give its lowest and highest: {options({'rating_scale': scale})}",
+        hint=f"give its lowest and highest: {options({'rating_scale': scale})}",
     )
 
 

@@ -55,6 +55,6 @@ def _atomic(folder: Path, end: str) -> _Atomic:
         raise UserError(
             f"the folder holds {len(found)} .{end} files instead of one",
             where=str(folder.absolute()),
-            mend="put each data set into a folder of its own, with its .inter and .item file",
+            hint="put each data set into a folder of its own, with its .inter and .item file",
         )
     return _Atomic(found[0], ATOMIC)

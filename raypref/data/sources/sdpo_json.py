@@ -32,7 +32,7 @@ def read_sdpo_json(config: SDPOJsonSource) -> PublishedLog:
     for split, end in SPLIT_ENDS.items():
         found = sorted(folder.glob(f"*-{end}.json"))
         if len(found) > 1:
-            raise UserError(f"several files end in -{end}.json", where=str(folder), mend="keep one data set a folder")
+            raise UserError(f"several files end in -{end}.json", where=str(folder), hint="keep one data set a folder")
         if found:
             splits[split], refused, account = _read(found[0], config.max_bad_lines)
             named |= {title for ready in splits[split] for title in (*ready.history, *ready.candidates)}
@@ -41,7 +41,7 @@ def read_sdpo_json(config: SDPOJsonSource) -> PublishedLog:
             rejected.append(refused)
             accounts.append(account)
     if "train" not in splits:
-        raise UserError("no file ends in -train.json", where=str(folder.absolute()), mend="put the train file there")
+        raise UserError("no file ends in -train.json", where=str(folder.absolute()), hint="put the train file there")
     name = folder.name
     log = published_log(name, config.domain, splits, {t: t for t in named}, pa.concat_tables(rejected), tuple(accounts))
     held_out = log.examples.get("test", log.examples.get("validation"))
@@ -58,10 +58,10 @@ def _read(file: Path, limit: float) -> tuple[list[Ready], pa.Table, FileAccount]
         content = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"not valid JSON: {error}", where=str(file), mend="download it again; its end may be missing"
+            f"not valid JSON: {error}", where=str(file), hint="download it again; its end may be missing"
         ) from None
     if not isinstance(content, list):
-        raise UserError("the file is no JSON array of examples", where=str(file), mend="is it S-DPO's?")
+        raise UserError("the file is no JSON array of examples", where=str(file), hint="is it S-DPO's?")
     ready, numbers, reasons, texts = [], [], [], []
     for number, record in enumerate(content, 1):
         made = _example(record)

@@ -131,7 +131,7 @@ def _of_sample(value: np.ndarray, name: str, where: str) -> TimeForm:
         raise UserError(
             f"the times lie in the future (column {name}: {low:g} to {high:g})",
             where=where,
-            mend="write them as seconds since 1970, or as dates",
+            hint="write them as seconds since 1970, or as dates",
         )
     return TimeForm(unit, said=f"times in {UNIT_NAMES[unit]}")
 
@@ -146,7 +146,7 @@ MAKERS = {
 def _refuse(what: str, form: str, name: str, low: float, high: float, where: str) -> None:
     meant = "if they count a user's steps" if form == "order" else "to take them so"
     raise UserError(
-        f"{what} (column {name}: {low:g} to {high:g})", where=where, mend=f"{meant}: {options({'time_format': form})}"
+        f"{what} (column {name}: {low:g} to {high:g})", where=where, hint=f"{meant}: {options({'time_format': form})}"
     )
 
 
@@ -161,7 +161,7 @@ def _of_dates(column: Callable[[], Iterable[pa.Array]], name: str, where: str) -
             raise UserError(
                 f"days and years can't be told apart in column {name}: {short!r}",
                 where=where,
-                mend=f"say which comes first: {options({'time_format': 'year-first'})}, or day-first, month-first",
+                hint=f"say which comes first: {options({'time_format': 'year-first'})}, or day-first, month-first",
             )
         days, months, either = day_or_month_first(block)
         if days or months:
@@ -174,7 +174,7 @@ def _of_dates(column: Callable[[], Iterable[pa.Array]], name: str, where: str) -
     raise UserError(
         f"days and months can't be told apart in column {name}: {example!r}",
         where=where,
-        mend=f"say which comes first: {options({'time_format': 'day-first'})}, or month-first",
+        hint=f"say which comes first: {options({'time_format': 'day-first'})}, or month-first",
     )
 
 
