@@ -4,6 +4,7 @@ All on the same model, data and batch.
 
     python benchmarks/engine.py                                # two cores, about eight minutes; a table on the screen
     python benchmarks/engine.py --write docs/performance       # and engine-small.json, .md and .svg there
+    python benchmarks/engine.py --limits                       # what each way needs at 135 M, 1 B and 8 B: no training
     python benchmarks/engine.py --shape 1b --lora 8 --micro 4 --copies 16 --peak-tflops 989 --alone     # on an H100
     python benchmarks/engine.py --shape 8b --lora 8 --only flex --negatives 19 --micro 2 --checkpointing
 
@@ -33,6 +34,7 @@ and what the limits by FLOPs and by bytes are, says `engine_limits.py`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -65,7 +67,7 @@ NEGATIVES = (1, 3, 7, 15, 19)
 PAD, END = 0, 1
 RATE = 1e-5
 WARM_UP = 2
-COUNTED = {"trl": "published", "flex": "ours", "trl-best": "published", "prefix-sharing": "ours"}
+COUNTED = {"trl": "published", "flex": "ours", "trl-best": "published"}
 """Whose least operations and bytes a variant is set beside: TRL's at K = 1 are the published way's (trl-best has no
 reference in the loop, so a quarter less), the others need no more than ours."""
 ANSWER = "raypref-benchmark "
@@ -543,6 +545,18 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def limits() -> str:
+    """A table of what each way's step needs at least in bfloat16, its whole batch at once: FLOPs and bytes."""
+    ways = ("published", "prefix-sharing", "ours")
+    lines = ["| shape | trained | K | " + " | ".join(f"{way}, TFLOP | GB" for way in ways) + " |", "|---" * 9 + "|"]
+    for name, lora, k in itertools.product(("135m", "1b", "8b"), (None, 8), (3, 15, 19)):
+        flops = step_flops(SHAPES[name], k, lora is not None)
+        moved = step_bytes(SHAPES[name], k, lora, True, {"ours": 1, "published": 1})
+        cells = [f"{flops[way] / 1e12:.1f} | {moved[way] / 1e9:.1f}" for way in ways]
+        lines.append(f"| {name} | {'all weights' if lora is None else f'LoRA {lora}'} | {k} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def draw(report: dict[str, Any], path: Path) -> None:
     import matplotlib as mpl
 
@@ -587,11 +601,15 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="one variant's process after the other, no turns")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="for engine-SHAPE.json, .md and .svg")
+    parser.add_argument("--limits", action="store_true", help="what a step needs at 135 M, 1 B and 8 B, then stop")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         fields, negatives, name, threads = json.loads(options.child)
         serve(Case(**fields), negatives, name, threads)
+        return
+    if options.limits:
+        print(limits())
         return
     names = options.only or [name for name in VARIANTS if name != "flex" or torch.cuda.is_available()]
     case = Case(

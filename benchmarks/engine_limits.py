@@ -1,9 +1,9 @@
 """What a training step must do at least, and what the machine can do: the limits beside the times of `engine.py`.
 
 A way's limit by FLOPs is `step_flops` over the machine's peak, its limit by bytes `step_bytes` over its bandwidth. Both
-count what the way as such needs, so ours and the published one have limits of their own. Left out, which only makes
-them lower: norms, the adapter's own products, the gradients of activations, the operations of what is computed twice
-(checkpointing, the head's chunks), and what a kernel writes and reads on its way.
+count what the way as such needs, so ours, prefix sharing alone and the published one have limits of their own. Left
+out, which only makes them lower: norms, the adapter's own products, the gradients of activations, the operations of what is
+computed twice (checkpointing, the head's chunks), and what a kernel writes and reads on its way.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def step_flops(shape: Shape, negatives: int, lora: bool) -> dict[str, float]:
 
     2 for each weight and token forward, as much again for the gradient of inputs and, where weights are trained, of
     weights. Attention multiplies two inputs, and both get a gradient, with an adapter too. Ours: the last layer's
-    queries, output and feed-forward at places alone, but all of its keys and values. Published: a forward pass of the
-    reference beside it.
+    queries, output and feed-forward at places alone, but all of its keys and values. Prefix sharing: all layers and the
+    head for every token of the same document. Published: a forward pass of the reference beside it.
     """
     s, titles = shape, negatives + 1
     passes = 4 if lora else 6
@@ -93,8 +93,11 @@ def step_flops(shape: Shape, negatives: int, lora: bool) -> dict[str, float]:
     copy_products = length * (s.layers * (s.keys + s.rest) + s.head)
     copy_pairs = s.layers * length * (length + 1) / 2
     pair = 2 * s.hidden  # multiply-adds: scores and values
+    shared_products = document * (s.layers * (s.keys + s.rest) + s.head)
+    shared_pairs = s.layers * (prompt_pairs + title_pairs)
     return {
         "ours": s.batch * (passes * products + 6 * pair * pairs),
+        "prefix-sharing": s.batch * (passes * shared_products + 6 * pair * shared_pairs),
         "published": s.batch * titles * ((passes + 2) * copy_products + (6 + 2) * pair * copy_pairs),
     }
 
@@ -117,7 +120,7 @@ def step_bytes(
     Args:
         lora: rank of the adapter; none: all weights are trained.
         half: bfloat16 activations, and bfloat16 weights under an adapter; else float32.
-        parts: micro-batches of a step of each way, by name.
+        parts: micro-batches of a step, ours (prefix sharing's too) and the published way's.
     """
     s, titles = shape, negatives + 1
     read = (s.layers * (s.keys + s.rest) + s.head) * (BFLOAT16 if half and lora else FLOAT32)
@@ -133,9 +136,11 @@ def step_bytes(
     document, places = s.document(titles), s.places(titles)
     saved = (s.layers - 1) * document * (early + late) + document * early + places * (late + final)
     length = s.prompt + s.title
-    copy = length * (s.layers * (early + late) + final)
+    token = s.layers * (early + late) + final
+    shared, copy = document * token, length * token
     return {
         "ours": of_weights(parts["ours"], 0) + 2 * s.batch * (saved * per_value + places * logits),
+        "prefix-sharing": of_weights(parts["ours"], 0) + 2 * s.batch * (shared * per_value + document * logits),
         "published": of_weights(parts["published"], 1)
         + 2 * s.batch * titles * (copy * per_value + 2 * length * logits),
     }

@@ -30,15 +30,19 @@ SMALL = LIMITS["Shape"](4, 2, 2, 1, 6, 10, batch=2, prompt=3, title=2)
 def test_the_operations_of_a_step_by_hand() -> None:
     # Ours, multiply-adds of a prompt. First layer: 5 x 120, and 6 + 2 x (3 + 1) = 14 pairs of 2 x 4.
     # Last: 5 x 16 + 3 x 104, and 3 + 2 x 4 = 11 pairs. Head: 3 x 40. Published, of a copy: 2 layers of 5 x 120 and
-    # 15 pairs, head 5 x 40. 6 for each with all weights trained, 4 for products with LoRA; 2 for the reference.
+    # 15 pairs, head 5 x 40. Prefix sharing: 2 layers of 5 x 120 and 14 pairs, head 5 x 40.
+    # 6 for each with all weights trained, 4 for products with LoRA; 2 for the reference.
+    shared_products, shared_pairs = 2 * 600 + 200, 8 * 2 * 14
     products, pairs = 600 + 80 + 312 + 120, 8 * (14 + 11)
     copy_products, copy_pairs = 2 * 600 + 200, 8 * 2 * 15
     assert LIMITS["step_flops"](SMALL, 1, False) == {
         "ours": 2 * 6 * (products + pairs),
+        "prefix-sharing": 2 * 6 * (shared_products + shared_pairs),
         "published": 2 * 2 * 8 * (copy_products + copy_pairs),
     }
     assert LIMITS["step_flops"](SMALL, 1, True) == {
         "ours": 2 * (4 * products + 6 * pairs),
+        "prefix-sharing": 2 * (4 * shared_products + 6 * shared_pairs),
         "published": 2 * 2 * (6 * copy_products + 8 * copy_pairs),
     }
 
@@ -46,16 +50,19 @@ def test_the_operations_of_a_step_by_hand() -> None:
 def test_the_bytes_of_a_step_by_hand() -> None:
     # 2 x 120 + 40 = 280 weights, read twice; each has a gradient written once and read twice, and 24 bytes of AdamW.
     # Saved, ours, values of a prompt: 5 x (24 + 4 + 18) in the first layer; 5 x (8 + 4) + 3 x (16 + 18) in the last;
-    # 3 x 8 past it; 3 x 10 logits. Published, of a copy: 2 x 5 x 46 + 5 x 8, and 5 x 10 logits, twice.
+    # 3 x 8 past it; 3 x 10 logits. Prefix sharing and, of a copy, published: 2 x 5 x 46 + 5 x 8, and 5 x 10 logits,
+    # those of the published way twice.
     saved, copy = 230 + 162 + 24, 460 + 40
     assert LIMITS["step_bytes"](SMALL, 1, None, False, {"ours": 1, "published": 1}) == {
         "ours": 2 * 280 * 4 + 280 * (3 * 4 + 24) + 2 * 2 * 4 * (saved + 30),
+        "prefix-sharing": 2 * 280 * 4 + 280 * (3 * 4 + 24) + 2 * 2 * 4 * (copy + 50),
         "published": 3 * 280 * 4 + 280 * (3 * 4 + 24) + 2 * 2 * 2 * 4 * (copy + 2 * 50),
     }
     # In halves, an adapter of rank 1: 2 x (4 x 4 + 2 x 6 + 3 x 10) = 116 weights. Ours in two micro-batches, whose
     # gradients are written twice and read three times. Logits are float32 still.
     assert LIMITS["step_bytes"](SMALL, 1, 1, True, {"ours": 2, "published": 1}) == {
         "ours": 2 * 2 * 280 * 2 + 116 * (5 * 4 + 24) + 2 * 2 * (2 * saved + 4 * 30),
+        "prefix-sharing": 2 * 2 * 280 * 2 + 116 * (5 * 4 + 24) + 2 * 2 * (2 * copy + 4 * 50),
         "published": 3 * 280 * 2 + 116 * (3 * 4 + 24) + 2 * 2 * 2 * (2 * copy + 4 * 2 * 50),
     }
     once, again = (
@@ -131,7 +138,8 @@ def test_all_variants_and_micro_batches(tmp_path: Path) -> None:
     report = benchmark(tmp_path, "--negatives", "1", "3", "--micro", "1", "--copies", "2")
     assert report["limits"]["peak"].startswith("measured")
     assert [(row["negatives"], row["variant"]) for row in report["rows"]] == [
-        (1, "published"), (1, "trl"), (1, "ours"), (3, "published"), (3, "ours"),
+        (1, "published"), (1, "prefix-sharing"), (1, "trl"), (1, "trl-best"), (1, "ours"),
+        (3, "published"), (3, "prefix-sharing"), (3, "ours"),
     ]  # fmt: skip
     check(report)
     first, last = (row["seconds"] for row in report["rows"] if row["variant"] == "ours")

@@ -113,16 +113,24 @@ def test_a_model_with_another_kind_of_layer_is_refused() -> None:
         TitleScorer(model)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2 with a window on some layers", "mistral with a window"])
+@pytest.mark.parametrize(
+    ("family", "compiled"),
+    [
+        ("llama", False),
+        ("qwen2 with a window on some layers", False),
+        ("mistral with a window", False),
+        pytest.param("qwen2 with a window on some layers", True, marks=pytest.mark.measures),
+    ],
+)
 @pytest.mark.filterwarnings("ignore")
-def test_flex_attention_has_the_same_mask(family: str) -> None:
-    """Forward only and not compiled: on the CPU it can do no more. Rows of two blocks, so that some are skipped."""
+def test_flex_attention_has_the_same_mask(family: str, compiled: bool) -> None:
+    """Forward only: on the CPU it can do no more. Rows of two blocks, so that some are skipped."""
     model = make_model(family, lora=False).float()
     prompts, titles = questions(20)
     batch = title_batch(prompts, titles, PAD, TitleScorer(model, "flex").rows())
     assert batch.input_ids.shape[1] % 128 == 0
     assert batch.input_ids.shape[1] > 128
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with torch.no_grad(), torch.compiler.set_stance("default" if compiled else "force_eager"):
         flex = TitleScorer(model, "flex")(batch)
         dense = TitleScorer(model, "dense")(batch)
     torch.testing.assert_close(flex, dense, rtol=1e-5, atol=1e-5)
