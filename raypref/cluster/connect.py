@@ -75,15 +75,32 @@ def connect(verbose: bool = False, metadata: dict[str, str] | None = None) -> No
                 "no Ray cluster answers", where=f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}",
                 hint="start it (`ray start --head`), or unset RAY_ADDRESS to use this machine",
             ) from error  # fmt: skip
+        except Exception as error:  # Ray has no class for what it could not wait for, nor for other versions
+            raise UserError(
+                f"the Ray cluster can't be joined: {_first_line(error)}", where=f"RAY_ADDRESS={address}",
+                hint="look at it with `ray status`, or unset RAY_ADDRESS to use this machine",
+            ) from error  # fmt: skip
     else:
         port = free_port()
         os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
         os.environ.setdefault(*FEWER_WARNINGS)
-        ray.init(
-            address="local",  # not one that `ray start` left traces of here
-            num_cpus=max(usable_cores(), MIN_LOGICAL_CPUS),
-            include_dashboard=True,
-            dashboard_host="127.0.0.1",
-            dashboard_port=port,
-            **options,
-        )
+        try:
+            ray.init(
+                address="local",  # not one that `ray start` left traces of here
+                num_cpus=max(usable_cores(), MIN_LOGICAL_CPUS),
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                dashboard_port=port,
+                **options,
+            )
+        except Exception as error:  # Ray has no class for what it could not wait for
+            ray.shutdown()  # of what did start
+            raise UserError(
+                f"Ray did not start: {_first_line(error)}", where="this machine",
+                hint="run the same command when the machine has less to do: what is done stays; or add --no-ray (no searches)",
+            ) from error  # fmt: skip
+
+
+def _first_line(error: Exception) -> str:
+    """What Ray says, without the log lines that may follow; the kind of error where it says nothing."""
+    return next(filter(None, (line.strip() for line in str(error).splitlines())), type(error).__name__)

@@ -19,6 +19,7 @@ from pathlib import Path
 import tyro
 
 from raypref.cluster.own_head import QUIET_S, RAY, head_environment, local_head
+from raypref.commands.job_folder import LEFT_HERE, job_folder
 from raypref.config.loading import load, read_yaml
 from raypref.errors import UserError
 from raypref.provenance import provenance
@@ -35,10 +36,8 @@ NOTICE = re.compile(r"\S+ \S+\t(INFO|SUCC) \w+\.py:\d+ -- |Running entrypoint fo
 STATUS_ATTEMPTS, STATUS_PAUSE = 3, 5.0  # a head without an answer for so long is gone
 # No secrets: the dashboard shows a job's variables.
 MIRRORS = ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL")
-PATHS = ("--root", "--model.path", "--data.source.path", "--transfer.source.path")
-# What is not sent, beside what git ignores: data, models and results are read where they lie.
-LEFT_HERE = ["/data/", "/models/", "/adapted/", "/results/", "/.git/"]
-PASSED_ON = ("RAYPREF_ROOT", "RAYPREF_DATA", "HF_HOME", "HF_TOKEN_PATH", *MIRRORS)
+PLACES = ("RAYPREF_ROOT", "RAYPREF_DATA")
+PASSED_ON = (*PLACES, "HF_HOME", "HF_TOKEN_PATH", *MIRRORS)
 
 
 @dataclass
@@ -61,52 +60,23 @@ def submit(options: Submit, arguments: list[str]) -> int:
     if not options.scripts:
         raise UserError("no job is named", where="raypref submit", hint="raypref submit jobs/sweep_lambda.py")
     address = os.environ.get("RAY_ADDRESS")
-    arguments = located(arguments, here=not address)
     own_head = local_head(options.dashboard_port, verbose="--verbose" in arguments)
-    with contextlib.nullcontext(address) if address else own_head as address:
-        for script in options.scripts:
-            if code := follow(str(address), script, arguments):
-                return code
+    with job_folder(options.scripts, arguments, here=not address) as (folder, told):
+        with contextlib.nullcontext(address) if address else own_head as address:
+            for script in options.scripts:
+                if code := follow(str(address), script, told, folder):
+                    return code
     return 0
 
 
-def located(arguments: list[str], here: bool) -> list[str]:
-    """A job's arguments with absolute paths: it runs in a copy of this folder, which Ray deletes after it.
-
-    Args:
-        here: the job runs on this machine, and so can read and write where this command can.
-
-    Raises:
-        UserError: it runs on a cluster, which has no such relative path.
-    """
-    found = list(arguments)
-    for i, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name.replace("_", "-") not in PATHS:
-            continue
-        at = i if equals else i + 1
-        value = value if equals else (arguments[at] if at < len(arguments) else "")
-        path = Path(value).expanduser()
-        if not value or "://" in value or path.is_absolute() or (name != "--root" and not path.exists()):
-            continue
-        if not here:
-            raise UserError(
-                f"{value} is a path of this folder, of which the cluster gets a copy without data, models and results",
-                where=name,
-                hint="give an absolute path that all nodes share, or the address of an object store (--root s3://...)",
-            )
-        found[at] = f"{name}={path.absolute()}" if equals else str(path.absolute())
-    return found
-
-
-def follow(address: str, script: Path, arguments: list[str]) -> int:
+def follow(address: str, script: Path, arguments: list[str], folder: Path = Path()) -> int:
     """Submit a job and print its log to the end; its exit code, 1 for a job that was stopped or is lost.
 
     Ray's own command ends when the log's stream does, and on a busy machine that breaks off while the job goes on; its
     exit code is then 0, as that of a stopped job is, and 1 for all that fails. So the job itself is asked.
     """
     job = f"{script.stem}-{secrets.token_hex(4)}"
-    command = submission(address, script, arguments, ["--submission-id", job])
+    command = submission(address, script, arguments, ["--submission-id", job], folder)
     verbose = "--verbose" in arguments
     logger.info("job %s is submitted to %s", job, address)
     try:
@@ -162,26 +132,42 @@ def _status(address: str, job: str) -> tuple[str | None, int | None]:
     return None, None
 
 
-def submission(address: str, script: Path, arguments: list[str], more: list[str] | None = None) -> list[str]:
+def submission(
+    address: str, script: Path, arguments: list[str], more: list[str] | None = None, folder: Path = Path()
+) -> list[str]:
     """The `ray job submit` of a job, with what the dashboard's job page is to say of it.
 
     Args:
         more: further options of `ray job submit`.
+        folder: what the job gets a copy of, and runs in.
     """
-    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | places()
     if state := provenance()["git"]:
         variables["RAYPREF_GIT"] = str(state)
-    metadata = {"sweep": script.stem, "git": str(state), **described(script, arguments)}
+    metadata = {"sweep": script.stem, "git": str(state), **described(script, arguments, folder)}
     return [
         *(*RAY, "job", "submit", "--address", address),
-        *("--working-dir", ".", "--runtime-env-json", json.dumps({"env_vars": variables, "excludes": LEFT_HERE})),
+        *("--working-dir", str(folder), "--runtime-env-json", json.dumps({"env_vars": variables, "excludes": LEFT_HERE})),
         *("--metadata-json", json.dumps(metadata), *(more or [])),
         *("--", "python", str(script), *arguments),
     ]
 
 
-def described(script: Path, arguments: list[str]) -> dict[str, str]:
+def places() -> dict[str, str]:
+    """Where results and data lie, seen from the job's folder; on a cluster only what is said in full."""
+    said = {name: os.environ[name] for name in PLACES if os.environ.get(name)}
+    if os.environ.get("RAY_ADDRESS"):
+        return said
+    if Path("data").is_dir():  # where data are looked for if nothing is said
+        said.setdefault("RAYPREF_DATA", "data")
+    return {name: value if "://" in value else str(Path(value).expanduser().absolute()) for name, value in said.items()}
+
+
+def described(script: Path, arguments: list[str], folder: Path = Path()) -> dict[str, str]:
     """Preset, data set and method of a sweep's job, said on its command line or not; of another job what is said.
+
+    Args:
+        folder: what the arguments' relative paths start from.
 
     Raises:
         UserError: there is no such preset, or the config file can't be read.
@@ -190,7 +176,7 @@ def described(script: Path, arguments: list[str]) -> dict[str, str]:
     sweep = script.parent.parent / "sweeps" / f"{script.stem}.yaml"
     if sweep.is_file():
         asked = read_yaml(sweep)
-        config, _ = load(said.setdefault("preset", "tiny"), Path(said["config"]) if "config" in said else None)
+        config, _ = load(said.setdefault("preset", "tiny"), folder / said["config"] if "config" in said else None)
         said.setdefault("dataset", config.data.source.kind)
         if not {"method", "align.objective.name"} & set(asked["space"]):  # else it has several
             usual = asked.get("objective") or config.align.objective.name

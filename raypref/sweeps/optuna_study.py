@@ -6,9 +6,12 @@ widened, seeds added and the storage deleted, and nothing is lost or repeated.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -22,7 +25,7 @@ from optuna.distributions import (
 )
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raypref.errors import UserError
@@ -31,8 +34,11 @@ from raypref.results.labels import same
 from raypref.storage.store import digest
 from raypref.sweeps.space import Range, SweepConfig, Value, contains, setting_key
 
+logger = logging.getLogger(__name__)
+
 JOURNAL = "optuna.journal"
 ERRORS = "standard_error"
+STORAGE_FAULTS = (optuna.exceptions.OptunaError, OSError, ValueError, KeyError)
 ATTEMPTS = 200  # draws of a setting that was tried before, in a row, until the space counts as exhausted
 
 
@@ -66,6 +72,7 @@ class Study:
             self.study.tell(trial.number, state=TrialState.FAIL)  # its process is gone: its setting is planned again
         self.study.sampler = Rounded(_sampler(sweep, len(self.study.trials)))
         self._asked: dict[str, optuna.Trial] = {}
+        self._lost = False
 
     def add(self, setting: Mapping[str, Value], values: Sequence[float] | None, errors: Sequence[float] = ()) -> None:
         """A setting that ended, with what it scored; None: it was pruned.
@@ -78,6 +85,10 @@ class Study:
         if values is not None and not all(map(math.isfinite, values)):  # a metric of users of whom there are none
             self.fail(setting)
             return
+        with self._kept():
+            self._add(setting, values, errors)
+
+    def _add(self, setting: Mapping[str, Value], values: Sequence[float] | None, errors: Sequence[float]) -> None:
         key = setting_key(setting)
         state = TrialState.PRUNED if values is None else TrialState.COMPLETE
         if key in self._asked:
@@ -101,17 +112,30 @@ class Study:
     def fail(self, setting: Mapping[str, Value]) -> None:
         """A setting that was proposed and could not be finished."""
         if (trial := self._asked.pop(setting_key(setting), None)) is not None:
-            self.study.tell(trial, state=TrialState.FAIL)
+            with self._kept():
+                self.study.tell(trial, state=TrialState.FAIL)
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Around what writes to the study: a storage that fails ends no sweep, whose records are complete without it."""
+        try:
+            yield
+        except STORAGE_FAULTS as error:
+            if not self._lost:
+                told = "the Optuna study can't be kept (%s); all trials have records, the next run makes it of them"
+                logger.warning(told, error)
+            self._lost = True
 
     def ask(self, known: Collection[str]) -> dict[str, Value] | None:
-        """A setting whose key is not among `known`; None where the sampler finds no other."""
-        for _ in range(ATTEMPTS):
-            trial = self.study.ask(self.distributions)
-            setting: dict[str, Value] = {name: trial.params[name] for name in self.distributions}
-            if setting_key(setting) not in known:
-                self._asked[setting_key(setting)] = trial
-                return setting
-            self.study.tell(trial, state=TrialState.FAIL)
+        """A setting whose key is not among `known`; None where the sampler finds no other, or the storage fails."""
+        with self._kept():
+            for _ in range(ATTEMPTS):
+                trial = self.study.ask(self.distributions)
+                setting: dict[str, Value] = {name: trial.params[name] for name in self.distributions}
+                if setting_key(setting) not in known:
+                    self._asked[setting_key(setting)] = trial
+                    return setting
+                self.study.tell(trial, state=TrialState.FAIL)
         return None
 
     def _has(self, setting: Mapping[str, Value]) -> bool:
@@ -172,7 +196,29 @@ def _storage(folder: Path, url: str | None) -> BaseStorage:
     if url is not None:
         return RDBStorage(url)
     folder.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    journal = folder / JOURNAL
+    lock = JournalFileSymlinkLock(str(journal))
+    lock.acquire()  # of a run that is writing a line just now
+    try:
+        if journal.exists() and not _whole(journal):
+            aside = next(path for n in range(1, 10_000) if not (path := journal.with_suffix(f".damaged-{n}")).exists())
+            journal.rename(aside)
+            logger.warning("%s is damaged, is kept as %s and made anew of the trials' records", journal, aside.name)
+    finally:
+        lock.release()
+    return JournalStorage(JournalFileBackend(str(journal)))
+
+
+def _whole(journal: Path) -> bool:
+    """Whether each line is an entry of Optuna's; a torn last one would be found by the entry that follows it."""
+    try:
+        for line in journal.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n") or not json.loads(line):
+                return False
+        JournalStorage(JournalFileBackend(str(journal))).get_all_studies()  # entries may contradict each other
+    except (*STORAGE_FAULTS, AssertionError, AttributeError, TypeError, IndexError):
+        return False
+    return True
 
 
 class Rounded(BaseSampler):

@@ -224,3 +224,10 @@ def check_ends(sweep: SweepConfig, base: RunConfig) -> None:
     for key, values in sweep.space.items():
         for value in (values.low, values.high) if isinstance(values, Range) else values:
             override(base, {key: value}, f"sweep {sweep.name}")
+
+
+def instead_of_search(sweep: SweepConfig) -> str:
+    """The way out where an option is for grids alone; a range has no grid."""
+    if any(isinstance(values, Range) for values in sweep.space.values()):
+        return "leave it out"
+    return "leave it out, or give --search grid"

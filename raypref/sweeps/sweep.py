@@ -33,6 +33,7 @@ from raypref.sweeps.space import (
     contains,
     default_setting,
     grid,
+    instead_of_search,
     trials,
     with_default_first,
 )
@@ -134,7 +135,7 @@ def check_decidable(sweep: SweepConfig, options: SweepOptions) -> None:
     if sweep.search != "grid":
         raise UserError(
             "seeds are added to settings that are known beforehand, and a search draws them", where="--decide",
-            hint="leave it out, or give --search grid",
+            hint=instead_of_search(sweep),
         )  # fmt: skip
 
 
@@ -172,7 +173,7 @@ def _run_here(
     from raypref.sweeps.kept_models import ModelKeeper
 
     if sweep.search != "grid":
-        raise UserError("a search needs Ray", where="--no-ray", hint="leave it out, or give --search grid")
+        raise UserError("a search needs Ray", where="--no-ray", hint=instead_of_search(sweep))
     left = [trial for trial in planned if finished_before(trial, store, folder) is None]
     runner = InProcess(store)
     keeper = ModelKeeper(planned[0].chain.config.resources.keep_models, store)

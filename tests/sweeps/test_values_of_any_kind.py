@@ -1,16 +1,17 @@
-"""A sweep takes values of any kind: paths, exponents without a point, metrics that are no number."""
+"""A sweep takes values of any kind: paths, exponents without a point, metrics that are no number, a damaged journal."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from raypref.config.model import PretrainedModel
 from raypref.models.folders import SHIPPED_FOLDER
-from raypref.sweeps.optuna_study import Study
-from raypref.sweeps.space import SweepConfig, grid, make_trial, trials
+from raypref.sweeps.optuna_study import JOURNAL, Study
+from raypref.sweeps.space import SweepConfig, grid, instead_of_search, make_trial, trials
 from raypref.sweeps.trial_records import file_name
 from tests.support.tiny_chain import TINY
 
@@ -56,3 +57,69 @@ def test_a_metric_that_is_no_number_fails_its_setting_and_the_search_goes_on(val
     study.add({LAMBDA: 2}, [0.5])
     assert study.study.best_value == 0.5
     assert study.ask(set()) is not None
+
+
+DAMAGE = {
+    "a torn last line": lambda data: data[:-20],
+    "a line that is no entry": lambda data: data.replace(b"\n", b"\n{{\n", 1),
+    "its beginning is gone": lambda data: data[data.index(b"\n", 200) + 1 :],
+    "zeros, as after a loss of power": lambda data: data + bytes(64),
+    "entries of nothing": lambda data: data + b"null\n",
+    "an entry without its parts": lambda data: data + b'{"op_code":5}\n',
+    "a web page": lambda data: b"<html>\n</html>\n",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_journal_is_put_aside_and_made_anew_of_the_records(how: str, tmp_path: Path) -> None:
+    asked = sweep({LAMBDA: [0, 1, 2, 3]}, search="tpe", trials=4, seeds=1)
+    records = {0: 0.25, 1: 0.5, 2: 0.125}
+
+    def taken_up() -> Study:
+        study = Study(asked, tmp_path)
+        for value, score in records.items():
+            study.add({LAMBDA: value}, [score])
+        return study
+
+    taken_up()
+    journal = tmp_path / JOURNAL
+    damaged = DAMAGE[how](journal.read_bytes())
+    journal.write_bytes(damaged)
+    for _ in range(2):  # what is made anew is whole
+        study = taken_up()
+        scored = study.study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+        assert sorted(trial.values[0] for trial in scored) == sorted(records.values())
+        assert study.ask({"none"}) is not None
+    kept = [path.read_bytes() for path in tmp_path.glob("*damaged*")]
+    assert kept == ([] if how == "its beginning is gone" else [damaged])  # that one Optuna reads as another's
+
+
+def test_a_storage_that_fails_after_trials_have_run_ends_no_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = Study(sweep({LAMBDA: [0, 1, 2, 3]}, search="tpe", trials=4, seeds=1), tmp_path)
+    asked = study.ask(set())
+    assert asked is not None
+
+    def fail(*_: object, **__: object) -> None:
+        raise optuna.exceptions.StorageInternalError("database is locked")
+
+    for name in ("tell", "ask", "add_trial"):
+        monkeypatch.setattr(study.study, name, fail)
+    with caplog.at_level("WARNING", logger="raypref"):
+        study.add(asked, [0.5])
+        study.add({LAMBDA: 3}, [0.25])
+        assert study.ask(set()) is None
+    assert [record.message for record in caplog.records if "database is locked" in record.message] != []
+    assert len(caplog.records) == 1
+
+
+def test_a_search_over_a_range_is_not_told_to_become_a_grid() -> None:
+    """`--search grid` would be refused there."""
+    chosen = sweep({LAMBDA: {"low": 0.0, "high": 4.0}}, search="random", trials=2)
+    assert instead_of_search(chosen) == "leave it out"
+    of_values = sweep({LAMBDA: [0, 1]}, search="random", trials=2)
+    assert instead_of_search(of_values).endswith("--search grid")
+    SweepConfig.model_validate(of_values.model_dump() | {"search": "grid"})
+    with pytest.raises(ValueError, match="a grid needs lists of values"):
+        SweepConfig.model_validate(chosen.model_dump() | {"search": "grid"})
