@@ -97,7 +97,7 @@ def connect(verbose: bool = False, metadata: dict[str, str] | None = None) -> No
             ray.shutdown()  # of what did start
             raise UserError(
                 f"Ray did not start: {_first_line(error)}", where="this machine",
-                hint="run the same command when the machine has less to do: what is done stays; or add --no-ray (no searches)",
+                hint="run it again when the machine has less to do: what is done stays; or add --no-ray (no searches)",
             ) from error  # fmt: skip
 
 

@@ -86,7 +86,9 @@ def _not_ignored(folder: Path) -> list[Path]:
     """Files that git has, or would take, less those that .rayignore names; all of them where there is no git."""
     listed = _listed_by_git(folder, "--exclude-standard")
     if listed is not None:
-        ignored = _listed_by_git(folder, "--ignored", f"--exclude-from={IGNORED}") if (folder / IGNORED).is_file() else None
+        ignored = (
+            _listed_by_git(folder, "--ignored", f"--exclude-from={IGNORED}") if (folder / IGNORED).is_file() else None
+        )
         return sorted(listed - (ignored or set()))
     found: list[Path] = []
     for path, folders, names in os.walk(folder):

@@ -147,7 +147,12 @@ def submission(
     metadata = {"sweep": script.stem, "git": str(state), **described(script, arguments, folder)}
     return [
         *(*RAY, "job", "submit", "--address", address),
-        *("--working-dir", str(folder), "--runtime-env-json", json.dumps({"env_vars": variables, "excludes": LEFT_HERE})),
+        *(
+            "--working-dir",
+            str(folder),
+            "--runtime-env-json",
+            json.dumps({"env_vars": variables, "excludes": LEFT_HERE}),
+        ),
         *("--metadata-json", json.dumps(metadata), *(more or [])),
         *("--", "python", str(script), *arguments),
     ]

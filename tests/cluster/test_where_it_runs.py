@@ -212,7 +212,7 @@ def test_a_ray_that_does_not_start_in_time_is_no_traceback(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(UserError, match=f"Ray did not start: .*{said}") as refused:
         connect.connect(verbose=True)
-    assert "run the same command when the machine has less to do" in refused.value.hint
+    assert "run it again when the machine has less to do" in refused.value.hint
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     with pytest.raises(UserError, match=f"the Ray cluster can't be joined: .*{said}") as refused:
         connect.connect(verbose=True)
