@@ -60,8 +60,8 @@ def job_folder(scripts: tuple[Path, ...], arguments: list[str], here: bool) -> I
                 _write(folder / sweep, read_yaml(sweep), sweep, here)
         told = _with_config(told, files, folder, here)
         logger.info(
-            "the job gets %d files, %.1f MB, of this folder: Python, YAML and raypref itself; data, models, results and "
-            "all else stay where they are",
+            "the job gets %d files, %.1f MB, of this folder: Python, YAML and raypref itself; data, models, results "
+            "and all else stay where they are",
             len(files),
             size / 1e6,
         )
@@ -86,10 +86,9 @@ def _not_ignored(folder: Path) -> list[Path]:
     """Files that git has, or would take, less those that .rayignore names; all of them where there is no git."""
     listed = _listed_by_git(folder, "--exclude-standard")
     if listed is not None:
-        ignored = (
-            _listed_by_git(folder, "--ignored", f"--exclude-from={IGNORED}") if (folder / IGNORED).is_file() else None
-        )
-        return sorted(listed - (ignored or set()))
+        if (folder / IGNORED).is_file():
+            listed -= _listed_by_git(folder, "--ignored", f"--exclude-from={IGNORED}") or set()
+        return sorted(listed)
     found: list[Path] = []
     for path, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in NEVER]

@@ -61,11 +61,13 @@ def submit(options: Submit, arguments: list[str]) -> int:
         raise UserError("no job is named", where="raypref submit", hint="raypref submit jobs/sweep_lambda.py")
     address = os.environ.get("RAY_ADDRESS")
     own_head = local_head(options.dashboard_port, verbose="--verbose" in arguments)
-    with job_folder(options.scripts, arguments, here=not address) as (folder, told):
-        with contextlib.nullcontext(address) if address else own_head as address:
-            for script in options.scripts:
-                if code := follow(str(address), script, told, folder):
-                    return code
+    with (
+        job_folder(options.scripts, arguments, here=not address) as (folder, told),
+        contextlib.nullcontext(address) if address else own_head as address,
+    ):
+        for script in options.scripts:
+            if code := follow(str(address), script, told, folder):
+                return code
     return 0
 
 

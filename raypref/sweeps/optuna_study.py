@@ -117,7 +117,7 @@ class Study:
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
-        """Around what writes to the study: a storage that fails ends no sweep, whose records are complete without it."""
+        """Around what writes to the study: a storage that fails ends no sweep, which has its records without it."""
         try:
             yield
         except STORAGE_FAULTS as error:
