@@ -36,8 +36,9 @@ from raypref.data.reading import read_log
 from raypref.errors import UserError
 from raypref.models import backbone
 from raypref.models.folders import local_folder
+from raypref.models.schedule import half_cosine
 from raypref.models.scoring import check_scorable
-from raypref.pretraining.lessons import Lesson, Question, asked, check, copies, loss_of, padded
+from raypref.pretraining.lessons import Lesson, Question, adamw, asked, check, copies, descend, loss_of, padded
 
 logger = logging.getLogger(__name__)
 
@@ -216,23 +217,15 @@ def adapt(
         tokenizer = fitted_tokenizer(material, how.vocabulary)
         model = start(config, tokenizer, how.seed)
     model.to("cuda" if torch.cuda.is_available() else "cpu").train()
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=how.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimizer = adamw(p for p in model.parameters() if p.requires_grad)
     validation = [material.question(row) for row in itertools.islice(material.rows("validation"), how.validation)]
     lengths = [len(ids) for ids in encode_titles(tokenizer, [str(title) for title in material.titles])]
     logger.info(f"{len(tokenizer):,} tokens, {np.mean(lengths):.2f} a title; {model.num_parameters():,} parameters")
     log: list[dict[str, float]] = []
     started, total, losses = time.perf_counter(), how.copy_steps + how.steps, []
     for step, lesson in enumerate(lessons(material, how, config.data.candidates.eval_random + 1, tokenizer, rng)):
-        decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / total))
-        for group in optimizer.param_groups:
-            group["lr"] = how.learning_rate * min(1.0, (step + 1) / how.warmup) * decay
-        loss = loss_of(_inner(model), lesson.to(model.device))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
+        rate = how.learning_rate * min(1.0, (step + 1) / how.warmup) * (0.05 + 0.95 * half_cosine(step / total))
+        losses.append(descend(model, optimizer, loss_of(_inner(model), lesson.to(model.device)), rate))
         if (step + 1) % log_every == 0 or step + 1 == total:
             row = {"step": step + 1, "loss": round(float(np.mean(losses)), 4)}
             losses.clear()

@@ -6,7 +6,7 @@ Copying comes first, on random sequences: a model that can't copy yet gets no si
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,22 @@ def loss_of(model: Any, lesson: Lesson, states: Tensor | None = None) -> Tensor:
     logits = vocabulary_logits(model, states[:, :-1][counts])
     losses = torch.nn.functional.cross_entropy(logits, lesson.ids[:, 1:][counts], reduction="none")
     return (losses * weights[counts]).sum() / weights.sum()
+
+
+def adamw(parameters: Iterable[Tensor]) -> torch.optim.AdamW:
+    """The optimizer of small models; `descend` sets its learning rate."""
+    return torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+
+
+def descend(model: Any, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> float:
+    """Take a step at a learning rate, the model's gradients clipped to a norm of 1; the loss."""
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.item()
 
 
 @torch.no_grad()

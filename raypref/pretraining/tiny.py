@@ -34,7 +34,7 @@ from raypref.data.prompts import DOMAINS, RATING, PromptRenderer
 from raypref.messages import show_messages
 from raypref.models import backbone
 from raypref.pretraining.adaptation import reembed
-from raypref.pretraining.lessons import Lesson, Question, asked, check, copies, loss_of, padded
+from raypref.pretraining.lessons import Lesson, Question, adamw, asked, check, copies, descend, loss_of, padded
 from raypref.pretraining.tastes import TITLES, Catalog, catalog, held_out
 
 logger = logging.getLogger("raypref.pretraining.tiny")  # by its name also where it is run as a program
@@ -164,8 +164,7 @@ def train(config: Pretraining) -> None:
         reembed(model, known, tokenizer, config.seed)
     model.train()
     judge = Judge()
-    parameters = [*model.parameters(), *judge.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimizer = adamw([*model.parameters(), *judge.parameters()])
     lessons, log, losses, judgements, first, spent = Lessons(config, tokenizer), [], [], [], 0, 0.0
     saved = config.out / "checkpoint.pt"
     if saved.exists():
@@ -177,8 +176,6 @@ def train(config: Pretraining) -> None:
     started = time.perf_counter() - spent
     for step in range(first, config.steps):
         falling = (config.steps - step) / (config.decay * config.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (step + 1) / 100, falling)
         lesson = lessons(step)
         output = model.base_model(input_ids=lesson.ids, use_cache=False, output_hidden_states=True)
         loss = loss_of(model, lesson, output.last_hidden_state)
@@ -186,11 +183,7 @@ def train(config: Pretraining) -> None:
             judged = judge(output.hidden_states[JUDGED], lesson)
             loss = loss + judged
             judgements.append(judged.item())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
+        losses.append(descend(model, optimizer, loss, config.learning_rate * min(1.0, (step + 1) / 100, falling)))
         if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
             size = lessons.candidates(step)
             row = {"step": step + 1, "candidates": size, "loss": round(float(np.mean(losses)), 4)}

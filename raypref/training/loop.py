@@ -17,6 +17,7 @@ from torch import Tensor
 from raypref.config.training import AlignConfig, TrainingConfig
 from raypref.errors import UserError
 from raypref.models.layout import ahead
+from raypref.models.schedule import half_cosine
 from raypref.objectives import PreferenceBatch
 from raypref.objectives.gather import global_batch
 from raypref.training.batches import (
@@ -212,7 +213,7 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     progress = (step - warmup) / max(total - warmup, 1)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    return config.learning_rate * half_cosine(progress)
 
 
 class Diverged(UserError):
