@@ -55,9 +55,9 @@ def main() -> None:
     command, rest = arguments[0], arguments[1:]
     try:
         if command not in COMMANDS:
-            from raypref.config.base import pick
+            from raypref.config.base import lookup
 
-            pick(command, COMMANDS, "command")
+            lookup(command, COMMANDS, "command")
         sys.exit(COMMANDS[command](rest))
     except UserError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from raypref.config.base import pick
+from raypref.config.base import lookup
 
 
 @dataclass
@@ -34,7 +34,7 @@ def list_claims(options: Claims, console: Console) -> int:
 
     found = claim_table()
     if options.study is not None:
-        pick(options.study, dict.fromkeys(found["study"]), "study")
+        lookup(options.study, dict.fromkeys(found["study"]), "study")
         found = found[found["study"] == options.study]
     found = found[found["source"].str.contains(options.paper, case=False, regex=False)]
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)

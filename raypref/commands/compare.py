@@ -95,7 +95,7 @@ def find(store: Store, name: str) -> str:
     Raises:
         UserError: nothing is called so, with the nearest names.
     """
-    from raypref.config.base import pick
+    from raypref.config.base import lookup
 
     known: dict[str, str] = {}
     for folder in sorted(_folders(store), key=lambda folder: folder.stat().st_mtime):  # newer ones take a label over
@@ -109,7 +109,7 @@ def find(store: Store, name: str) -> str:
                 known |= {str(called): str(evaluation) for called in names if called}
                 if folder.parent.name == "runs":
                     known |= {folder.name: str(evaluation), f"runs/{folder.name}": str(evaluation)}
-    found: str = pick(name.rstrip("/"), known, "trial or run")
+    found: str = lookup(name.rstrip("/"), known, "trial or run")
     return found
 
 

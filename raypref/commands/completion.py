@@ -12,7 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from raypref.config.base import pick
+from raypref.config.base import lookup
 from raypref.errors import UserError
 
 OPTION = re.compile(r"(?<![\w-])--[a-zA-Z][\w.-]*\w")
@@ -37,7 +37,7 @@ def install_completion(arguments: list[str], commands: list[str]) -> int:
         print("usage: raypref --install-completion [bash|zsh|fish]\nBy default for the shell of $SHELL.")
         return 0
     shell = arguments[0] if arguments else Path(os.environ.get("SHELL", "bash")).name
-    script, where, then = pick(shell, SHELLS, "shell that can be completed")
+    script, where, then = lookup(shell, SHELLS, "shell that can be completed")
     path = Path.home() / where
     text = script(words_of(commands))
     try:

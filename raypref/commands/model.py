@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from raypref.config.base import pick
+from raypref.config.base import lookup
 from raypref.models.folders import SHIPPED
 from raypref.models.gguf_source import KNOWN, gguf_model, made, names_gguf
 from raypref.storage.store import Store
@@ -44,7 +44,7 @@ def fetch(name: Name, root: str | None = None) -> None:
         root: folder of all results, where models are kept too; default: $RAYPREF_ROOT, else ~/raypref-results.
     """
     if not names_gguf(name):
-        pick(name, KNOWN, "model")
+        lookup(name, KNOWN, "model")
     model = gguf_model(name)
     assert model is not None
     place = made(model, Store(root or default_root()))

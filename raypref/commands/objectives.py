@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from raypref.config.base import pick
+from raypref.config.base import lookup
 from raypref.config.custom_objective import Custom
 from raypref.config.objectives import OBJECTIVE_CONFIGS
 
@@ -46,7 +46,7 @@ def _in_short(params: type) -> str:
 
 
 def _in_full(name: str, console: Console) -> None:
-    params = pick(name, OBJECTIVE_CONFIGS, "objective")
+    params = lookup(name, OBJECTIVE_CONFIGS, "objective")
     texts = [inspect.getdoc(params)]
     if params is not Custom:
         from raypref.objectives import OBJECTIVES  # torch: not for the list

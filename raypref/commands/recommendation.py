@@ -18,7 +18,7 @@ from raypref.config.systems import SYSTEMS
 from raypref.data.columns import ExampleTable, splits_in
 from raypref.errors import UserError
 from raypref.evaluation.catalog_titles import CatalogTitles
-from raypref.evaluation.decoding import greedy_answers, matched_strict
+from raypref.evaluation.decoding import greedy_answers, match_strict
 from raypref.evaluation.yes_no import log_odds
 from raypref.models.layout import all_candidates
 from raypref.models.scoring import TitleScorer
@@ -201,7 +201,7 @@ def print_ranking(
         table.add_row(str(place), shown(item) + mark, f"{found.shares[index]:.3f}", style="bold" if mark else None)
     console.print(table)
     if found.said is not None:
-        named = matched_strict(found.said, [titles[item] for item in question.candidates]) >= 0
+        named = match_strict(found.said, [titles[item] for item in question.candidates]) >= 0
         note = "" if named else f"  (none of the {'candidates' if question.listed else 'titles'})"
         console.print(f"generated: {found.said}{note}", highlight=False, soft_wrap=True, markup=False)
     if found.constrained is not None:

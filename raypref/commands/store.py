@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from raypref.config.base import pick
+from raypref.config.base import lookup
 from raypref.storage.headway import duration
 from raypref.storage.inventory import outputs, referrers, remove, unused
 from raypref.storage.store import Address, Store
@@ -54,7 +54,7 @@ def _show(address: tyro.conf.Positional[str], root: Root = "") -> None:
     store = Store(root or default_root())
     found = outputs(store)
     named = {output.rsplit("-", 1)[-1]: output for output in found} | {output: output for output in found}
-    output = found[pick(address, named, "output")]
+    output = found[lookup(address, named, "output")]
     users = referrers(store, found)[output.address]
     stage, name = output.address.split("/")
     manifest = store.manifest(Address(stage, *name.rsplit("-", 1)))

@@ -62,8 +62,8 @@ def unknown_key(key: str, known: set[str]) -> str:
     return f"unknown key '{key}': {hint}"
 
 
-def pick(name: str, known: dict[str, Any], what: str) -> Any:
-    """`known[name]`, or a UserError that names the nearest choice."""
+def lookup(name: str, known: dict[str, Any], what: str) -> Any:
+    """Look up `known[name]`, or raise a UserError that names the nearest choice."""
     if name in known:
         return known[name]
     raise UserError(f"no {what} is called '{name}'", hint=unknown_key(name, set(known)).split(": ", 1)[1])

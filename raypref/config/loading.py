@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from raypref.config.base import leaves, nested, pick
+from raypref.config.base import leaves, lookup, nested
 from raypref.config.run import RunConfig
 from raypref.errors import UserError
 
@@ -83,7 +83,7 @@ def _plain(error: Any) -> str:
 
 def load(preset: str, file: Path | None = None) -> tuple[RunConfig, dict[str, str]]:
     """The config of a preset and a YAML file over it, and the origin of each key that either sets."""
-    content = read_yaml(pick(preset, presets(), "preset"))
+    content = read_yaml(lookup(preset, presets(), "preset"))
     origins = {key: f"preset {preset}" for key, _ in leaves(content)}
     where = f"preset {preset}"
     if file is not None:

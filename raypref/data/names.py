@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from raypref.config.base import pick
+from raypref.config.base import lookup
 from raypref.config.sources import SOURCE_CONFIGS, CsvSource
 from raypref.data.catalog import CATALOG
 from raypref.errors import UserError
@@ -21,7 +21,7 @@ def named_source(name: str) -> Any:
         UserError: nothing is called so; it names what is.
     """
     known = {kind: config() for kind, config in SOURCE_CONFIGS.items()}
-    return pick(name, known | {key: data.source for key, data in CATALOG.items()}, "data set")
+    return lookup(name, known | {key: data.source for key, data in CATALOG.items()}, "data set")
 
 
 def source_content(name: str) -> dict[str, Any]:

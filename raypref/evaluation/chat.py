@@ -20,7 +20,7 @@ from raypref.data.prompts import PromptRenderer
 from raypref.data.splitting import LEAST
 from raypref.errors import UserError
 from raypref.evaluation.decoding import first_line
-from raypref.evaluation.rows import named, rows_of
+from raypref.evaluation.rows import match_answers, rows_of
 from raypref.storage.store import write_json
 
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504)  # HTTP states that may pass
@@ -112,7 +112,7 @@ class ChatClient:
             raise self._refused("its answer holds no choices[0].message.content", 0) from None
 
 
-def chatted(
+def ask_chat(
     client: ChatClient,
     render: PromptRenderer,
     titles: Sequence[str],
@@ -120,7 +120,7 @@ def chatted(
     split: str,
     counts: np.ndarray,
 ) -> Iterator[pa.Table]:
-    """Rows of a split's tables (columns of prepare): what the chat model answers; it gives no scores."""
+    """Ask a chat model about a split's tables (columns of prepare), and keep its answers; it gives no scores."""
     names = np.array(titles, dtype=object)
     for table in tables:
         answers, shown = [], []
@@ -129,7 +129,7 @@ def chatted(
             history = names[row["history"]] if row["history"] else []
             prompt = render(row["example"], history, row["history_rating"], shown[-1], least=split in LEAST)
             answers.append(client(prompt))
-        yield rows_of(table, split, None, counts, **named(answers, shown))
+        yield rows_of(table, split, None, counts, **match_answers(answers, shown))
 
 
 def _wait(planned: float, asked: str | None) -> float:

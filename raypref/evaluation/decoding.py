@@ -56,7 +56,7 @@ def greedy_answers(
     """
     start = max(map(len, prompts))
     stop = StoppingCriteriaList([FirstLine(tokenizer, start)])
-    output = generated(model, tokenizer, prompts, longest_title, computed and computed(1), stopping_criteria=stop)
+    output = generate(model, tokenizer, prompts, longest_title, computed and computed(1), stopping_criteria=stop)
     return [first_line(text) for text in decode(tokenizer, output[:, start:])]
 
 
@@ -74,13 +74,13 @@ def beam_answers(
     token, also where it has several lines.
     """
     search = {"num_beams": beams, "length_penalty": 0.0, "num_return_sequences": beams}
-    output = generated(model, tokenizer, prompts, longest_title, computed and computed(beams), **search)
+    output = generate(model, tokenizer, prompts, longest_title, computed and computed(beams), **search)
     lines = [first_line(text) for text in decode(tokenizer, output[:, max(map(len, prompts)) :])]
     return [lines[i : i + beams] for i in range(0, len(lines), beams)]
 
 
 @torch.no_grad()
-def generated(
+def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
@@ -88,7 +88,7 @@ def generated(
     cache: DynamicCache | None,
     **how: Any,
 ) -> Tensor:
-    """(rows, W + tokens) ids of prompts, padded on the left to W tokens, and of what the model says after them."""
+    """Generate (rows, W + tokens) ids: prompts, padded on the left to W tokens, and what the model says after them."""
     width = max(map(len, prompts))
     ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
     mask = torch.zeros_like(ids)
@@ -109,16 +109,16 @@ def generated(
     return output
 
 
-def matched_strict(answer: str, candidates: Sequence[str]) -> int:
-    """Index of the candidate whose title the answer is exactly, both in the form of `title_text.normalized`; -1: none,
+def match_strict(answer: str, candidates: Sequence[str]) -> int:
+    """Find the candidate whose title the answer is exactly, both in the form of `title_text.normalized`; -1: none,
     the answer is not valid.
     """
     said = normalized(answer)
     return next((i for i, title in enumerate(candidates) if normalized(title) == said), -1)
 
 
-def matched_contains(answer: str, candidates: Sequence[str]) -> int:
-    """Index of the one candidate whose title the answer contains, letter case aside; -1: none or several (LLaRA)."""
+def match_contains(answer: str, candidates: Sequence[str]) -> int:
+    """Find the one candidate whose title the answer contains, letter case aside; -1: none or several (LLaRA)."""
     said = normalized(answer).lower()
     found = [i for i, title in enumerate(candidates) if normalized(title).lower() in said]
     return found[0] if len(found) == 1 else -1

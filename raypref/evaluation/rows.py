@@ -15,7 +15,7 @@ from raypref.data.splitting import LEAST
 from raypref.evaluation.catalog import CATALOG_ROWS, SAID_ROWS, Catalog, all_scores
 from raypref.evaluation.catalog_titles import CatalogTitles, said_columns
 from raypref.evaluation.constrained import constrained_answers
-from raypref.evaluation.decoding import Computed, beam_answers, greedy_answers, matched_contains, matched_strict
+from raypref.evaluation.decoding import Computed, beam_answers, greedy_answers, match_contains, match_strict
 from raypref.evaluation.metrics import PROBE_METRICS
 from raypref.evaluation.orders import ORDER_ROWS, Orders
 from raypref.evaluation.ranking import rank_of_target
@@ -47,7 +47,7 @@ ROWS = pa.schema(
 )
 
 
-def evaluated(
+def rank_by_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     titles: Sequence[str],
@@ -88,10 +88,10 @@ def evaluated(
             said: dict[str, Any] = {}
             if generate:
                 answers = greedy_answers(model, tokenizer, prompts, longest, computed)
-                said = named(answers, shown)
+                said = match_answers(answers, shown)
             if beams:
                 lists = beam_answers(model, tokenizer, prompts, longest, beams, computed)
-                said["beams"] = [[matched_strict(a, c) for a in answers] for answers, c in zip(lists, shown)]
+                said["beams"] = [[match_strict(a, c) for a in answers] for answers, c in zip(lists, shown)]
             if split not in PROBE_METRICS:
                 said |= _of_catalog(scorer, tokenizer, part, computed, beams, titles_asked, catalog, constrain)
                 said |= {} if orders is None else orders.columns(scorer, part, split in LEAST, tokenizer.pad_token_id)
@@ -129,16 +129,16 @@ def _of_catalog(
     return columns
 
 
-def named(answers: Sequence[str], shown: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """The columns that say which of the candidates `shown` each answer names."""
+def match_answers(answers: Sequence[str], shown: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Say in columns which of the candidates `shown` each answer names."""
     return {
         "answer": list(answers),
-        "answered": [matched_strict(a, c) for a, c in zip(answers, shown)],
-        "answered_contains": [matched_contains(a, c) for a, c in zip(answers, shown)],
+        "answered": [match_strict(a, c) for a, c in zip(answers, shown)],
+        "answered_contains": [match_contains(a, c) for a, c in zip(answers, shown)],
     }
 
 
-def judged(
+def rank_by_recommender(
     recommender: Recommender,
     tables: Iterable[pa.Table],
     split: str,
@@ -146,7 +146,7 @@ def judged(
     counts: np.ndarray,
     catalog: Catalog | None = None,
 ) -> Iterator[pa.Table]:
-    """Rows, batch by batch, of a split's tables (columns of prepare): a recommender's scores stand for log-probs.
+    """Rank the candidates of a split's tables (columns of prepare), batch by batch: scores stand for log-probs.
 
     Where the question is the least fitting item, the lowest score answers it.
     """

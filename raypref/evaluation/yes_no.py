@@ -32,10 +32,10 @@ def log_odds(model: Any, asker: YesNo, examples: pa.Table, batch: int) -> np.nda
     return odds
 
 
-def asked(
+def ask_yes_no(
     model: Any, asker: YesNo, tables: Iterable[pa.Table], split: str, batch: int, counts: np.ndarray
 ) -> Iterator[pa.Table]:
-    """Rows, batch by batch, of a split's tables (columns of prepare): log-odds stand for log-probs of titles.
+    """Ask about each candidate of a split's tables (columns of prepare): log-odds stand for log-probs of titles.
 
     Where the question is the least fitting item, the lowest log-odds answer it.
     """

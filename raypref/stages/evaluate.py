@@ -83,10 +83,10 @@ def _judge(
 ) -> Callable[[Iterable[pa.Table], str], Iterator[pa.Table]]:
     """What makes rows of a split's tables: a language model that writes and scores titles, a recommender, or a chat."""
     from raypref.evaluation.catalog_titles import CatalogTitles
-    from raypref.evaluation.chat import ChatClient, chatted
+    from raypref.evaluation.chat import ChatClient, ask_chat
     from raypref.evaluation.orders import Orders
-    from raypref.evaluation.rows import evaluated, judged
-    from raypref.evaluation.yes_no import asked
+    from raypref.evaluation.rows import rank_by_model, rank_by_recommender
+    from raypref.evaluation.yes_no import ask_yes_no
     from raypref.recommenders import load_recommender
     from raypref.stages.policy import load_policy
     from raypref.stages.tokenize import asker_of, example_tokenizer, without_list
@@ -98,20 +98,20 @@ def _judge(
     )
     if "fit" in paths:
         recommender = load_recommender(paths["fit"] / "model")
-        return lambda tables, split: judged(
+        return lambda tables, split: rank_by_recommender(
             recommender, tables, split, config.batch, counts, catalog if ranked else None
         )
     if "questions" in paths:
         model, tokenizer = load_policy(chain.config, paths["questions"], paths["model"])
         asker = asker_of(chain.config, paths["prepare"], tokenizer)
-        return lambda tables, split: asked(model, asker, tables, split, config.batch, counts)
+        return lambda tables, split: ask_yes_no(model, asker, tables, split, config.batch, counts)
     titles = titles_of(paths["prepare"])
     if SYSTEMS[chain.config.system].chat:
         chat, workers = chain.config.chat, chain.config.resources.workers
         own = chat.model_copy(update={"spend_cap": chat.spend_cap / workers})  # each spends its share at most
         client = ChatClient(own, store.root / "chat-cache")
         render = renderer_of(chain.config, paths["prepare"])
-        return lambda tables, split: chatted(client, render, titles, tables, split, counts)
+        return lambda tables, split: ask_chat(client, render, titles, tables, split, counts)
     model, tokenizer = load_policy(chain.config, paths["tokenize"], paths.get("model"))
     all_titles: CatalogTitles | None = None
     if catalog is not None:
@@ -120,7 +120,7 @@ def _judge(
     orders = None
     if config.orders > 1:
         orders = Orders(config.orders, example_tokenizer(chain.config, paths["prepare"], tokenizer))
-    return lambda tables, split: evaluated(
+    return lambda tables, split: rank_by_model(
         model, tokenizer, titles, tables, split, config.batch, config.generate, counts, config.beams,
         all_titles, catalog if ranked else None, config.constrain, orders,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raypref.config import RunConfig
-from raypref.config.base import pick
+from raypref.config.base import lookup
 from raypref.config.loading import dump
 from raypref.config.objectives import OBJECTIVE_CONFIGS
 from raypref.config.recommender import BASELINES, FittedConfig
@@ -29,7 +29,7 @@ def method_changes(name: str, base: RunConfig) -> dict[str, Any]:
         UserError: no method has that name.
     """
     objectives = tuple(OBJECTIVE_CONFIGS)
-    pick(name, dict.fromkeys((*BASELINES, *NAMED, *objectives)), "method")
+    lookup(name, dict.fromkeys((*BASELINES, *NAMED, *objectives)), "method")
     if name in BASELINES:
         shared = dump(base.baseline) if isinstance(base.baseline, FittedConfig) else {}
         shared = {k: v for k, v in shared.items() if k in FittedConfig.model_fields}

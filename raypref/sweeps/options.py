@@ -12,7 +12,7 @@ import tyro
 from pydantic import ValidationError
 
 from raypref.config import RunConfig
-from raypref.config.base import leaves, nested, pick, tagged_unions
+from raypref.config.base import leaves, lookup, nested, tagged_unions
 from raypref.config.loading import dump, load, merge, plain_faults, validated
 from raypref.data.names import source_content
 from raypref.errors import UserError
@@ -116,7 +116,7 @@ def parse(
     given = _given_tags(arguments)
     chosen_by_name = ({} if name is None else {"align.objective.name": name}) | given
     for key, chosen in sorted(chosen_by_name.items(), key=lambda item: item[0].count(".")):  # outer sections first
-        pick(chosen, UNIONS[key], key.rsplit(".", 1)[-1])
+        lookup(chosen, UNIONS[key], key.rsplit(".", 1)[-1])
         if key.startswith("transfer.") and content["transfer"] is None:
             content["transfer"] = content["data"]
         before = content

@@ -14,7 +14,7 @@ from raypref.storage.store import Address, Store
 from raypref.sweeps.optuna_study import Study, scores, standard_errors
 from raypref.sweeps.space import SweepConfig, Trial, make_trial, setting_key
 from raypref.sweeps.trial import point_of
-from raypref.sweeps.trial_records import ended_before, record_path, settled
+from raypref.sweeps.trial_records import ended_before, final_record, record_path
 
 
 class Listener(Protocol):
@@ -120,7 +120,7 @@ class TrialQueue(Searcher):
         trial = self.running.pop(trial_id)
         del self.makes[trial_id]
         self.store.receive(record_path(self.folder, trial.id))
-        record = settled(trial, self.folder, stopped=not error and self.sweep.pruner != "none")
+        record = final_record(trial, self.folder, stopped=not error and self.sweep.pruner != "none")
         self.records[trial.id] = record
         self._close(setting_key(trial.params))
         self.listener.ended(trial, record)

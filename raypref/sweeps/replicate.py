@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from rich.console import Console
 from typing_extensions import Self
 
-from raypref.config.base import pick
+from raypref.config.base import lookup
 from raypref.config.loading import override, validated
 from raypref.errors import UserError
 from raypref.results.claims import claims
@@ -119,7 +119,7 @@ def run(folder: Path, arguments: list[str]) -> int:
     asked, rest = _named(arguments, {"--study": "main", "--dataset": "generated"})
     studies, datasets = _files(folder), _files(folder / "data")
     description = DESCRIPTION.format(studies=", ".join(studies), datasets=", ".join(datasets))
-    study = load_sweep(pick(asked["--study"], studies, "study"), StudyConfig)
+    study = load_sweep(lookup(asked["--study"], studies, "study"), StudyConfig)
     dataset = asked["--dataset"]
     laid = ["--config", str(datasets[dataset])] if dataset in datasets else ["--dataset", dataset]
     if laid[0] == "--config" and any(a.split("=")[0] == "--config" for a in rest):

@@ -124,8 +124,8 @@ def ended_before(trials: Sequence[Trial], store: Store, folder: Path, pruning: b
     return {id: record for id, record in records.items() if record is not None}
 
 
-def settled(trial: Trial, folder: Path, stopped: bool) -> dict[str, Any]:
-    """The record of a trial that Tune is through with; one that says it still runs was stopped, or its process died."""
+def final_record(trial: Trial, folder: Path, stopped: bool) -> dict[str, Any]:
+    """Close the record of a trial that Tune is through with; one that still runs was stopped, or its process died."""
     record = read_record(folder, trial)
     if record.get("status") in ENDED:
         return record

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from pydantic import ValidationError
 
 from raypref.config import RunConfig
-from raypref.config.base import leaves, pick
+from raypref.config.base import leaves, lookup
 from raypref.config.loading import dump, load, merge, override, presets, read_yaml, validated
 from raypref.config.model import PretrainedModel
 from raypref.config.objectives import Recpo, Sdpo
@@ -135,7 +135,7 @@ def test_a_name_that_is_no_choice() -> None:
     with pytest.raises(UserError, match="no preset is called 'tinny'") as caught:
         load("tinny")
     assert caught.value.hint == "did you mean 'tiny'?"
-    assert pick("a", {"a": 1}, "thing") == 1
+    assert lookup("a", {"a": 1}, "thing") == 1
 
 
 @pytest.mark.parametrize("preset", presets())

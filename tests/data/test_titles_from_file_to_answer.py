@@ -27,7 +27,7 @@ from raypref.data.sources.movie_titles import cleaned
 from raypref.data.title_text import first_line, normalized, normalized_column
 from raypref.data.tokens import ExampleTokenizer
 from raypref.errors import UserError
-from raypref.evaluation.decoding import matched_contains, matched_strict
+from raypref.evaluation.decoding import match_contains, match_strict
 from raypref.models.backbone import load_tokenizer, train_tokenizer
 from raypref.models.folders import SHIPPED_FOLDER
 
@@ -129,7 +129,7 @@ def test_what_is_accepted_can_be_answered(tmp_path: Path, texts: list[str]) -> N
             assert said.all()
         assert said.tolist() == [first_line(text) == t for text, t in zip(decode(tokenizer, ids), titles)]
         for i in np.flatnonzero(said):  # and no other candidate is named by it
-            assert matched_strict(first_line(decode(tokenizer, [ids[i]])[0]), titles) == i
+            assert match_strict(first_line(decode(tokenizer, [ids[i]])[0]), titles) == i
             assert tokenizer.eos_token_id not in ids[i]
 
 
@@ -177,9 +177,9 @@ def test_ids_that_are_alike_in_that_form_still_tell_titles_apart() -> None:
 
 def test_answers_are_compared_in_the_form_of_titles() -> None:
     titles = ["Café Noir", "King"]
-    assert matched_strict("Cafe\u0301\u00a0 Noir", titles) == 0
-    assert matched_strict("\u212aing", titles) == 1
-    assert matched_contains("the CAFE\u0301 NOIR!", titles) == 0
+    assert match_strict("Cafe\u0301\u00a0 Noir", titles) == 0
+    assert match_strict("\u212aing", titles) == 1
+    assert match_contains("the CAFE\u0301 NOIR!", titles) == 0
 
 
 def test_titles_beyond_a_tokenizer_are_refused_by_name_or_counted() -> None:

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from raypref.evaluation.constrained import Said, constrained_answers
-from raypref.evaluation.decoding import generated
+from raypref.evaluation.decoding import generate
 from raypref.evaluation.top_titles import top_titles
 from raypref.models import backbone
 from raypref.models.title_trie import TitleTrie
@@ -125,7 +125,7 @@ def test_what_is_generated_without_constraint_does_not_change() -> None:
         logits: list[Any] = []
         handle = model.register_forward_hook(lambda module, args, output: logits.append(output.logits.clone()))
         _, cache = scored(model, prompts, tokenizer.eos_token_id, tokenizer.pad_token_id)
-        output = generated(model, tokenizer, prompts, 6, cache)
+        output = generate(model, tokenizer, prompts, 6, cache)
         handle.remove()
         return output, logits
 

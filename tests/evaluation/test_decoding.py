@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
-from raypref.evaluation.decoding import SPARE_TOKENS, beam_answers, first_line, generated, greedy_answers
+from raypref.evaluation.decoding import SPARE_TOKENS, beam_answers, first_line, generate, greedy_answers
 from raypref.models import backbone
 from raypref.models.layout import title_batch
 from raypref.models.prompt_cache import prompt_cache
@@ -94,14 +94,14 @@ def test_what_is_said_is_what_each_prompt_alone_gets(
     lines = [first_line(tokenizer.decode(ids, skip_special_tokens=True)) for ids in expected]
     computed = shared(model, tokenizer, PROMPTS)  # after them: scoring must not change what the model says
 
-    output = generated(model, tokenizer, PROMPTS, LONGEST, computed(1))
+    output = generate(model, tokenizer, PROMPTS, LONGEST, computed(1))
     for ids, answer in zip(expected, output):
         assert answer[width : width + len(ids)].tolist() == ids.tolist()
     assert greedy_answers(model, tokenizer, PROMPTS, LONGEST, computed) == lines
     assert len(set(lines)) > 2
 
     search = {"num_beams": BEAMS, "length_penalty": 0.0, "num_return_sequences": BEAMS}
-    output = generated(model, tokenizer, PROMPTS, LONGEST, computed(BEAMS), **search)
+    output = generate(model, tokenizer, PROMPTS, LONGEST, computed(BEAMS), **search)
     for prompt, found, answers in zip(PROMPTS, beams, output.view(len(PROMPTS), BEAMS, -1)):
         scores = [log_prob(model, prompt, answer[width:].tolist(), tokenizer.eos_token_id) for answer in answers]
         torch.testing.assert_close(torch.tensor(scores), found.sequences_scores, rtol=1e-4, atol=1e-4)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from raypref.evaluation.decoding import first_line, matched_contains, matched_strict
+from raypref.evaluation.decoding import first_line, match_contains, match_strict
 from raypref.evaluation.metrics import (
     EXACT,
     GENERATED,
@@ -226,8 +226,8 @@ SHOWN = ["The Matrix", "Matrix", "Heat (1995)", " Alien "]
     ],
 )
 def test_the_two_rules_by_hand(answer: str, strict: int, contains: int) -> None:
-    assert matched_strict(answer, SHOWN) == strict
-    assert matched_contains(answer, SHOWN) == contains
+    assert match_strict(answer, SHOWN) == strict
+    assert match_contains(answer, SHOWN) == contains
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from raypref.evaluation import rows as rows_module
 from raypref.evaluation.metrics import means
-from raypref.evaluation.rows import ROWS, evaluated
+from raypref.evaluation.rows import ROWS, rank_by_model
 from raypref.models import backbone
 from raypref.models.layout import APART, Rows, TitleBatch
 
@@ -98,7 +98,7 @@ class PlantedScorer:
 def rows_of(model: Any, generate: bool = True, batch: int = 64) -> pa.Table:
     tables: Iterator[pa.Table] = iter([examples().slice(0, 300), examples().slice(300)])
     counts, beams = np.ones(len(TITLES)), 5 if generate else 0
-    return pa.concat_tables(evaluated(model, TOKENIZER, TITLES, tables, "test", batch, generate, counts, beams))
+    return pa.concat_tables(rank_by_model(model, TOKENIZER, TITLES, tables, "test", batch, generate, counts, beams))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from raypref.data.schema import Log
 from raypref.data.sources import SOURCES
 from raypref.data.splitting import LEAST, PROBES, SPLITS
 from raypref.evaluation.metrics import means
-from raypref.evaluation.rows import judged, named, rows_of
+from raypref.evaluation.rows import match_answers, rank_by_recommender, rows_of
 from raypref.recommenders import Recommender
 from raypref.recommenders.floors import Random
 
@@ -69,12 +69,12 @@ def test_an_oracle_scores_one_on_every_set(log: Log, split: str, target: str) ->
         oracle = Oracle(right)
         if name in LEAST:  # a recommender is asked what fits best, so it gives the least fitting item the lowest score
             oracle.score = lambda h, c, oracle=oracle: -Oracle.score(oracle, h, c)  # type: ignore[method-assign, misc]
-        rows = pa.concat_tables(judged(oracle, [table], name, 64, np.zeros(120)))
+        rows = pa.concat_tables(rank_by_recommender(oracle, [table], name, 64, np.zeros(120)))
         found = means(rows)
         assert {v for metric, v in found.items() if "popularity" not in metric} == {1.0}, (name, found)
         shown = table["candidates"].to_pylist()
         titles = [f"item {code:03d}" for code in range(120)]  # none contains another
-        said = named([titles[item] for item in right], [[titles[i] for i in row] for row in shown])
+        said = match_answers([titles[item] for item in right], [[titles[i] for i in row] for row in shown])
         scores = -np.ones((table.num_rows, CANDIDATES))
         spoken = means(rows_of(table, name, scores, np.zeros(120), **said))
         assert {v for metric, v in spoken.items() if metric.startswith(("generated_hr", "valid"))} <= {1.0}, name
@@ -87,7 +87,7 @@ def test_a_blind_model_scores_chance_on_every_set(log: Log, split: str, target: 
     blind = Random(configs.Random(seed=1), 120)
     checked = 0
     for name, table in examples_of(log, split, target).items():
-        found = means(pa.concat_tables(judged(blind, [table], name, 64, np.zeros(120))))
+        found = means(pa.concat_tables(rank_by_recommender(blind, [table], name, 64, np.zeros(120))))
         n = table.num_rows
         chances = {"exact_hr@1": 1 / CANDIDATES, "exact_hr@5": 5 / CANDIDATES, "exact_avoidance": 1 - 1 / CANDIDATES}
         chances |= {"exact_adherence": 1 / CANDIDATES, "exact_aversion": 1 / CANDIDATES}

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from raypref.config.model import ScratchModel
 from raypref.config.training import AlignConfig
 from raypref.evaluation import rows
-from raypref.evaluation.rows import evaluated
+from raypref.evaluation.rows import rank_by_model
 from raypref.models import backbone, layout
 from raypref.models.scoring import TitleScorer
 from raypref.training.tasks import task_of
@@ -169,7 +169,7 @@ def evaluation(candidates: int, generate: bool, beams: int = 0) -> tuple[int, in
     model.get_decoder().register_forward_hook(lambda *_: calls.append(1))
     names = [f"title {i}" for i in range(candidates)]
     work = partial(
-        evaluated, model, WORDS, names, [make_users(candidates)], "test", USERS, generate,
+        rank_by_model, model, WORDS, names, [make_users(candidates)], "test", USERS, generate,
         np.ones(candidates), beams,
     )  # fmt: skip
     return count(lambda: list(work())), len(calls)
