@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -11,7 +11,7 @@ from raypref.config.chat import ChatConfig
 from raypref.config.data import DataConfig, PromptConfig
 from raypref.config.model import AdaptedModel, ModelConfig, PretrainedModel, ScratchModel
 from raypref.config.recommender import BaselineConfig, ExpertConfig, Sasrec
-from raypref.config.systems import SYSTEMS
+from raypref.config.systems import SYSTEMS, SystemName
 from raypref.config.training import (
     AlignConfig,
     EvaluationConfig,
@@ -33,7 +33,7 @@ class RunConfig(Frozen):
 
     name: Annotated[str, AfterValidator(_a_name)] = "run"
     """A word for people; part of folder names, never of what is computed."""
-    system: Literal["aligned", "sft", "zero-shot", "baseline", "chatrec", "tallrec", "llara"] = "aligned"
+    system: SystemName = "aligned"
     """What is evaluated: the aligned model; the model after SFT; the model as it comes; the recommender of `baseline`;
     the chat model of `chat`; the model fine-tuned on TALLRec's questions; or on LLaRA's hybrid prompts."""
     data: DataConfig = DataConfig()

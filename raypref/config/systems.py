@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,7 @@ SYSTEMS = {
     "tallrec": System("sft.seed", questions=True),
     "llara": System("sft.seed", bound=OWN_ITEMS, behaviour=True),
 }
+if TYPE_CHECKING:
+    SystemName = str
+else:
+    SystemName = Literal[tuple(SYSTEMS)]

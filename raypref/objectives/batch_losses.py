@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from raypref.config.objectives import AlphaDpo, BetaDpo, Napo
-from raypref.objectives.batch import ObjectiveOutput, PreferenceBatch, State
+from raypref.objectives.batch import Objective, ObjectiveOutput, PreferenceBatch, State
 from raypref.objectives.betas import corrected_means, gaussian_keep, running
 from raypref.objectives.links import listwise_logistic, pairwise_logistic
 from raypref.objectives.pairs import compare
@@ -90,3 +90,10 @@ def beta_dpo(batch: PreferenceBatch, params: BetaDpo, state: State) -> Objective
     pairs = compare(batch, ratios, params, beta=beta)
     losses = pairwise_logistic(pairs.logits[..., None])  # each pair its own list of one: (B, K)
     return ObjectiveOutput((weights * losses).mean(dim=-1), pairs.metrics() | {"kept_pairs": keep.mean(dim=-1)})
+
+
+LOSSES: dict[str, Objective] = {
+    "napo": napo,
+    "alpha-dpo": alpha_dpo,
+    "beta-dpo": beta_dpo,
+}

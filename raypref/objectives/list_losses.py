@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from raypref.config.list_objectives import DynamicPo, ListPg, Mppo
-from raypref.objectives.batch import ObjectiveOutput, PreferenceBatch, State
+from raypref.objectives.batch import Objective, ObjectiveOutput, PreferenceBatch, State
 from raypref.objectives.boundary import boundary_betas, boundary_negatives
 from raypref.objectives.links import listwise_logistic
 from raypref.objectives.margins import utility
@@ -179,3 +179,10 @@ _REWARDS: dict[str, Callable[[PreferenceBatch, ListPg], Tensor]] = {
 
 def _rewards(batch: PreferenceBatch, params: ListPg) -> Tensor:
     return _REWARDS[params.reward](batch, params)
+
+
+LOSSES: dict[str, Objective] = {
+    "mppo": mppo,
+    "dynamicpo": dynamicpo,
+    "list-pg": list_pg,
+}

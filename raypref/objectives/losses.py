@@ -23,7 +23,7 @@ from raypref.config.objectives import (
     Simpo,
     SimsDpo,
 )
-from raypref.objectives.batch import ObjectiveOutput, PreferenceBatch, State
+from raypref.objectives.batch import Objective, ObjectiveOutput, PreferenceBatch, State
 from raypref.objectives.links import (
     averaged_logistic,
     listwise_logistic,
@@ -147,3 +147,20 @@ def _with_likelihood(batch: PreferenceBatch, pairs: Comparison, c_nll: float) ->
     """CPO's two terms: the preference, and the preferred title's negative log-likelihood per token."""
     nll = -per_token(batch, log_probs(batch))[0]
     return ObjectiveOutput(pairwise_logistic(pairs.logits) + c_nll * nll, pairs.metrics() | {"nll": nll.detach()})
+
+
+LOSSES: dict[str, Objective] = {
+    "dpo": dpo,
+    "ipo": ipo,
+    "cpo": cpo,
+    "simpo": simpo,
+    "rosepo": rosepo,
+    "dmpo": dmpo,
+    "sdpo": sdpo,
+    "sims-dpo": sims_dpo,
+    "recpo": recpo,
+    "eapo": eapo,
+    "ea-sdpo": ea_sdpo,
+    "ea-ipo": ea_ipo,
+    "ea-cpo": ea_cpo,
+}
