@@ -2,8 +2,8 @@
 
 A way's limit by FLOPs is `step_flops` over the machine's peak, its limit by bytes `step_bytes` over its bandwidth. Both
 count what the way as such needs, so ours, prefix sharing alone and the published one have limits of their own. Left
-out, which only makes them lower: norms, the adapter's own products, the gradients of activations, the operations of what is
-computed twice (checkpointing, the head's chunks), and what a kernel writes and reads on its way.
+out, which only makes them lower: norms, the adapter's own products, the gradients of activations, the operations of
+what is computed twice (checkpointing, the head's chunks), and what a kernel writes and reads on its way.
 """
 
 from __future__ import annotations

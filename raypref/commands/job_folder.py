@@ -26,8 +26,8 @@ PACKAGE = "raypref"
 LEFT_HERE = ["/data/", "/models/", "/adapted/", "/results/", "/.git/"]
 IGNORED = ".rayignore"
 NEVER = {"__pycache__", "node_modules", "site-packages"}
-OPTIONS = ("--root", "--model.path", "--model.base.path", "--data.source.path", "--data.source.items")
-OPTIONS += ("--transfer.source.path", "--transfer.source.items", "--align.objective.file", "--write")
+SOURCES = ("--data.source.path", "--data.source.items", "--transfer.source.path", "--transfer.source.items")
+OPTIONS = ("--root", "--model.path", "--model.base.path", *SOURCES, "--align.objective.file", "--write")
 MADE = ("--root", "--write")
 """Options of what the job makes: it need not be there yet."""
 KEYS = ("path", "items", "file")
