@@ -29,6 +29,8 @@ class Question:
     prompt: str
     answer: str
     candidates: list[str]
+    liked: Sequence[bool] = ()
+    """Which candidates the user took later and liked, the answer among them; empty: the answer alone, or not known."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Lesson:
     """(B, L) how much each token's loss counts, given the tokens before it; 0 for padding. The first has no loss."""
     ends: Tensor | None = None
     """(B, C) where each candidate of a prompt ends: the place of its title's last token."""
-    target: Tensor | None = None
-    """(B,) which candidate is the answer."""
+    liked: Tensor | None = None
+    """(B, C) bool: which candidates the user took later and liked, the answer among them."""
 
     def to(self, device: torch.device) -> Lesson:
         return Lesson(self.ids.to(device), self.weights.to(device))
@@ -89,8 +91,8 @@ def asked(batch: Sequence[Question], tokenizer: PreTrainedTokenizerBase, history
         for b, p, row in zip(breaks, prompts, rows)
     ]
     lesson = padded(rows, weights, tokenizer.pad_token_id)
-    target = torch.tensor([q.candidates.index(q.answer) for q in batch])
-    return dataclasses.replace(lesson, ends=torch.from_numpy(np.stack(breaks)[:, 2:-1] - 1), target=target)
+    liked = torch.tensor([[*q.liked] or [c == q.answer for c in q.candidates] for q in batch])
+    return dataclasses.replace(lesson, ends=torch.from_numpy(np.stack(breaks)[:, 2:-1] - 1), liked=liked)
 
 
 def loss_of(model: Any, lesson: Lesson, states: Tensor | None = None) -> Tensor:

@@ -17,8 +17,9 @@ from raypref.config.sources import GeneratedSource
 from raypref.data.examples import ExampleBuilder
 from raypref.data.filtering import user_ranges
 from raypref.data.prompts import DOMAINS, PromptRenderer
-from raypref.data.sources.generated import generate
+from raypref.data.sources.generated import GENRE_TASTE, MOOD_TASTE, generate
 from raypref.data.sources.lexicon import GENRES, MOODS
+from raypref.data.splitting import LIKED
 from raypref.pretraining.lessons import Question
 
 TITLES = frozenset(
@@ -30,7 +31,6 @@ TITLES = frozenset(
 )
 USERS = 64  # of a catalog
 EXAMPLES = 4  # of a user
-AMONG_RANDOM = 0.8  # share of catalogs whose prompts hold one item of the user's own, as an evaluation's do
 
 
 def held_out() -> frozenset[str]:
@@ -52,7 +52,8 @@ class Catalog:
             for row in table.to_pylist():
                 shown = [str(title) for title in self.titles[row["candidates"]]]
                 prompt = self.render(row["example"], self.titles[row["history"]], row["history_rating"], shown)
-                yield Question(prompt, shown[row["target"]], shown)
+                liked = [rating >= LIKED for rating in row["rating"]]  # a random candidate's is NaN
+                yield Question(prompt, shown[row["target"]], shown, liked)
 
     def histories(self, longest: int) -> Iterator[str]:
         """The first `longest` items of each user as the beginning of a prompt."""
@@ -64,18 +65,27 @@ class Catalog:
 
 
 def catalog(
-    rng: np.random.Generator, candidates: int, without: frozenset[str], plain: bool = False, users: int = USERS
+    rng: np.random.Generator,
+    candidates: int,
+    without: frozenset[str],
+    plain: bool = False,
+    users: int = USERS,
+    among_random: float = 1.0,
+    swapped: float = 0.0,
 ) -> Catalog:
     """A fresh catalog, its prompts with `candidates` candidates each.
 
     Args:
         without: titles that it must not hold.
         plain: prompts as the default data's are; else of any domain and tier.
+        among_random: how likely its prompts hold one item of the user's own, as an evaluation's do; else half are.
+        swapped: how likely its users choose by genre as the default data's do by mood, and the reverse.
     """
     items = int(rng.integers(150, 500)) if not plain else min(400, len(TITLES - without))
     source = GeneratedSource(users=users, items=items, seed=int(rng.integers(1 << 31)))
-    log = generate(source, without)
-    own = 1 if plain or rng.random() < AMONG_RANDOM else max(candidates // 2, 1)
+    by_genre = swapped and rng.random() < swapped
+    log = generate(source, without, (MOOD_TASTE, GENRE_TASTE) if by_genre else (GENRE_TASTE, MOOD_TASTE))
+    own = 1 if plain or rng.random() < among_random else max(candidates // 2, 1)
     config = DataConfig(
         source=source,
         k_core=1,

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import torch
 
 from raypref.config.model import PretrainedModel
 from raypref.config.sources import GeneratedSource
 from raypref.data.encoding import encode_prompts, encode_titles
+from raypref.data.schema import Log
 from raypref.data.sources.generated import generate
 from raypref.models import backbone
 from raypref.models.folders import SHIPPED_FOLDER
 from raypref.pretraining.lessons import Lesson, Question, asked, check
 from raypref.pretraining.tastes import TITLES, catalog, held_out
-from raypref.pretraining.tiny import MODEL, Judge, Lessons, Pretraining, make_tokenizer, unseen
+from raypref.pretraining.tiny import JUDGED, MODEL, Judge, Lessons, Pretraining, below, make_tokenizer, unseen
 
 TOKENIZER = make_tokenizer()
 
@@ -67,20 +72,64 @@ def test_history_and_answer_count_and_nothing_between_them() -> None:
         assert TOKENIZER.decode(ids[weights == 1.0]) == "Golden Kiss</s>"
         assert set(weights.tolist()) == {0.0, 0.25, 1.0}
     assert lesson.ends is not None
-    assert lesson.target is not None
+    assert lesson.liked is not None
     assert [TOKENIZER.decode(lesson.ids[1, at - 1 : at + 1]) for at in lesson.ends[1]] == question.candidates
-    assert lesson.target.tolist() == [1, 1]
+    assert lesson.liked.tolist() == [[False, True], [False, True]]
+    both = asked([replace(question, liked=[True, True])], TOKENIZER, history_weight=0.25)
+    assert both.liked is not None
+    assert both.liked.tolist() == [[True, True]]
     assert asked([question], TOKENIZER).weights.sum() == 3.0
 
 
 def test_the_judge_scores_each_candidate_by_its_own_words() -> None:
     judge = Judge()
     states = torch.randn(1, 9, MODEL.hidden_size)
-    lesson = Lesson(torch.zeros(1, 9), torch.zeros(1, 9), torch.tensor([[3, 6]]), torch.tensor([1]))
+    lesson = Lesson(torch.zeros(1, 9), torch.zeros(1, 9), torch.tensor([[3, 6]]), torch.tensor([[False, True]]))
     first, last = judge.score.weight[0].split(MODEL.hidden_size)
     state = states / states.square().mean(-1, keepdim=True).sqrt()
     scores = torch.stack([state[0, end] @ first + state[0, end - 1] @ last for end in (3, 6)])
+    assert judge.scores(states, lesson)[0].tolist() == pytest.approx(scores.tolist(), rel=1e-4)
     assert judge(states, lesson).item() == pytest.approx(-scores.log_softmax(0)[1].item(), rel=1e-4)
+
+
+def test_the_judge_tells_each_liked_item_from_those_that_were_not() -> None:
+    judge = Judge()
+    states = torch.randn(1, 12, MODEL.hidden_size)
+    liked = torch.tensor([[True, False, True, False]])
+    lesson = Lesson(torch.zeros(1, 12), torch.zeros(1, 12), torch.tensor([[2, 5, 8, 11]]), liked)
+    a, b, c, d = judge.scores(states, lesson)[0].exp().tolist()
+    expected = -(math.log(a / (a + b + d)) + math.log(c / (c + b + d))) / 2
+    assert judge(states, lesson).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_the_judge_reads_needs_no_layer_above() -> None:
+    tokenizer = backbone.load_tokenizer(str(SHIPPED_FOLDER))
+    model: Any = backbone.build(PretrainedModel(path="raypref-tiny", dtype="float32", lora=None), tokenizer)
+    lesson = asked(unseen(20, 20)[:2], tokenizer)
+    whole = model.base_model(input_ids=lesson.ids, use_cache=False, output_hidden_states=True)
+    assert torch.equal(below(model, lesson), whole.hidden_states[JUDGED])
+    again = model.base_model(input_ids=lesson.ids, use_cache=False)
+    assert torch.equal(again.last_hidden_state, whole.last_hidden_state)
+
+
+def test_swapped_tastes_are_by_genre() -> None:
+    """Of two films that a user rated 4 or 5, how often the two share their genre, and their mood."""
+    source = GeneratedSource(users=100, seed=5)
+    usual, swapped = (_alike(generate(source, tastes=tastes)) for tastes in ((1.2, 3.0), (3.0, 1.2)))
+    assert _alike(generate(source)) == usual
+    assert swapped[0] > 1.5 * usual[0]
+    assert usual[1] > 1.5 * swapped[1]
+
+
+def _alike(log: Log) -> tuple[float, float]:
+    known = [json.loads(facts) for facts in log.items["metadata"].to_pylist()]
+    liked = log.interactions.filter(pc.greater_equal(log.interactions["rating"], 4))
+    of_user: dict[int, list[dict[str, str]]] = {}
+    for user, item in zip(liked["user"].to_pylist(), liked["item"].to_pylist()):
+        of_user.setdefault(user, []).append(known[item])
+    pairs = [pair for items in of_user.values() for pair in itertools.combinations(items, 2)]
+    genre, mood = (sum(a[key] == b[key] for a, b in pairs) / len(pairs) for key in ("genre", "mood"))
+    return genre, mood
 
 
 def test_a_catalog_begins_with_the_same_lesson_wherever_training_begins() -> None:

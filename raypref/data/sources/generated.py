@@ -31,11 +31,14 @@ RATING_NOISE = 0.6
 HALF_DAY = 43_200
 
 
-def generate(config: GeneratedSource, without: Collection[str] = ()) -> Log:
+def generate(
+    config: GeneratedSource, without: Collection[str] = (), tastes: tuple[float, float] = (GENRE_TASTE, MOOD_TASTE)
+) -> Log:
     """The catalog and log of `config`; the same seed gives the same tables.
 
     Args:
         without: titles that the catalog must not hold; the rest has to suffice.
+        tastes: spread of the users' log-odds over genres and over moods.
     """
     rng = np.random.default_rng(config.seed)
     genre, mood, titles = _catalog(rng, config.items, without)
@@ -43,7 +46,7 @@ def generate(config: GeneratedSource, without: Collection[str] = ()) -> Log:
     parts = []
     for first in range(0, config.users, USERS_AT_ONCE):
         count = min(USERS_AT_ONCE, config.users - first)
-        user, item, rating, time = _views(rng, count, config.mean_length, genre, mood, popularity)
+        user, item, rating, time = _views(rng, count, config.mean_length, genre, mood, popularity, tastes)
         parts.append((user + first, item, rating, time))
     user, item, rating, time = (np.concatenate(column) for column in zip(*parts))
     genres, moods = list(GENRES), list(MOODS)
@@ -82,14 +85,20 @@ def _catalog(rng: np.random.Generator, size: int, without: Collection[str]) -> t
 
 
 def _views(
-    rng: np.random.Generator, users: int, mean_length: int, genre: np.ndarray, mood: np.ndarray, popularity: np.ndarray
+    rng: np.random.Generator,
+    users: int,
+    mean_length: int,
+    genre: np.ndarray,
+    mood: np.ndarray,
+    popularity: np.ndarray,
+    tastes: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Interactions of `users` users as flat columns (user, item, rating, time)."""
     items = len(popularity)
     longest = items // 2
     length = np.clip(rng.geometric(1 / max(mean_length - 7, 1), users) + 7, 8, longest)
-    likes_genre = GENRE_TASTE * rng.standard_normal((users, len(GENRES)))
-    likes_mood = MOOD_TASTE * rng.standard_normal((users, len(MOODS)))
+    likes_genre = tastes[0] * rng.standard_normal((users, len(GENRES)))
+    likes_mood = tastes[1] * rng.standard_normal((users, len(MOODS)))
     pull = np.zeros_like(likes_genre)
     strictness = 0.4 * rng.standard_normal(users)
     clock = 1_000_000_000 + rng.integers(0, 365 * 86_400, users)

@@ -81,7 +81,9 @@ def check_columns(file: Path, names: Sequence[str], wanted: dict[str, str], read
             source[key] = source.get("item", wanted.get("item", "NAME")) if key == "title" else "NAME"
     columns = f"columns{f' ({read_as})' if read_as else ''}: {', '.join(map(repr, names))}"
     hint = f"name them: {options(source, data)}"
-    if source.get("title") is not None and source["title"] == source.get("item", wanted.get("item")):
+    if None in source.values() and len(names) > len(wanted) - list(source.values()).count(None):
+        hint += "; None says that the file has no such column: if one of those above is it, put its name"
+    if source.get("title") not in (None, "NAME") and source["title"] == source.get("item", wanted.get("item")):
         hint += "; this takes ids for titles: better give a file of titles by --data.source.items"
     raise UserError("\n".join([*complaints, columns]), where=str(file), hint=hint)
 
