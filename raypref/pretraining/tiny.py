@@ -45,7 +45,8 @@ HISTORY_WEIGHT = 0.1  # of a history's token in a prompt, against a token of the
 LONGEST = 30  # items of a history
 STEPS_A_CATALOG = 8
 WORDS = 2  # of a title, a token each
-JUDGED = 2  # layers whose states are asked which candidate the user takes
+JUDGED = 2  # layers whose states are asked which candidate the user takes, at both of its words
+GATHERED = 3  # layers whose states are asked at its last word alone, from where an answer can read it
 FEWEST, CANDIDATES = 4, 20  # of a prompt, at first and in the end
 TRIED = 400  # users whose HR@1 the log shows
 MODEL = ScratchModel(hidden_size=128, layers=4, heads=4, key_value_heads=2, intermediate_size=384, vocabulary=1536)
@@ -138,9 +139,11 @@ class Judge(torch.nn.Module):
     items that the user took and liked, each of them is told from those that it did not, as the answer is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, words: int = WORDS) -> None:
+        """`words`: how many of a title's last tokens it reads."""
         super().__init__()
-        self.score = torch.nn.Linear(WORDS * MODEL.hidden_size, 1, bias=False)
+        self.words = words
+        self.score = torch.nn.Linear(words * MODEL.hidden_size, 1, bias=False)
 
     def forward(self, states: Tensor, lesson: Lesson) -> Tensor:
         """Mean cross-entropy of the lists, in nats, from the (B, L, width) states of the layer."""
@@ -153,7 +156,7 @@ class Judge(torch.nn.Module):
     def scores(self, states: Tensor, lesson: Lesson) -> Tensor:
         """(B, C) scores of the candidates, from the (B, L, width) states of the layer."""
         assert lesson.ends is not None
-        places = lesson.ends[..., None] - torch.arange(WORDS)
+        places = lesson.ends[..., None] - torch.arange(self.words)
         chosen = states[torch.arange(len(states))[:, None, None], places]
         scores: Tensor = self.score(torch.nn.functional.rms_norm(chosen, chosen.shape[-1:]).flatten(2))[..., 0]
         return scores
@@ -192,14 +195,15 @@ def train(config: Pretraining) -> None:
         model = backbone.build(PretrainedModel(path=str(config.start), dtype="float32", lora=None), known)
         reembed(model, known, tokenizer, config.seed)
     model.train()
-    judge = Judge()
-    optimizer = adamw([*model.parameters(), *judge.parameters()])
+    judge, gathered = Judge(), Judge(words=1)
+    optimizer = adamw([*model.parameters(), *judge.parameters(), *gathered.parameters()])
     lessons, log, losses, judgements, first, spent = Lessons(config, tokenizer), [], [], [], 0, 0.0
     saved = config.out / "checkpoint.pt"
     if saved.exists():
         state = torch.load(saved, weights_only=True)
         model.load_state_dict(state["model"])
         judge.load_state_dict(state["judge"])
+        gathered.load_state_dict(state["gathered"])
         optimizer.load_state_dict(state["optimizer"])
         first, log, spent = state["step"], state["log"], state["seconds"]
     started = time.perf_counter() - spent
@@ -216,6 +220,7 @@ def train(config: Pretraining) -> None:
             losses.append(loss.item())
             if lesson.liked is not None:
                 loss = loss + judge(output.hidden_states[JUDGED], lesson)
+                loss = loss + gathered(output.hidden_states[GATHERED], lesson)
         descend(model, optimizer, loss, config.learning_rate * min(1.0, (step + 1) / 100, falling))
         if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
             size = lessons.candidates(step)
@@ -229,7 +234,7 @@ def train(config: Pretraining) -> None:
             log.append(row)
             logger.info(json.dumps(row | {"cpu": round(time.process_time())}))
             save(model, tokenizer, config, log)
-            learned = {"model": model, "judge": judge, "optimizer": optimizer}
+            learned = {"model": model, "judge": judge, "gathered": gathered, "optimizer": optimizer}
             state = {name: part.state_dict() for name, part in learned.items()} | {"step": step + 1, "log": log}
             torch.save(state | {"seconds": time.perf_counter() - started}, saved)
 
