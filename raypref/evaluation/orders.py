@@ -116,13 +116,6 @@ def common_length(prompts: Sequence[Sequence[int]]) -> int:
     return next((i for i in range(shortest) if len({prompt[i] for prompt in prompts}) > 1), shortest)
 
 
-def tokens_read(prompts: Sequence[Sequence[int]], titles: Sequence[Sequence[Sequence[int]]]) -> tuple[int, int]:
-    """Tokens that the first of an example's orders costs, and those of all, the shared beginning counted twice."""
-    inputs = [len(p) + sum(len(t) - 1 for t in ts) for p, ts in zip(prompts, titles)]
-    shared = common_length(prompts[1:]) if len(prompts) > 1 else 0
-    return inputs[0], inputs[0] + shared + sum(inputs[1:]) - shared * (len(prompts) - 1)
-
-
 def _apart(part: pa.Table) -> Iterator[pa.Table]:
     return (part.slice(i, 1) for i in range(part.num_rows))
 

@@ -14,8 +14,6 @@ from raypref.results.contrasts import Contrast
 from raypref.results.labels import metric_label
 
 REGISTRY = Path(__file__).with_name("claims.yaml")
-OWN = "own"
-"""Of the registry: claims of our own results, which no study of a paper asks."""
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from raypref.data.prompts import PromptRenderer
 from raypref.data.tokens import ExampleTokenizer
 from raypref.evaluation.metrics import per_user
 from raypref.evaluation.order_metrics import averaged_hit, follows_item, follows_place, hit_in_fifth, place_gap
-from raypref.evaluation.orders import common_length, permutations, score_orders, tokens_read
+from raypref.evaluation.orders import common_length, permutations, score_orders
 from raypref.models import backbone
 from raypref.models.layout import title_batch
 from raypref.models.scoring import TitleScorer
@@ -64,6 +65,13 @@ def test_the_shared_beginning_changes_no_score(family):
         whole = scorer(title_batch(prompts, tokens["title_ids"].to_pylist(), 0, scorer.rows()))
     assert common_length(prompts) >= 17
     assert score_orders(scorer, tokens, 0) == pytest.approx(whole.float().numpy(), abs=2e-5)
+
+
+def tokens_read(prompts: Sequence[Sequence[int]], titles: Sequence[Sequence[Sequence[int]]]) -> tuple[int, int]:
+    """Tokens that the first of an example's orders costs, and those of all, the shared beginning counted twice."""
+    inputs = [len(p) + sum(len(t) - 1 for t in ts) for p, ts in zip(prompts, titles)]
+    shared = common_length(prompts[1:]) if len(prompts) > 1 else 0
+    return inputs[0], inputs[0] + shared + sum(inputs[1:]) - shared * (len(prompts) - 1)
 
 
 def test_eight_orders_of_a_long_history_cost_less_than_four_times_one():
