@@ -5,8 +5,9 @@
 
 Of each model, catalog and way: tokens of titles that go through the model for a user (prompts apart), and CPU seconds
 of one thread. `titles` scores lists of 20 after their prompt, as candidates are scored; the trie and the search go on
-from the prompt's keys and values. All three must give the same 20. Prompts of a data set list no candidates, those over
-a generated catalog list 20 of it.
+from the prompt's keys and values. `one by one` is the search with one node at a time: none that its
+bound can spare is computed. All must give the same 20. Prompts of a data set list no candidates, those over a generated
+catalog list 20 of it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from raypref.data.examples import asks_for_liked, examples_of
 from raypref.data.prompts import PromptRenderer
 from raypref.data.reading import read_log
 from raypref.data.sources.lexicon import GENRES, MOODS
-from raypref.evaluation.top_titles import top_titles
+from raypref.evaluation.top_titles import WIDTH, top_titles
 from raypref.models import backbone
 from raypref.models.folders import SHIPPED, SHIPPED_FOLDER
 from raypref.models.layout import title_batch
@@ -107,9 +108,9 @@ class Asked:
         found: np.ndarray = title_logps(self.scorer, self.trie, self.cache(), self.prompts).float().numpy()
         return found
 
-    def best_first(self, k: int) -> Any:
+    def best_first(self, k: int, width: int = WIDTH) -> Any:
         """The k likeliest titles of each prompt."""
-        return top_titles(self.scorer, self.trie, self.cache(), self.prompts, k)
+        return top_titles(self.scorer, self.trie, self.cache(), self.prompts, k, width=width)
 
 
 def same(top: np.ndarray, scores: np.ndarray) -> bool:
@@ -130,12 +131,14 @@ def measured(asked: Asked, k: int) -> list[tuple[str, float, float]]:
     scores, lists = timed(asked.by_lists)
     by_trie, trie = timed(asked.by_trie)
     top, search = timed(lambda: asked.best_first(k))
+    one, slow = timed(lambda: asked.best_first(k, width=1))
     np.testing.assert_allclose(by_trie, scores, rtol=1e-4, atol=1e-3)
-    assert all(same(found, row) for found, row in zip(top.titles, scores))
+    assert all(same(found, row) for way in (top, one) for found, row in zip(way.titles, scores))
     return [
         ("titles", asked.tokens, lists),
         ("trie", len(asked.trie.inner) - 1, trie),
         (f"best-first, {k}", float(top.computed.mean()), search),
+        (f"best-first, {k}, one by one", float(one.computed.mean()), slow),
     ]
 
 

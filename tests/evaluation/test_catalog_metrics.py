@@ -1,4 +1,4 @@
-"""Metrics over the whole catalog: hand-worked values, scipy, ranx and definitions written otherwise."""
+"""Metrics over the whole catalog: hand-worked values, scipy, ranx, RecTools and definitions written otherwise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from scipy.spatial.distance import jaccard
@@ -91,6 +92,33 @@ def test_lists_against_other_definitions(drawn: tuple[pa.Table, np.ndarray, list
     assert mgu(rows) == pytest.approx(np.abs(gap).mean())
     assert dgu(rows) == pytest.approx(gap.max() - gap.min())
     assert set(of_system(rows)) == {f"catalog_{name}@10" for name in ("coverage", "gini", "mgu", "dgu")}
+
+
+def test_lists_against_rectools() -> None:
+    """Coverage, novelty, and diversity: the pairs and means are theirs, Jaccard's distance scipy's."""
+    metrics = pytest.importorskip(
+        "rectools.metrics", reason="RecTools is not installed (pip install --no-deps rectools)"
+    )
+    rng = np.random.default_rng(1)
+    flags = rng.random((ITEMS, GENRES)) < 0.3
+    flags[:, 0] |= ~flags.any(axis=1)  # RecTools would count pairs of items without genres
+    counts, scores = rng.integers(0, 40, ITEMS), rng.random((USERS, ITEMS))
+    asked = {"user": np.arange(USERS), "history": [[]] * USERS, "candidates": [[0]] * USERS, "target": [0] * USERS}
+    catalog = Catalog(np.arange(ITEMS), counts, USERS, None, [np.flatnonzero(row).tolist() for row in flags])
+    rows = table(**catalog.columns(pa.table(asked), scores))
+
+    class Jaccard(metrics.PairwiseDistanceCalculator):  # type: ignore[misc, name-defined]
+        def _get_distances_for_item_pairs(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+            return np.array([jaccard(flags[a], flags[b]) for a, b in zip(first, second)])
+
+    top = np.argsort(-scores, axis=1)[:, :10]
+    places = [np.repeat(np.arange(USERS), 10), top.ravel(), np.tile(np.arange(1, 11), USERS)]
+    lists = pd.DataFrame(dict(zip(("user_id", "item_id", "rank"), places)))
+    met = [(user, item) for item, count in enumerate([*counts, USERS]) for user in range(count)]  # all met the last
+    before = pd.DataFrame(met, columns=["user_id", "item_id"])
+    assert coverage(rows) == pytest.approx(metrics.CatalogCoverage(10, normalize=True).calc(lists, range(ITEMS)))
+    np.testing.assert_allclose(novelty(rows), metrics.MeanInvUserFreq(10).calc_per_user(lists, before), rtol=1e-6)
+    np.testing.assert_allclose(diversity(rows), metrics.IntraListDiversity(10, Jaccard()).calc_per_user(lists))
 
 
 def test_by_hand() -> None:
