@@ -103,10 +103,18 @@ def _document(
             scale=scaling,
         ).transpose(1, 2)
 
+    windowed = window is not None and window < prompt
+    if value.dtype == torch.bfloat16 and value.device.type == "cpu" and tokens > prompt and not windowed:
+        all_of_prompt = torch.ones(1, prompt, dtype=torch.bool)
+        last = sdpa(query[:, :, prompt - 1 : prompt], prompt, all_of_prompt) if only_places else None
+        of_prompt = sdpa(query[:, :, :prompt], prompt, None) if last is None else last
+        of_titles = _each_alone(query, key, value, prompt, titles.lengths[number] - 1, dropout, scaling)
+        read = torch.cat([of_prompt, of_titles], dim=1)
+        return nn.functional.pad(read, (0, 0, 0, 0, prompt - 1, 0)) if only_places else read
     if only_places:
         read = sdpa(query[:, :, prompt - 1 :], tokens, masks.of_document(titles, number, span.titles - 1, window))
         return nn.functional.pad(read, (0, 0, 0, 0, prompt - 1, 0))
-    if window is not None and window < prompt:
+    if windowed:
         return sdpa(query, tokens, masks.of_document(titles, number, span.start, window))
     if tokens == prompt:
         return sdpa(query, tokens, None)
@@ -114,6 +122,39 @@ def _document(
     of_prompt, of_titles = query.split([prompt, tokens - prompt], dim=2)
     mask = masks.of_document(titles, number, span.titles, window)
     return torch.cat([sdpa(of_prompt, prompt, None), sdpa(of_titles, tokens, mask)], dim=1)
+
+
+def _each_alone(
+    query: Tensor, key: Tensor, value: Tensor, prompt: int, lengths: Tensor, dropout: float, scaling: float | None
+) -> Tensor:
+    """(1, title tokens, H, D) of a document's titles, each over the prompt's keys and its own, and no others' between.
+
+    In bfloat16 a sum's rounding depends on where its terms lie, so that a title beside others would not get the log-prob
+    that the reference has of it, and step 0 of DPO would not be ln 2. On a CPU products round alike in batches of any
+    size, so this is all it takes. On a GPU they don't, and more calls cost more than the rounding is worth.
+
+    Args:
+        lengths: (C,) tokens of each title; those of one length go together.
+    """
+    counts = lengths.tolist()
+    ends = prompt + torch.cumsum(lengths, 0)
+    parts, order = [], []
+    for length in sorted(set(counts) - {0}):
+        starts = ends[lengths == length] - length
+        places = starts[:, None] + torch.arange(length)  # (c, length)
+
+        own_query, own_key, own_value = (states[0][:, places].transpose(0, 1) for states in (query, key, value))
+        read = scaled_dot_product_attention(  # (c, H, length, D)
+            own_query,
+            torch.cat([key[:, :, :prompt].expand(len(places), -1, -1, -1), own_key], dim=2),
+            torch.cat([value[:, :, :prompt].expand(len(places), -1, -1, -1), own_value], dim=2),
+            attn_mask=torch.ones(length, prompt + length, dtype=torch.bool).tril(prompt),
+            dropout_p=dropout,
+            scale=scaling,
+        )
+        parts.append(read.transpose(1, 2).flatten(0, 1))
+        order.append(places.flatten())
+    return torch.cat(parts)[torch.argsort(torch.cat(order))][None]
 
 
 AttentionInterface.register(NAME, attend)

@@ -43,6 +43,8 @@ def reference_stage(config: RunConfig, inputs: Mapping[str, Stage]) -> Stage:
         }
     if config.resources.precision != "auto":  # log-probs of one precision are no reference in another
         content["precision"] = config.resources.precision
+    if config.resources.precision == "bfloat16":
+        content["attention"] = "each title alone"  # since it is so: see `models.attention`
     return Stage(REFERENCE, config.name, content, inputs)
 
 
