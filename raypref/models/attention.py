@@ -84,7 +84,7 @@ def _document(
     window: int | None,
     only_places: bool,
 ) -> Tensor:
-    """(1, tokens, H, D) of one document; with `only_places`, 0 for all of the prompt but its last token."""
+    """(1, tokens, H, D) of one document; with `only_places`, of the prompt its last token alone counts."""
     span = titles.spans[number]
     prompt, tokens = span.titles - span.start, span.end - span.start
     groups = query.shape[1] // key.shape[1]
@@ -105,12 +105,9 @@ def _document(
 
     windowed = window is not None and window < prompt
     if value.dtype == torch.bfloat16 and value.device.type == "cpu" and tokens > prompt and not windowed:
-        all_of_prompt = torch.ones(1, prompt, dtype=torch.bool)
-        last = sdpa(query[:, :, prompt - 1 : prompt], prompt, all_of_prompt) if only_places else None
-        of_prompt = sdpa(query[:, :, :prompt], prompt, None) if last is None else last
+        of_prompt = sdpa(query[:, :, :prompt], prompt, None)
         of_titles = _each_alone(query, key, value, prompt, titles.lengths[number] - 1, dropout, scaling)
-        read = torch.cat([of_prompt, of_titles], dim=1)
-        return nn.functional.pad(read, (0, 0, 0, 0, prompt - 1, 0)) if only_places else read
+        return torch.cat([of_prompt, of_titles], dim=1)
     if only_places:
         read = sdpa(query[:, :, prompt - 1 :], tokens, masks.of_document(titles, number, span.titles - 1, window))
         return nn.functional.pad(read, (0, 0, 0, 0, prompt - 1, 0))
@@ -129,9 +126,9 @@ def _each_alone(
 ) -> Tensor:
     """(1, title tokens, H, D) of a document's titles, each over the prompt's keys and its own, and no others' between.
 
-    In bfloat16 a sum's rounding depends on where its terms lie, so that a title beside others would not get the log-prob
-    that the reference has of it, and step 0 of DPO would not be ln 2. On a CPU products round alike in batches of any
-    size, so this is all it takes. On a GPU they don't, and more calls cost more than the rounding is worth.
+    In bfloat16 a sum's rounding depends on where its terms lie, so that a title beside others would not get the
+    log-prob that the reference has of it, and step 0 of DPO would not be ln 2. On a CPU products round alike in batches
+    of any size, so this is all it takes. On a GPU they don't, and more calls cost more than the rounding is worth.
 
     Args:
         lengths: (C,) tokens of each title; those of one length go together.
@@ -142,7 +139,6 @@ def _each_alone(
     for length in sorted(set(counts) - {0}):
         starts = ends[lengths == length] - length
         places = starts[:, None] + torch.arange(length)  # (c, length)
-
         own_query, own_key, own_value = (states[0][:, places].transpose(0, 1) for states in (query, key, value))
         read = scaled_dot_product_attention(  # (c, H, length, D)
             own_query,
