@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy
@@ -43,6 +46,11 @@ class Sweep:
     validation: np.ndarray
     """(M, S, U) hits on other questions to the same users by the same models."""
 
+    @property
+    def both(self) -> np.ndarray:
+        """(M, S, U) a user's two questions as one value, as `--decide` takes them."""
+        return (self.hits + self.validation) / 2
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -64,13 +72,29 @@ class Parts:
             seed_setting=(own * rng.uniform(0, 0.003)) ** 2,
         )
 
+    @classmethod
+    def restless(cls, rng: np.random.Generator) -> Parts:
+        """Seeds move one setting three times as much."""
+        return cls.draw(rng, own=3.0)
+
+    @classmethod
+    def breaking(cls, rng: np.random.Generator) -> Parts:
+        """As the default sweep has them, whose greatest λ breaks the model with some seeds more than with others."""
+        return cls(
+            user_setting=0.03 * rng.uniform() ** 2,
+            triple=float(np.exp(rng.uniform(np.log(0.05), np.log(0.15)))),
+            seed_setting=rng.uniform(0, 0.06) ** 2,
+        )
+
+
+World = Callable[[np.random.Generator], Parts]
+
 
 def planted(
     rng: np.random.Generator,
     effects: np.ndarray,
     users: int,
     seeds: int = MOST_SEEDS,
-    own: float = 1.0,
     parts: Parts | None = None,
 ) -> Sweep:
     """A sweep by a probit model of what the user, the seed and the setting do: a hit is `1[z < setting's threshold]`.
@@ -79,7 +103,7 @@ def planted(
         effects: (M,) true hit rates less the reference's.
         parts: the variances; None: drawn anew.
     """
-    settings, of = len(effects), parts or Parts.draw(rng, own)
+    settings, of = len(effects), parts or Parts.draw(rng)
     base = rng.uniform(0.13, 0.38)
     rest = 1 - of.user_setting - of.triple - of.user_seed - of.seed - of.seed_setting
     thresholds = scipy.special.ndtri(base + effects)[:, None, None]
@@ -142,31 +166,57 @@ def false(words: list[str], truth: np.ndarray) -> tuple[bool, bool]:
 
 
 def run(
-    sweeps: int, users: tuple[int, ...] = (480, 943), seed: int = 0, own: float = 1.0
+    sweeps: int, users: tuple[int, ...] = (480, 943), seed: int = 0, world: World = Parts.draw
 ) -> dict[str, dict[str, float]]:
-    """Each panel's shares over `sweeps` planted sweeps, half of them with each number of users."""
+    """Each panel's shares over `sweeps` planted sweeps, half of them with each number of users.
+
+    A quarter of them is decided by one split too.
+    """
     found = {}
     for panel, draw in PANELS.items():
         rng = np.random.default_rng(seed)
         rows = []
         for number in range(sweeps):
-            sweep = planted(rng, draw(rng), users[number % len(users)], SEEDS, own)
-            words, trials = decided(sweep.hits)
-            five, before = verdicts(fixed(sweep.hits), MARGIN), verdicts(unpaired(sweep.hits), MARGIN)
-            truth = sweep.truth[1:]
-            rows.append(
-                {
-                    **dict(zip(("false better", "false equivalent"), false(words, truth))),
-                    **dict(zip(("false better, 5 seeds", "false equivalent, 5 seeds"), false(five, truth))),
-                    "trials of five seeds": trials / (SETTINGS * SEEDS),
-                    "decided": np.mean([word != UNDECIDED for word in words]),
-                    "decided, 5 seeds": np.mean([word != UNDECIDED for word in five]),
-                    "decided, 5 unpaired seeds": np.mean([word != UNDECIDED for word in before]),
-                    "other than 5 seeds": np.mean([a != b and UNDECIDED not in (a, b) for a, b in zip(words, five)]),
-                }
-            )
-        found[panel] = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+            sweep = planted(rng, draw(rng), users[number % len(users)], SEEDS, parts=world(rng))
+            row, words = _rounds("`--decide`", sweep, sweep.both)
+            test = verdicts(fixed(sweep.hits), MARGIN)
+            row["five seeds, one split: decided"] = _decided(test)
+            row["`--decide` says what they say"] = float(np.mean([a == b for a, b in zip(words, test)]))
+            agreed = [a == b for a, b in zip(words, test) if b != UNDECIDED]
+            row["of what they decide"] = float(np.mean(agreed)) if agreed else math.nan
+            if number < sweeps // 4:
+                row |= _rounds("`--decide`, one split", sweep, sweep.hits)[0]
+                row["five seeds, one split, not paired: decided"] = _decided(verdicts(unpaired(sweep.hits), MARGIN))
+            rows.append(row)
+        found[panel] = {name: float(np.nanmean([row[name] for row in rows if name in row])) for name in rows[0]}
     return found
+
+
+def _rounds(name: str, sweep: Sweep, hits: np.ndarray) -> tuple[dict[str, float], list[str]]:
+    """What rounds of seeds say, beside what five seeds say at once of the same questions; and the rounds' verdicts."""
+    words, trials = decided(hits)
+    five = verdicts(fixed(hits), MARGIN)
+    wrong, at_once = false(words, sweep.truth[1:]), false(five, sweep.truth[1:])
+    sure = [a == b for a, b in zip(words, five) if b != UNDECIDED]
+    found = {
+        f"{name}: any false better or worse": wrong[0],
+        f"{name}: any false equivalent": wrong[1],
+        f"{name}: trials, of those of five seeds": trials / (SETTINGS * SEEDS),
+        f"{name}: decided": _decided(words),
+        f"{name}: five seeds at once, decided": _decided(five),
+        f"{name}: five seeds at once, any false better or worse": at_once[0],
+        f"{name}: five seeds at once, any false equivalent": at_once[1],
+        f"{name}: says what five seeds at once say": float(np.mean([a == b for a, b in zip(words, five)])),
+        f"{name}: of what these decide": float(np.mean(sure)) if sure else math.nan,
+        f"{name}: says another thing": float(
+            np.mean([a != b and UNDECIDED not in (a, b) for a, b in zip(words, five)])
+        ),
+    }
+    return found, words
+
+
+def _decided(words: list[str]) -> float:
+    return float(np.mean([word != UNDECIDED for word in words]))
 
 
 def chosen(sweeps: int, users: tuple[int, ...] = (480, 943), seed: int = 0, seeds: int = 3) -> dict[str, float]:
@@ -217,27 +267,46 @@ def main() -> None:
     """Print the tables; with `--out`, write them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweeps", type=int, default=1000)
+    parser.add_argument("--only", choices=("worlds", "scores"), help="one half of it alone")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     began = time.perf_counter()
-    found = {"verdicts": run(options.sweeps), "restless seeds": run(options.sweeps // 4, own=3.0)}
-    for title, panels in found.items():
+    found: dict[str, Any] = {}
+    if options.only != "scores":
+        found |= _worlds(options.sweeps)
+    if options.only != "worlds":
+        found |= _scores(options.sweeps)
+    print(f"\n{options.sweeps} sweeps, {time.perf_counter() - began:.0f} s")
+    if options.out is not None:
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _worlds(sweeps: int) -> dict[str, Any]:
+    """Print each world's table of verdicts."""
+    worlds = {"as our sweeps": Parts.draw, "restless seeds": Parts.restless, "breaking models": Parts.breaking}
+    counts = dict.fromkeys(worlds, sweeps // 4) | {"as our sweeps": sweeps}
+    found = {}
+    for title, of in worlds.items():
+        panels = found[title] = run(counts[title], world=of)
         print(f"\n{title}\n| | {' | '.join(panels)} |\n|---|{'---|' * len(panels)}")
         for name in next(iter(panels.values())):
-            print(f"| {name} | {' | '.join(f'{panel[name]:.3f}' for panel in panels.values())} |")
-    bias = chosen(options.sweeps)
+            print(f"| {name} | {' | '.join(f'{panel[name]:.3f}' for panel in panels.values())} |", flush=True)
+    return found
+
+
+def _scores(sweeps: int) -> dict[str, Any]:
+    """Print how far the chosen one's score is off, and the predicted smallest differences."""
+    bias = chosen(sweeps)
     print("\nbias of the chosen setting's score")
     for name, value in bias.items():
         print(f"| {name} | {value:+.4f} |")
     print("\n| users | seeds | predicted | simulated | ratio |\n|---|---|---|---|---|")
     powers = []
     for world, (users, seeds) in enumerate([(480, 3), (480, 5), (943, 3), (943, 5)]):
-        predicted, simulated = smallest(options.sweeps // 4, users, seeds, world)
+        predicted, simulated = smallest(sweeps // 4, users, seeds, world)
         powers.append({"users": users, "seeds": seeds, "predicted": predicted, "simulated": simulated})
-        print(f"| {users} | {seeds} | {predicted:.4f} | {simulated:.4f} | {predicted / simulated:.2f} |")
-    print(f"\n{options.sweeps} sweeps, {time.perf_counter() - began:.0f} s")
-    if options.out is not None:
-        options.out.write_text(json.dumps(found | {"bias": bias, "smallest differences": powers}, indent=1) + "\n")
+        print(f"| {users} | {seeds} | {predicted:.4f} | {simulated:.4f} | {predicted / simulated:.2f} |", flush=True)
+    return {"bias": bias, "smallest differences": powers}
 
 
 if __name__ == "__main__":

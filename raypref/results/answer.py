@@ -7,7 +7,18 @@ from typing import Any
 from raypref.errors import UserError
 from raypref.results.collect import Collection
 from raypref.results.curves import cost_table
-from raypref.results.effect import LikelyBest, against_sft, beside, chance, differences, effect, likely_best
+from raypref.results.diagnosis import diagnosis, without_effect
+from raypref.results.effect import (
+    LikelyBest,
+    against_sft,
+    beside,
+    chance,
+    differences,
+    effect,
+    likely_best,
+    listing,
+    power_said,
+)
 from raypref.results.labels import metric_label, rows_of, setting_text
 from raypref.results.multi_objective import joint_table, objectives
 from raypref.results.protocol_order import orders
@@ -54,6 +65,7 @@ def answer(collection: Collection, parameter: str | None = None, metric: str | N
         return _nothing(collection)
     said = [
         effect(collection, metric, split, setting if chosen_by != split else None),
+        _unable(collection),
         _best(collection, setting, metric, split, chosen_by, scores[setting.text]),
         against_sft(collection, setting, metric, split),
         chance(collection),
@@ -64,6 +76,18 @@ def answer(collection: Collection, parameter: str | None = None, metric: str | N
         _small_print(collection, chosen_by, split),
     ]
     return " ".join(filter(None, said))
+
+
+def caveats(collection: Collection) -> list[str]:
+    """What stands under the answer: what could be seen, and whether what was swept could act."""
+    power = power_said(collection, headline_metric(collection), collection.reported)
+    return [*filter(None, [power]), *diagnosis(collection)]
+
+
+def _unable(collection: Collection) -> str:
+    """Empty where all that was swept could act."""
+    found = without_effect(collection)
+    return f"But {listing(found)} could not act in this training: see the diagnosis." if found else ""
 
 
 def _best(

@@ -8,17 +8,15 @@ from pathlib import Path
 from rich.console import Console
 
 from raypref.provenance import SUBMITTED
-from raypref.results.answer import answer
+from raypref.results.answer import answer, caveats
 from raypref.results.collect import Collection, collect, write
-from raypref.results.diagnosis import diagnosis
 from raypref.results.earlier import keep_spread
-from raypref.results.effect import power_said
 from raypref.results.figures import FORMATS, Drawing, drawings
 from raypref.results.places import places_said
 from raypref.results.records import reason
 from raypref.results.render import latex, markdown, rich_table
 from raypref.results.report import write_report
-from raypref.results.tables import headline_metric, sweep_cells
+from raypref.results.tables import sweep_cells
 from raypref.results.training_curves import SHOWN, training_alt, training_figure, training_table, write_training
 from raypref.storage.location import Location
 from raypref.storage.store import write_json
@@ -50,8 +48,7 @@ def tell(collection: Collection, out: Path, console: Console) -> bool:
         _print_table(collection, console)
         said = answer(collection)
         console.print(f"\n{said}", highlight=False, markup=False)
-        power = power_said(collection, headline_metric(collection), collection.reported)
-        acting = [*filter(None, [power]), *diagnosis(collection), *filter(None, [places_said(collection)])]
+        acting = [*caveats(collection), *filter(None, [places_said(collection)])]
         for line in acting:
             console.print(line, highlight=False, markup=False)
         write_json(out / "answer.json", {"answer": said, "diagnosis": acting})

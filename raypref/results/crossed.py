@@ -23,6 +23,8 @@ class SeedSpread:
     """Of one user's value under one model, beyond what user and model explain."""
     freedom: int
     """Degrees of freedom of `variance`: seeds less settings."""
+    moved: float = math.nan
+    """Of differences with one seed: the mean size of a user's, root mean square over pairs of settings."""
 
 
 def seed_spread(settings: Iterable[ArrayLike]) -> SeedSpread | None:
@@ -86,8 +88,8 @@ def crossed_test(
         return Test(mean, mean, mean, 0.0 if mean else 1.0, cohens_d(by_user), users, "all users and seeds alike", 0.0)
     parts = a**2 / (users - 1) + b**2 / spread.freedom + c**2 / (spread.freedom * (users - 1))
     freedom, error = variance**2 / parts, math.sqrt(variance)
-    half = float(scipy.stats.t.ppf(0.975, freedom)) * error
-    p = float(2 * scipy.stats.t.sf(abs(mean) / error, freedom))
+    half = float(scipy.special.stdtrit(freedom, 0.975)) * error
+    p = float(2 * scipy.special.stdtr(freedom, -abs(mean) / error))
     return Test(mean, mean - half, mean + half, p, cohens_d(by_user), users, "", error, freedom)
 
 

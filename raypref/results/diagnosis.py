@@ -12,6 +12,7 @@ from raypref.results.collect import Collection
 from raypref.results.labels import rows_of, symbol
 from raypref.results.training_curves import training_table
 
+ALIGN = "align."
 MARGIN_KEYS = ("lambda", "margin", "alpha", "margin_sign", "margin_scope", "default_score", "default_latency", "gamma0")
 """Config keys that say how much the preferred title must win by."""
 LINEAR = 0.9
@@ -74,34 +75,73 @@ def diagnosis(collection: Collection) -> list[str]:
     table = diagnosis_table(collection)
     if not table["reached"].notna().any():
         return []
-    said = [_of_key(collection, key, table) for key in collection.parameters if key.startswith("align.")]
+    said = [_of_key(collection, key, table) for key in collection.parameters]
     return [*filter(None, said), *_of_preferred(table)]
 
 
+def without_effect(collection: Collection) -> list[str]:
+    """The symbols of the swept keys that could not act."""
+    table = diagnosis_table(collection)
+    return [
+        symbol(key, collection.sweep)
+        for key in collection.parameters
+        if key.startswith(ALIGN) and (_unmoved(table) or (_is_margin(key) and _linear(table)))
+    ]
+
+
 def _of_key(collection: Collection, key: str, table: pd.DataFrame) -> str:
-    name, letter = key.rsplit(".", 1)[-1], symbol(key, collection.sweep)
-    furthest, drift = table["reached"].abs().max(), table["drift"].max()
-    if furthest < UNMOVED_MARGIN and not drift >= UNMOVED_DRIFT:
+    if not key.startswith(ALIGN):
+        return ""
+    letter = symbol(key, collection.sweep)
+    if _unmoved(table):
         return (
-            f"{letter} could not act: alignment hardly moved the model (rewards differ by {furthest:.2g} nats at its "
-            f"end), so that no setting of it could differ. {HOW}"
+            f"{letter} could not act: alignment hardly moved the model (at its end the preferred title leads by "
+            f"{table['reached'].abs().max():.2g} nats of reward), so that all settings are nearly one model, and a "
+            f"flat curve says nothing of {letter}. {_how(collection)}"
         )
     asking = table[table["asked"] >= ASKED]
-    if name not in MARGIN_KEYS or asking.empty:
+    if not _is_margin(key) or asking.empty:
         return ""
-    shares = asking["reached"] / asking["asked"]
     most = rows_of(asking.sort_values("asked"))[-1]
-    numbers = f"at {most['setting']} the loss asks for a margin of {most['asked']:.1f} nats, and rewards differ by "
-    numbers += f"{most['reached']:.1f} at the end of training"
-    if (shares < REACHED).all() and (asking["slope"] > LINEAR).all():
+    numbers = (
+        f"at {most['setting']} the loss asks that the preferred title lead the others by {most['asked']:.1f} nats of "
+        f"reward (log-probability gained, times β), and training came to {most['reached']:.1f}"
+    )
+    if _linear(table):
         return (
             f"{letter} could not act: {numbers}. So far from what it asks for the loss is a straight line (mean slope "
-            f"{most['slope']:.2f} of 1), which pulls as hard whatever {letter} is. {HOW}"
+            f"{most['slope']:.2f} of 1): it pulls as hard whatever {letter} is, and a flat curve says nothing of "
+            f"{letter}. {_how(collection)}"
         )
     return f"{letter} could act: {numbers}."
 
 
-HOW = "Train longer (--align.max-steps), or raise --align.learning-rate, and look again."
+def _unmoved(table: pd.DataFrame) -> bool:
+    """Whether alignment left the model where it was."""
+    return bool(table["reached"].abs().max() < UNMOVED_MARGIN and not table["drift"].max() >= UNMOVED_DRIFT)
+
+
+def _is_margin(key: str) -> bool:
+    return key.rsplit(".", 1)[-1] in MARGIN_KEYS
+
+
+def _linear(table: pd.DataFrame) -> bool:
+    """Whether every setting that asks for a margin stayed where the loss is a straight line."""
+    asking = table[table["asked"] >= ASKED]
+    far = (asking["reached"] / asking["asked"] < REACHED) & (asking["slope"] > LINEAR)
+    return len(asking) > 0 and bool(far.all())
+
+
+def _how(collection: Collection) -> str:
+    """What to do, with what was done."""
+    align = collection.sweep.get("config", {}).get("align", {})
+    steps, rate = align.get("max_steps"), align.get("learning_rate")
+    if not steps or not rate:
+        return "Train longer (--align.max-steps), or raise --align.learning-rate, and look again."
+    return (
+        f"It was trained {steps} steps at {rate:g}: train longer and faster, say --align.max-steps {2 * steps} "
+        f"--align.learning-rate {10 * rate:g}, and look again."
+    )
 
 
 def _of_preferred(table: pd.DataFrame) -> list[str]:
@@ -110,6 +150,6 @@ def _of_preferred(table: pd.DataFrame) -> list[str]:
     row: dict[str, Any] = rows_of(worst)[0] if len(worst) else {"preferred": 0.0}
     if not row["preferred"] < -0.5:
         return []
-    fell = f"{row['preferred']:+.1f} nats at {row['setting']}"
-    said = f"The preferred titles themselves became less likely ({fell}): the model unlearns the others faster than it "
-    return [said + "learns these (a known failure of DPO), and may answer with neither."]
+    fell = f"by {-row['preferred']:.1f} nats at {row['setting']}"
+    said = f"The preferred titles themselves became less likely in training ({fell}): the model unlearns the others "
+    return [said + "faster than it learns these (a known failure of DPO), and may answer with neither."]

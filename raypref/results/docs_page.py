@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from pandas.api.types import is_numeric_dtype
 
 from raypref.errors import UserError
-from raypref.results.answer import answer
+from raypref.results.answer import answer, caveats
 from raypref.results.collect import Collection
 from raypref.results.contrasts import HEADLINE, MISSING
 from raypref.results.figures import drawings
@@ -64,6 +64,7 @@ def write_sweep_section(page: Path, section: str, collection: Collection) -> lis
     rows = stem.with_suffix(".parquet")
     pq.write_table(slim_rows(collection), rows, compression="zstd")
     parts, written = [str(collection.sweep["question"]), _account(collection), answer(collection)], [page, rows]
+    parts += filter(None, ["\n".join(f"- {line}" for line in caveats(collection))])
     asks_cost = bool(collection.sweep.get("cost"))
     for drawing in (d for d in drawings(collection) if asks_cost or not d.name.startswith("cost-")):
         named = dataclasses.replace(drawing, name=f"{stem.name}-{drawing.name}")

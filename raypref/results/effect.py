@@ -11,8 +11,9 @@ import pandas as pd
 
 from raypref.results.choice import choose
 from raypref.results.collect import Collection
+from raypref.results.earlier import sweep_spread
 from raypref.results.labels import metric_label, rows_of, symbol
-from raypref.results.power import smallest_difference
+from raypref.results.power import seeds_for, smallest_difference, users_for
 from raypref.results.statistics import holm
 from raypref.results.summaries import Setting, comparisons, margin_of, matrix, settings, sft_setting, summary
 from raypref.results.verdicts import BETTER, EQUIVALENT, LEVEL, UNDECIDED, WORSE
@@ -68,9 +69,11 @@ def seen_difference(compared: pd.DataFrame) -> float:
 
 
 def power_said(collection: Collection, metric: str, split: str) -> str:
-    """`What could be seen: with 480 users and 3 seeds, a difference to λ=2 of 0.012 or more, four times in five.`
+    """`What could be seen: with 480 users and 3 seeds this sweep finds a true difference of HR@1 to λ=2 four times in
+    five if it is 0.012 or more. To find one of 0.01 would take 5 seeds or 812 users.`
 
-    Empty where nothing could be tested.
+    Empty where nothing could be tested. What more would take is told where something is undecided, from the sweep's own
+    spread of seeds and users.
     """
     reference = _reference(collection)
     if reference is None:
@@ -80,20 +83,39 @@ def power_said(collection: Collection, metric: str, split: str) -> str:
     if not math.isfinite(seen) or seen == 0:  # nothing differs: nothing is known of how much it would vary
         return ""
     seeds, users = int(compared["seeds"].min()), int(compared["users"].max())
-    models = "these very models, one seed each" if seeds < 2 else f"{seeds} seeds or more"
+    models = f"{seeds} seeds{' or more' if compared['seeds'].max() > seeds else ''}"
+    if seeds < 2:
+        models = "one seed each (other seeds were not asked)"
     text = (
-        f"What could be seen: with {users} users and {models}, a difference to {reference.text} of {seen:.2g} or more "
+        f"What could be seen: with {users} users and {models} this sweep finds a true difference of "
+        f"{metric_label(metric)} to {reference.text} four times in five if it is {seen:.2g} or more; of smaller ones "
+        "it mostly says undecided."
     )
-    text += f"in {metric_label(metric)}, four times in five."
     wanted = margin_of(collection)
     if seen > wanted and UNDECIDED in set(compared["verdict"]):
-        text += f" Whether settings differ by {wanted:g} takes more seeds (--decide {wanted:g}) or more users."
+        text += f" {_more(collection, wanted, users, seeds, len(compared) + 1)}"
     return text
 
 
+def _more(collection: Collection, wanted: float, users: int, seeds: int, settings: int) -> str:
+    """What it would take to find a difference of `wanted`."""
+    spread = sweep_spread(collection)
+    if spread is None:
+        return f"To find one of {wanted:g} takes more seeds (--decide {wanted:g} adds them where they help) or users."
+    enough = seeds_for(wanted, spread, users, settings), users_for(wanted, spread, seeds, settings)
+    needs = [f"{number:,} {of}" for number, of in zip(enough, ("seeds", "users")) if number is not None]
+    if needs:
+        return f"To find one of {wanted:g} would take {' or '.join(needs)}."
+    moved = math.sqrt(spread.seeds)
+    return (
+        f"One of {wanted:g} is out of reach of more seeds or users alone: another seed moves a difference by some "
+        f"{moved:.2g}, other users by some {math.sqrt(spread.lasting / users):.2g}."
+    )
+
+
 def differences(compared: pd.DataFrame, margin: float, default: str | None = None, brief: bool = False) -> str:
-    """`better than λ=0, worse than λ=3, equivalent to λ=1 (within 0.01); against λ=2 undecided`, of what is compared
-    with the others, whose rows these are.
+    """`better than λ=0, worse than λ=3, equivalent to λ=1 (less than 0.01 apart); whether it differs from λ=2 is
+    undecided`, of what is compared with the others, whose rows these are.
 
     `brief`: settings of several keys have long names, and many of them are counted instead.
     """
@@ -107,10 +129,11 @@ def differences(compared: pd.DataFrame, margin: float, default: str | None = Non
     words = set(compared["verdict"])
     said = [f"better than {listed(WORSE)}"] if WORSE in words else []
     said += [f"worse than {listed(BETTER)}"] if BETTER in words else []
-    said += [f"equivalent to {listed(EQUIVALENT)} (within {margin:g})"] if EQUIVALENT in words else []
+    if EQUIVALENT in words:
+        said.append(f"equivalent to {listed(EQUIVALENT)} (less than {margin:g} apart)")
     text = ", ".join(said)
     if UNDECIDED in words:
-        text += f"{'; ' if text else ''}against {listed(UNDECIDED)} undecided"
+        text += f"{'; ' if text else ''}whether it differs from {listed(UNDECIDED)} is undecided"
     return text or "no difference could be tested"
 
 

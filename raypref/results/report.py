@@ -14,10 +14,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from raypref.results.answer import answer, best_setting
+from raypref.results.answer import answer, best_setting, caveats
 from raypref.results.collect import SFT, Collection
-from raypref.results.diagnosis import COLUMNS, diagnosis, diagnosis_table
-from raypref.results.effect import power_said
+from raypref.results.diagnosis import COLUMNS, diagnosis_table
 from raypref.results.figures import Drawing, drawings
 from raypref.results.labels import metric_label, rows_of, symbol, value_text
 from raypref.results.lineage import data_facts
@@ -68,7 +67,7 @@ def report_html(
         sweep=collection.sweep,
         title=_title(collection),
         answer=answer(collection),
-        diagnosis=_said(collection),
+        diagnosis=caveats(collection),
         diagnosed=_diagnosed(collection),
         places=place_rows(collection),
         places_header=PLACES_HEADER,
@@ -104,7 +103,7 @@ def report_markdown(collection: Collection, figures: Sequence[Drawing] | None = 
     """The same without the list of trials: question, answer, table, curves, failures, how to run it again."""
     question = str(collection.sweep.get("question") or collection.sweep.get("name"))
     lines = [f"# {escaped(question)}", "", escaped(answer(collection)), ""]
-    lines += [f"- {escaped(line)}" for line in (*_said(collection), places_said(collection)) if line] + [""]
+    lines += [f"- {escaped(line)}" for line in (*caveats(collection), places_said(collection)) if line] + [""]
     lines += [markdown(sweep_cells(collection))]
     for drawing in drawings(collection) if figures is None else figures:
         lines += [f"![{escaped(drawing.describe(drawing.table))}]({drawing.name}.png)", ""]
@@ -185,12 +184,6 @@ def _details(collection: Collection, split: str) -> list[list[str]]:
 
 def _bounds(row: Mapping[str, Any], low: str, high: str, form: str = ".3f") -> str:
     return f"[{row[low]:{form}}, {row[high]:{form}}]" if row[low] == row[low] else "-"
-
-
-def _said(collection: Collection) -> list[str]:
-    """What could be seen, and whether what was swept could act."""
-    power = power_said(collection, headline_metric(collection), collection.reported)
-    return [*filter(None, [power]), *diagnosis(collection)]
 
 
 def _diagnosed(collection: Collection) -> list[list[str]]:

@@ -46,6 +46,8 @@ class Test:
     """Standard error of the difference; NaN where the test has none (ranks)."""
     freedom: float = math.inf
     """Degrees of freedom of `difference / error`, which is t-distributed; infinite: normal."""
+    step: float = 0.0
+    """The least that a user's difference can be if it is not 0; 0: as little as one likes, or not known."""
 
 
 def seed_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -187,7 +189,7 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> Test:
     error = math.sqrt(differ - (only_first - only_second) ** 2 / n) / n
     half = scipy.stats.norm.ppf(0.975) * error
     effect = (only_first - only_second) / differ if differ else 0.0
-    return Test(d, d - half, d + half, p, effect, n, f"{only_first} users to {only_second}", error)
+    return Test(d, d - half, d + half, p, effect, n, f"{only_first} users to {only_second}", error, step=1.0)
 
 
 def wilcoxon(first: ArrayLike, second: ArrayLike) -> Test:
@@ -222,6 +224,22 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     order = tested[np.argsort(values[tested], kind="stable")]
     steps = np.minimum(1.0, values[order] * np.arange(len(order), 0, -1))
     adjusted[order] = np.maximum.accumulate(steps) if len(order) else steps
+    return adjusted
+
+
+def hochberg(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Hochberg's step-up adjusted p-values (Hochberg 1988): `min_{j >= i} (m - j + 1) p_(j)` for the i-th smallest of
+    m.
+
+    Where all are small all may be rejected, though none is as small as Holm asks for. It holds where tests depend
+    positively (Sarkar 1998), as those of several settings with one reference do. Edge cases: as `holm`.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    adjusted = np.full(values.shape, math.nan)
+    tested = np.flatnonzero(np.isfinite(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    steps = np.minimum(1.0, values[order] * np.arange(len(order), 0, -1))
+    adjusted[order] = np.minimum.accumulate(steps[::-1])[::-1] if len(order) else steps
     return adjusted
 
 

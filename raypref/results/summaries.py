@@ -159,9 +159,9 @@ def comparisons(collection: Collection, metric: str, split: str, reference: Sett
     return table
 
 
-def user_matrix(collection: Collection, metric: str, split: str) -> pd.DataFrame:
-    """`matrix` with one column a user: several examples of one count as one, their mean."""
-    by_user = matrix(collection, metric, split)
+def user_matrix(collection: Collection, metric: str, *splits: str) -> pd.DataFrame:
+    """`matrix` with one column a user: several examples of one, of all `splits`, count as one, their mean."""
+    by_user = pd.concat([matrix(collection, metric, split) for split in splits], axis=1)
     if len(by_user) and not by_user.columns.get_level_values("user").is_unique:
         return by_user.T.groupby(level="user").mean().T
     return by_user

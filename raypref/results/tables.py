@@ -138,8 +138,9 @@ def footnotes(collection: Collection, table: pd.DataFrame) -> list[str]:
             "it: better or worse, it is not 0; equivalent, it is less than "
             f"{margin_of(collection):g} either way; undecided, neither is sure, and more seeds or users would tell. "
             "The chance that any row says the first wrongly is at "
-            f"most {LEVEL:.0%}, and so is that of the second (Holm's correction, {tests or 'no'} test)."
+            f"most {LEVEL:.0%}, and so is that of the second (corrected by Holm and by Hochberg; {tests or 'no'} test)."
         )
+        notes += decided_notes(collection)
     notes += generation_notes(collection)
     if "best" in table and table["best"].any():
         notes.append("Bold: better than each other setting, p < 0.05 after Holm's correction.")
@@ -147,6 +148,15 @@ def footnotes(collection: Collection, table: pd.DataFrame) -> list[str]:
     if len(left):
         notes.append("Not in the table: " + ", ".join(f"{count} {status}" for status, count in left.items()) + ".")
     return notes
+
+
+def decided_notes(collection: Collection) -> list[str]:
+    """Of a sweep decided in rounds: what its verdicts were found by."""
+    rounds = collection.sweep.get("decided")
+    if not isinstance(rounds, dict) or len(rounds.get("splits", ())) < 2:
+        return []
+    splits = " and ".join(rounds["splits"])
+    return [f"The verdicts were found in rounds of seeds (--decide) by the users' questions of {splits} together."]
 
 
 def domain_notes(collection: Collection) -> list[str]:

@@ -84,14 +84,25 @@ def margin_line(planned: Sequence[Trial], store: Store) -> str:
     text = f"margins   {most} asks for a reward margin of {asked[most].nats:.1f} nats"
     text += f", {least} for {asked[least].nats:.1f}" if least != most else ""
     text += f" ({asked[most].source}); an alignment begins at 0"
-    reached = _reached(store.root, planned[0].chain.config)
+    config = planned[0].chain.config
+    reached = _reached(store.root, config)
     if reached is None:
         return text + ", and the report says how far it came"
     way = f"{reached['steps']} steps at {reached['learning_rate']:g}"
     text += f", and one of {way} came to {reached['margin']:.1f} here"
-    if asked[most].nats > LINEAR * reached["margin"]:
+    share = _share_of_way(config, reached)
+    if share < 1:
+        text += f"; {config.align.max_steps} steps at {config.align.learning_rate:g} may come to {share:.0%} of that"
+    if asked[most].nats > LINEAR * share * reached["margin"]:
         text += ": so far off, the margin can hardly act; raise --align.max-steps or --align.learning-rate"
     return text
+
+
+def _share_of_way(config: RunConfig, reached: dict[str, Any]) -> float:
+    """Steps times learning rate, of those that came so far; 1 where that is more, or the steps are not known."""
+    steps = config.align.max_steps
+    before = reached["steps"] * reached["learning_rate"]
+    return min(1.0, steps * config.align.learning_rate / before) if steps and before else 1.0
 
 
 @dataclass(frozen=True)

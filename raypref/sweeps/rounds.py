@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raypref.config import RunConfig
-from raypref.results.collect import collect
+from raypref.results.collect import Collection, collect
 from raypref.results.labels import setting_text
 from raypref.results.sequential import Decision, look
 from raypref.results.summaries import Setting, by_seed, settings, user_matrix
@@ -14,6 +14,11 @@ from raypref.results.tables import headline_metric
 from raypref.storage.location import Location
 from raypref.sweeps.methods import seed_key
 from raypref.sweeps.space import SweepConfig, Trial, Value, make_trial
+
+
+def chosen_by_validation(config: RunConfig) -> bool:
+    """Whether what is evaluated was chosen among several by how it did in validation."""
+    return config.system != "aligned" or (config.align.keep != "last" and config.align.validations > 1)
 
 
 class Rounds:
@@ -40,6 +45,7 @@ class Rounds:
         self.number = 1
         self.done = False
         self.metric, self.split = "", ""
+        self.splits: list[str] = []
 
     def planned(self) -> list[Trial]:
         """Every trial up to this round, those that are done included; empty when nothing is left to decide."""
@@ -54,7 +60,8 @@ class Rounds:
         """Read what the round scored, decide what can be decided, and plan the next one."""
         collection = collect(folder, root)
         self.metric, self.split = headline_metric(collection), collection.reported
-        by_user = user_matrix(collection, self.metric, self.split)
+        self.splits = self._asked(collection)
+        by_user = user_matrix(collection, self.metric, *self.splits)
         found = {setting.text: setting for setting in settings(collection)}
         reference, *others = self.texts
         if reference not in found:
@@ -71,6 +78,17 @@ class Rounds:
         decisions = look(arrays[1:], arrays[0], before, self.number, self.most_seeds, self.margin, given=given)
         self.decisions = dict(zip(compared, decisions))
         self._plan(reference)
+
+    def _asked(self, collection: Collection) -> list[str]:
+        """The splits whose questions count: the reported one, and validation where no weights were chosen by it.
+
+        A model is asked both anyway, so that the second question to each user costs no trial.
+        """
+        other = collection.choosing
+        kept = any(chosen_by_validation(trial.chain.config) for trial in self.planned())
+        if kept or other == self.split or not collection.has(self.metric, other):
+            return [self.split]
+        return [other, self.split]
 
     def _values(self, by_user: Any, setting: Setting) -> Any:
         """(seeds, users) of the seeds planned so far, users with a value of each."""
@@ -111,5 +129,7 @@ class Rounds:
             }
             for text, of in self.decisions.items()
         ]  # fmt: skip
-        return {"metric": self.metric, "split": self.split, "margin": self.margin, "rounds": self.number,
-                "most_seeds": self.most_seeds, "comparisons": rows}  # fmt: skip
+        return {
+            "metric": self.metric, "split": self.split, "splits": self.splits, "margin": self.margin,
+            "rounds": self.number, "most_seeds": self.most_seeds, "comparisons": rows,
+        }  # fmt: skip

@@ -245,14 +245,14 @@ def test_answer_when_nothing_differs():
     text = answer(scored(planted(np.random.default_rng(4), [0.3] * 3), 0))
     found = r"Against λ=0 no measurable effect of λ on exact HR@1 \(0\.\d+ to 0\.\d+; a difference of 0\.\d+ would "
     assert re.match(found, text)
-    assert re.search(r"against λ=\d and λ=\d undecided", text)
+    assert re.search(r"whether it differs from λ=\d and λ=\d is undecided", text)
 
 
 def test_an_effect_between_others_than_the_default_is_one():
     """The default, in the middle, differs from none for sure; the chosen one and the last do."""
     text = answer(scored(planted(np.random.default_rng(2), [0.45, 0.35, 0.25]), 1))
     assert text.startswith("λ moves exact HR@1 (0.253 to 0.438): against λ=0, λ=2 is worse (-0.184). ")
-    assert "better than λ=2; against λ=1 undecided" in text
+    assert "better than λ=2; whether it differs from λ=1 is undecided" in text
 
 
 def test_answer_admits_that_another_is_better_on_test():
@@ -275,7 +275,7 @@ def test_answer_of_a_search_for_two_metrics(tmp_path):
     found = collect(folder)
     text, front = answer(found), joint_table(found)
     assert re.search(r"λ=3 α=0\.\d gives HR@1 0\.\d+ \[.*?\] and ValidRatio 0\.9\d+ \[.*?\]: ", text)
-    assert "better than 9 other settings, the default among them; against " in text
+    assert "better than 9 other settings, the default among them; whether it differs from " in text
     assert f"On validation {front['pareto'].sum()} of 12 settings" in text
     assert all(setting in text for setting in front[front["pareto"]]["setting"][:4])
 

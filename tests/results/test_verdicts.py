@@ -15,8 +15,8 @@ from scipy import stats
 from raypref.results.choice import choose
 from raypref.results.crossed import SeedSpread
 from raypref.results.paired import Excess, difference_spread, paired_difference
-from raypref.results.sequential import look, nominal
-from raypref.results.statistics import Test, mcnemar
+from raypref.results.sequential import HOPELESS, chance_to_decide, look, nominal
+from raypref.results.statistics import Test, hochberg, mcnemar
 from raypref.results.verdicts import BETTER, EQUIVALENT, UNDECIDED, UNTESTED, WORSE, equivalence_p, verdicts
 
 
@@ -45,6 +45,24 @@ def test_equivalence_is_two_one_sided_tests():
     assert equivalence_p(hits, 0.2) == pytest.approx(stats.norm.sf(0.2 / hits.error), rel=1e-9)
     assert equivalence_p(measured(0.012, 0.001), 0.01) > 0.5
     assert math.isnan(equivalence_p(Test(0.1, 0, 0, 0.01, 0, 9), 0.01))
+
+
+def test_few_users_that_agree_prove_nothing():
+    """Were the difference 0.01, none of 20 users would show it four times in five; one of 2,000 always would."""
+    few, many = ([np.tile([1.0, 0.0], users // 2)] * 2 for users in (20, 2000))
+    assert verdicts([mcnemar(*few)]) == [UNDECIDED]
+    assert verdicts([mcnemar(*many)]) == [EQUIVALENT]
+    half = paired_difference(np.tile([0.5, -0.5, 0, 0], (2, 100)), None, Excess(0, 0))
+    assert half.step == 0.25  # half an answer with one of two seeds
+
+
+def test_equivalences_are_corrected_by_hochberg():
+    """All four at p just below the level: step-up has them all, step-down none."""
+    tests = [measured(0.0, 0.0056)] * 4
+    assert 0.04 < equivalence_p(tests[0], 0.01) < 0.05
+    assert verdicts(tests) == [EQUIVALENT] * 4
+    assert verdicts([*tests, measured(0.005, 0.02)])[:4] == [UNDECIDED] * 4
+    assert hochberg([0.01, 0.04, 0.03, math.nan]).tolist() == pytest.approx([0.03, 0.04, 0.04, math.nan], nan_ok=True)
 
 
 def test_each_verdict():
@@ -98,10 +116,10 @@ def test_paired_difference_by_hand():
     assert (found.difference, found.error) == (0.375, pytest.approx(math.sqrt(a + b - c)))
     freedom = (a + b - c) ** 2 / (a**2 / 3 + b**2 / 6 + c**2 / (6 * 3))
     assert found.freedom == pytest.approx(freedom)
-    known = paired_difference(d[:1], None, Excess(0.01, 0.02))
-    a = np.var(d[0], ddof=1) / 4
-    assert known.error == pytest.approx(math.sqrt(a + 0.01))
-    assert known.freedom == pytest.approx(2 * (a + 0.01) ** 2 / (2 * a**2 / 3 + 0.02**2))
+    known = paired_difference(d[:1], None, Excess(0.006, 0.012, cube=2.0, cube_uncertainty=8.0))
+    a, excess = np.var(d[0], ddof=1) / 4, 0.006 + 2.0 * 0.12**3  # half of the users' answers change: as 0.12 do
+    assert known.error == pytest.approx(math.sqrt(a + excess))
+    assert known.freedom == pytest.approx(2 * (a + excess) ** 2 / (2 * a**2 / 3 + 0.012**2 + (8.0 * 0.12**3) ** 2))
     assert math.isnan(paired_difference(d[:1], None).p)
     assert paired_difference(np.zeros((2, 5)), None, Excess(0, 0)).p == 1
 
@@ -113,31 +131,80 @@ def test_what_is_assumed_yields_to_what_is_seen():
     spread = difference_spread(values)
     d = values[1].to_numpy() - values[0].to_numpy()
     told, alone = paired_difference(d, spread, Excess(4e-6, 4e-6)), paired_difference(d, spread)
-    assert told.error == alone.error > 3 * paired_difference(d, None, Excess(4e-6, 4e-6)).error
+    assert told.error == pytest.approx(
+        alone.error, rel=0.1
+    )  # of all settings' seeds alike, but as much as these change
+    assert told.error > 3 * paired_difference(d, None, Excess(4e-6, 4e-6)).error
 
 
-@pytest.mark.parametrize("looks", [1, 3, 5, 8])
-@pytest.mark.parametrize("level", [0.0125, 0.05])
-def test_all_looks_together_err_no_more_than_the_level(looks, level):
-    """Sums of normal steps, looked at after each: how often any look passes the bound."""
-    steps = np.random.default_rng(9).standard_normal((200_000, looks))
-    z = steps.cumsum(axis=1) / np.sqrt(np.arange(1, looks + 1))
-    passed = (np.abs(z) > stats.norm.isf(nominal(level, looks) / 2)).any(axis=1).mean()
-    assert 0.8 * level < passed < 1.1 * level
+def any_error(looks: int, margin: float, truth: float, level: float = 0.05, settings: int = 4) -> float:
+    """How often any of so many comparisons with one default errs: normal differences, a fifth of whose variance with
+    one seed (1) lasts over seeds, looked at as `look` does, where errors and what lasts are known.
+    """
+    lasting, draws, share = 0.2, 20_000, nominal(level, looks)
+    rng = np.random.default_rng(9)
+    models = math.sqrt(lasting / 2) * rng.standard_normal((draws, settings + 1, 1)) + math.sqrt(
+        (1 - lasting) / 2
+    ) * rng.standard_normal((draws, settings + 1, looks)).cumsum(axis=2) / np.arange(1, looks + 1)
+    differences = models[:, 1:] - models[:, :1] + truth
+    going = np.ones((draws, settings), bool)
+    said, wrong = [np.zeros_like(going), np.zeros_like(going)], np.zeros(draws, bool)
+    for look_number in range(1, looks + 1):
+        d, variance = differences[..., look_number - 1], lasting + (1 - lasting) / look_number
+        p = (
+            2 * stats.norm.sf(np.abs(d) / math.sqrt(variance)),
+            stats.norm.sf((margin - np.abs(d)) / math.sqrt(variance)),
+        )
+        new = [rejected(values, going, before, share, up) for values, before, up in zip(p, said, (False, True))]
+        new[1] &= ~new[0]
+        wrong |= (new[0] & (np.sign(d) * truth <= 0)).any(axis=1) if truth == 0 else new[1].any(axis=1)
+        said = [before | now for before, now in zip(said, new)]
+        going &= ~new[0] & ~new[1]
+        known = lasting if look_number > 1 else 0.0
+        later = known + (variance - known) * look_number / looks
+        going &= chance_to_decide(d, variance, later, margin, share / settings) >= HOPELESS
+    return float(wrong.mean())
 
 
-def test_many_looks_share_the_level():
-    assert nominal(0.05, 40) == pytest.approx(0.05 / 40)
+def rejected(p, going, before, level, up):
+    """Holm's steps, or up: Hochberg's, among those not rejected before; those that are closed have p = 1."""
+    ordered = np.sort(np.where(before, np.inf, np.where(going, p, 1.0)), axis=1)
+    left = p.shape[1] - before.sum(axis=1, keepdims=True) - np.arange(p.shape[1])
+    small = ordered * left <= level
+    count = (
+        np.where(small & (left > 0), np.arange(1, p.shape[1] + 1), 0).max(axis=1)
+        if up
+        else (np.cumprod(small & (left > 0), axis=1).sum(axis=1))
+    )
+    bound = np.where(count > 0, np.take_along_axis(ordered, np.maximum(count - 1, 0)[:, None], axis=1)[:, 0], -1.0)
+    return going & ~before & (p <= bound[:, None])
+
+
+@pytest.mark.parametrize("looks", [2, 3, 5, 8])
+def test_all_looks_together_err_no_more_than_the_level(looks):
+    """Of equal settings, and of settings that differ by the margin; the margin in errors of one seed."""
+    for margin in (0.0, 1.5, 3.0):
+        assert any_error(looks, margin, 0.0) < 0.055
+    assert 0.02 < any_error(looks, 3.0, 3.0) < 0.055
 
 
 def test_what_was_decided_stays():
     rng = np.random.default_rng(3)
     base = (rng.random((1, 4000)) < 0.3).astype(float)
-    worse = np.where(rng.random(base.shape) < 0.4, 0, base)
+    worse = np.where(rng.random(base.shape) < 0.1, 0, base)
     first = look([worse, base.copy()], base, [], 1, 5, 0.01)
     assert first[0].verdict == WORSE
     opposite = look([1 - worse, base.copy()], base, first, 2, 5, 0.01)
     assert opposite[0] == first[0]
+
+
+def test_one_seed_that_changes_many_answers_waits_for_another():
+    rng = np.random.default_rng(3)
+    base = (rng.random((2, 4000)) < 0.3).astype(float)
+    worse = np.where(rng.random(base.shape) < 0.4, 0, base)
+    first = look([worse[:1]], base[:1], [], 1, 5, 0.01)
+    assert (first[0].verdict, first[0].open) == (UNDECIDED, True)
+    assert look([worse], base, first, 2, 5, 0.01)[0].verdict == WORSE
 
 
 def test_a_given_model_stands_for_every_seed():
@@ -156,11 +223,11 @@ def test_planted_sweeps_decided_in_rounds():
     """A small judge: the whole one is benchmarks/verdicts.py."""
     judge = load_judge()
     judge.PANELS = {"mixed": judge.PANELS["mixed"]}
-    found = judge.run(60, users=(943,), seed=5)
-    assert found["mixed"]["false better"] <= 0.1
-    assert found["mixed"]["false equivalent"] <= 0.1
-    assert found["mixed"]["trials of five seeds"] < 0.45
-    assert found["mixed"]["decided"] > 0.7
+    found = judge.run(60, users=(943,), seed=5)["mixed"]
+    assert found["`--decide`: any false better or worse"] <= 0.1
+    assert found["`--decide`: any false equivalent"] <= 0.1
+    assert found["`--decide`: trials, of those of five seeds"] < 0.4
+    assert found["`--decide`: says what five seeds at once say"] > 0.85
 
 
 def test_choice_among_equals_is_nobodys_and_too_kind():

@@ -57,11 +57,14 @@ def test_margins_before_and_after_an_earlier_sweep(tmp_path):
     folder = tmp_path / "sweeps" / "earlier"
     folder.mkdir(parents=True)
     kind = planned()[0].chain.config.data.source.kind
-    reached = {"margin": 0.5, "steps": 60, "learning_rate": 5e-5}
+    align = planned()[0].chain.config.align
+    assert align.max_steps is not None
+    reached = {"margin": 0.5, "steps": align.max_steps, "learning_rate": align.learning_rate}
     (folder / "spread.json").write_text(json.dumps({"dataset": kind, "reached": reached}))
-    assert "one of 60 steps at 5e-05 came to 0.5 here: so far off, the margin can hardly act" in margin_line(
-        planned(), store
-    )
+    assert "came to 0.5 here: so far off, the margin can hardly act" in margin_line(planned(), store)
+    further = reached | {"margin": 9.0, "steps": 20 * align.max_steps}
+    (folder / "spread.json").write_text(json.dumps({"dataset": kind, "reached": further}))
+    assert "may come to 5% of that: so far off, the margin can hardly act" in margin_line(planned(), store)
 
 
 def test_power_by_what_the_store_knows(tmp_path):
