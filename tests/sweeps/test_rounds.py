@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from raypref.config.loading import load
+from raypref.config.loading import load, override
 from raypref.errors import UserError
 from raypref.results.answer import answer
 from raypref.results.collect import collect
 from raypref.results.summaries import comparisons, settings
-from raypref.results.tables import headline_metric
+from raypref.results.tables import headline_metric, sweep_cells
 from raypref.storage.store import Store, write_json
 from raypref.sweeps import account as accounts
 from raypref.sweeps import sweep as sweeps
 from raypref.sweeps.options import SweepOptions
+from raypref.sweeps.rounds import chosen_by_validation
 from raypref.sweeps.space import SweepConfig
 from raypref.sweeps.trial_records import new_record, record_path
 from tests.support.planted_sweeps import LAMBDA, evaluation, rows
@@ -82,6 +83,30 @@ def test_seeds_go_where_they_decide(tmp_path, monkeypatch):
     again, repeated, _ = decide(tmp_path, monkeypatch)
     assert (again, repeated.ran) == (folder, [])
     assert json.loads((folder / "sweep.json").read_text())["decided"] == account
+
+
+def test_validation_counts_where_it_chose_no_weights(tmp_path, monkeypatch):
+    """Both questions to each user, and the table says so; where validation chose among weights, test alone."""
+    monkeypatch.setattr("raypref.sweeps.rounds.chosen_by_validation", lambda config: True)
+    alone, *_ = decide(tmp_path / "alone", monkeypatch)
+    monkeypatch.setattr("raypref.sweeps.rounds.chosen_by_validation", lambda config: False)
+    both, *_ = decide(tmp_path / "both", monkeypatch)
+    found = [json.loads((folder / "sweep.json").read_text())["decided"]["splits"] for folder in (alone, both)]
+    assert found == [["test"], ["validation", "test"]]
+    notes = [sweep_cells(collect(folder, folder.parents[1])).notes for folder in (alone, both)]
+    assert ["validation and test together" in " ".join(of) for of in notes] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "chosen"),
+    [
+        ({"align.keep": "last", "align.validations": 4}, False),
+        ({"align.keep": "loss", "align.validations": 4}, True),
+        ({"align.keep": "loss", "align.validations": 1}, False),
+    ],
+)
+def test_when_validation_chose_the_weights(changes, chosen):
+    assert chosen_by_validation(override(load("smoke", None)[0], changes, "test")) is chosen
 
 
 def test_the_report_says_what_the_rounds_decided(tmp_path, monkeypatch):
