@@ -168,7 +168,7 @@ def any_error(looks: int, margin: float, truth: float, level: float = 0.05, sett
 
 def rejected(p, going, before, level, up):
     """Holm's steps, or up: Hochberg's, among those not rejected before; those that are closed have p = 1."""
-    ordered = np.sort(np.where(before, np.inf, np.where(going, p, 1.0)), axis=1)
+    ordered = np.sort(np.where(before, 2.0, np.where(going, p, 1.0)), axis=1)  # rejected ones last
     left = p.shape[1] - before.sum(axis=1, keepdims=True) - np.arange(p.shape[1])
     small = ordered * left <= level
     count = (
