@@ -60,14 +60,20 @@ install-test: $(VENV)/installed-test
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
+# pip compiles its 26,000 files one after the other, for a minute: afterwards all cores do, but for those that can't be.
+PIP := $(VENV)/bin/python -m pip install -q --no-compile -c constraints.txt
+COMPILE := $(VENV)/bin/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
+
 # torch goes first, as deepspeed's build looks for it.
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install -q -c constraints.txt torch setuptools wheel
-	$(VENV)/bin/python -m pip install -q --no-build-isolation -c constraints.txt -e .
+	$(PIP) torch setuptools wheel
+	$(PIP) --no-build-isolation -e .
+	$(COMPILE)
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(VENV)/bin/python -m pip install -q --no-build-isolation -c constraints.txt -e ".[test,dev]"
+	$(PIP) --no-build-isolation -e ".[test,dev]"
+	$(COMPILE)
 	touch $@
 
 clean:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.nodes import ALL, SWEEP, shared_only
+from tests.support.forked import Forked
+from tests.support.nodes import ALL, PATIENCE, SWEEP, shared_only
 from tests.support.processes import CHECKOUT, environment
 from tests.support.shared_store import alone
 
@@ -20,10 +19,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     home = (own if worker_id == "master" else own.parent) / "whole"
     with alone(home):
         if not (home / "made").exists():
-            script = str(CHECKOUT / "jobs/sweep_lambda.py")
-            arguments = [sys.executable, script, "--root", str(home / "root"), "--no-ray", *SWEEP, *ALL]
-            done = subprocess.run(arguments, env=environment(home), capture_output=True, text=True, timeout=600)
-            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+            command = ["jobs/sweep_lambda.py", "--root", str(home / "root"), "--no-ray", *SWEEP, *ALL]
+            job = Forked(command, environment(home), CHECKOUT, home / "said.log")
+            said = job.said(PATIENCE)
+            assert job.poll() == 0, said[-4000:]
             (home / "made").touch()
     return home / "root"
 

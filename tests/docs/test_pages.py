@@ -8,12 +8,16 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from raypref.commands import adapt, recommend, rescore
 from raypref.sweeps import benchmark, job, replicate
+from tests.support.forked_shell import forked_programs
+from tests.support.nodes import PATIENCE
 from tests.support.own_parsers import fault
 from tests.support.page_commands import PAGES, SHELL, Shown, commands, files_written
 from tests.support.processes import CHECKOUT
@@ -148,9 +152,23 @@ def test_an_unmarked_command_is_found(line: str, found: bool, tmp_path: Path) ->
     assert accounted(shown) == found
 
 
-@pytest.mark.timeout(1200)  # CI runs the fault tests beside it
+@pytest.mark.timeout(3 * PATIENCE)
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `python` and `raypref` are forked from one process that has imported what they need."""
     for name in [name for name in os.environ if name.startswith(("RAY_", "RAYPREF_"))]:
         monkeypatch.delenv(name)
-    RUNNER["run_page"](page, tmp_path)
+    with forked_programs() as folder:
+        monkeypatch.setattr(sys, "executable", str(folder / "python"))
+        RUNNER["run_page"](page, tmp_path)
+
+
+def test_a_page_whose_command_fails_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "x.md"
+    page.write_text("<!-- run -->\n```sh\npython -c 'print(1)' | tee one\nraypref --version > two\nraypref x\n```\n")
+    with forked_programs() as folder:
+        monkeypatch.setattr(sys, "executable", str(folder / "python"))
+        with pytest.raises(subprocess.CalledProcessError, match="status 2"):
+            RUNNER["run_page"](page, tmp_path)
+    assert (tmp_path / "one").read_text() == "1\n"
+    assert (tmp_path / "two").read_text().startswith("raypref ")

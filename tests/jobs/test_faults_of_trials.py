@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ import pytest
 
 from raypref.storage.store import MANIFEST
 from raypref.sweeps.job import EXIT_TRIALS_FAILED, EXIT_USER_ERROR, run
+from tests.support.forked import Forked
+from tests.support.nodes import PATIENCE
 from tests.support.processes import CHECKOUT, environment
 
 SWEEP = CHECKOUT / "sweeps" / "sweep_lambda.yaml"
@@ -91,27 +92,27 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(3 * PATIENCE)
 def test_a_disk_that_fills_up_costs_no_finished_trial(small_disk: Path) -> None:
     root = small_disk / "results"
-    arguments = [sys.executable, str(CHECKOUT / "jobs/sweep_lambda.py"), "--root", str(root), *HERE]
-    job = subprocess.Popen(
-        arguments, env=environment(small_disk), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    command = ["jobs/sweep_lambda.py", "--root", str(root), *HERE]
+    job = Forked(command, environment(small_disk), small_disk, small_disk.parent / "first.log")
     while job.poll() is None and not any(record["status"] == "done" for record in records(root).values()):
         time.sleep(0.05)
     filler = small_disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(1 << 20)):
             pass
-    said, _ = job.communicate(timeout=400)
-    assert job.returncode in (EXIT_USER_ERROR, EXIT_TRIALS_FAILED), said[-3000:]
+    said = job.said(PATIENCE)
+    assert job.poll() in (EXIT_USER_ERROR, EXIT_TRIALS_FAILED), said[-3000:]
     assert "the disk is full" in said
     assert "Traceback" not in said
     filler.unlink()
     before = published(root)
     done = [value for value, record in records(root).items() if record["status"] == "done"]
     assert 1 <= len(done) < 4, said[-3000:]
-    again = subprocess.run(arguments, env=environment(small_disk), capture_output=True, text=True, timeout=400)
-    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
+    again = Forked(command, environment(small_disk), small_disk, small_disk.parent / "again.log")
+    said = again.said(PATIENCE)
+    assert again.poll() == 0, said[-4000:]
     assert before.items() <= published(root).items()
     assert [record["status"] for record in records(root).values()] == ["done"] * 4

@@ -6,18 +6,17 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from raypref.storage.lease import FOLDER
 from raypref.storage.store import MANIFEST
+from tests.support.forked import Forked
+from tests.support.nodes import PATIENCE, wait
 from tests.support.processes import CHECKOUT, environment
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * PATIENCE)]
 SHARED = ("prepare", "tokenize", "sft", "reference")
 OPTIONS = """
     --preset smoke --no-ray --resources.engine torch --resources.threads 1 --evaluation.no-generate
@@ -25,13 +24,11 @@ OPTIONS = """
 """.split()
 
 
-def start(home: Path, number: int) -> subprocess.Popen[str]:
+def start(home: Path, number: int) -> Forked:
     """A run whose λ differs from the others', so that all is shared but alignment."""
     own = ["--root", str(home / "root"), "--align.objective.lambda", str(number)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "raypref.cli", "run", *OPTIONS, *own],
-        env=environment(home), cwd=CHECKOUT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    command = ["-m", "raypref.cli", "run", *OPTIONS, *own]
+    return Forked(command, environment(home), CHECKOUT, home / f"{number}.log")
 
 
 def made(said: list[str]) -> dict[str, int]:
@@ -46,8 +43,8 @@ def aligned(home: Path) -> int:
 
 def test_eight_runs_make_what_they_share_once(tmp_path: Path) -> None:
     runs = [start(tmp_path, number) for number in range(8)]
-    said = [run.communicate(timeout=800)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0] * 8, "\n".join(said)[-6000:]
+    said = [run.said(2 * PATIENCE) for run in runs]
+    assert [run.poll() for run in runs] == [0] * 8, "\n".join(said)[-6000:]
     assert made(said) == dict.fromkeys(SHARED, 1), "\n".join(said)
     assert aligned(tmp_path) == 8
     assert not list((tmp_path / "root" / FOLDER).iterdir())
@@ -55,16 +52,12 @@ def test_eight_runs_make_what_they_share_once(tmp_path: Path) -> None:
 
 def test_a_run_that_is_killed_in_the_middle_of_sft_is_taken_over(tmp_path: Path) -> None:
     runs = [start(tmp_path, number) for number in range(3)]
-    deadline = time.monotonic() + 400
-    while not (found := list((tmp_path / "root").glob(".scratch/sft-*/checkpoint.json"))):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait("a checkpoint", lambda: list((tmp_path / "root").glob(".scratch/sft-*/checkpoint.json")))
     (lease,) = (tmp_path / "root" / FOLDER).glob("sft-*")
     victim = json.loads(lease.read_text())["pid"]
-    assert found
     os.kill(victim, signal.SIGKILL)
-    said = {run.pid: run.communicate(timeout=800)[0] for run in runs}
-    assert {run.pid: run.returncode for run in runs} == {
+    said = {run.pid: run.said(2 * PATIENCE) for run in runs}
+    assert {run.pid: run.poll() for run in runs} == {
         run.pid: -signal.SIGKILL if run.pid == victim else 0 for run in runs
     }, said
     assert made(list(said.values()))["sft"] == 1
