@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 DASHBOARD_PORT = 8265
 START_SECONDS = 300
+AGENT_SECONDS = 120
 STOP_SECONDS = 5  # the jobs are over: what a head does in its last seconds nobody reads
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
@@ -75,6 +76,7 @@ def local_head(dashboard_port: int | None, verbose: bool = False) -> Iterator[st
     try:
         logger.info("starting Ray on this machine")
         _wait_for(address, head, folder / "head.log")
+        _wait_for_agent(ports["dashboard-agent-listen-port"], head)
         logger.info("Ray head started; dashboard at %s while the job runs", address)
         logger.info("live curves: raypref dashboard --temp-dir %s", folder)
         yield address
@@ -160,6 +162,17 @@ def _wait_for(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
     raise UserError(
         f"the Ray head did not start:\n    {lines}", where=str(log), hint="see that log; try `ray start --head`"
     )
+
+
+def _wait_for_agent(port: int, head: subprocess.Popen[bytes]) -> None:
+    """Wait until what starts jobs listens: on a busy machine that is minutes after the dashboard, and Ray waits 10 s."""
+    until = time.monotonic() + AGENT_SECONDS
+    while time.monotonic() < until and head.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.5)
 
 
 def _stop(head: subprocess.Popen[bytes]) -> None:
