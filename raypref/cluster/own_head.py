@@ -165,7 +165,7 @@ def _wait_for(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _wait_for_agent(port: int, head: subprocess.Popen[bytes]) -> None:
-    """Wait until what starts jobs listens: on a busy machine that is minutes after the dashboard, and Ray waits 10 s."""
+    """Wait until what starts jobs listens: on a busy machine minutes after the dashboard, and Ray waits 10 s for it."""
     until = time.monotonic() + AGENT_SECONDS
     while time.monotonic() < until and head.poll() is None:
         try:

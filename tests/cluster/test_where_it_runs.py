@@ -5,10 +5,13 @@ from __future__ import annotations
 import http.server
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -217,6 +220,19 @@ def test_a_ray_that_does_not_start_in_time_is_no_traceback(
     with pytest.raises(UserError, match=f"the Ray cluster can't be joined: .*{said}") as refused:
         connect.connect(verbose=True)
     assert "unset RAY_ADDRESS" in refused.value.hint
+
+
+def test_a_job_is_submitted_once_what_starts_it_listens() -> None:
+    """Else Ray refuses it with a traceback: `No available agent to submit job`."""
+    running, ended = (SimpleNamespace(poll=lambda code=code: code) for code in (None, 1))
+    with socket.socket() as agent:
+        agent.bind(("127.0.0.1", 0))
+        port = agent.getsockname()[1]
+        own_head._wait_for_agent(port, ended)  # of a head that is gone nobody waits for more
+        began = time.monotonic()
+        threading.Timer(1.0, agent.listen).start()
+        own_head._wait_for_agent(port, running)
+        assert time.monotonic() - began >= 1.0
 
 
 def test_each_way_out_of_an_address_that_no_driver_joins_is_one() -> None:
