@@ -77,6 +77,8 @@ class Pretraining:
     swapped: float = 0.0
     """Share of catalogs whose users choose by genre as the default data's do by mood, and the reverse: where genres say
     little beside moods, they are slow to learn."""
+    answers_alone: bool = False
+    """Only the layers above the judge's learn, and from the answers alone."""
     log_every: int = 200
 
 
@@ -117,10 +119,10 @@ class Lessons:
         if step // STEPS_A_CATALOG != self.block:
             self.block = step // STEPS_A_CATALOG
             drawn = np.random.default_rng([self.config.seed, 2, self.block])
-            shares = {"among_random": self.config.among_random, "swapped": self.config.swapped}
-            self.catalog = catalog(drawn, self.candidates(step), self.held_out, **shares)
+            own, swapped = self.config.among_random, self.config.swapped
+            self.catalog = catalog(drawn, self.candidates(step), self.held_out, among_random=own, swapped=swapped)
             self.questions = self.catalog.questions()
-        if rng.random() < HISTORIES:
+        if rng.random() < HISTORIES and not self.config.answers_alone:
             texts = list(self.catalog.histories(LONGEST))
             read = encode_prompts(self.tokenizer, [texts[i] for i in rng.permutation(len(texts))[: self.config.batch]])
             return padded(read, [[1.0] * len(ids) for ids in read], self.tokenizer.pad_token_id)
@@ -128,7 +130,7 @@ class Lessons:
         if not batch:
             self.questions = self.catalog.questions()
             batch = list(itertools.islice(self.questions, self.config.batch))
-        return asked(batch, self.tokenizer, HISTORY_WEIGHT)
+        return asked(batch, self.tokenizer, 0.0 if self.config.answers_alone else HISTORY_WEIGHT)
 
 
 class Judge(torch.nn.Module):
@@ -195,6 +197,9 @@ def train(config: Pretraining) -> None:
         model = backbone.build(PretrainedModel(path=str(config.start), dtype="float32", lora=None), known)
         reembed(model, known, tokenizer, config.seed)
     model.train()
+    if config.answers_alone:
+        for part in (model.get_input_embeddings(), model.base_model.layers[:JUDGED]):
+            part.requires_grad_(False)
     judge, gathered = Judge(), Judge(words=1)
     optimizer = adamw([*model.parameters(), *judge.parameters(), *gathered.parameters()])
     lessons, log, losses, judgements, first, spent = Lessons(config, tokenizer), [], [], [], 0, 0.0
