@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: first-results sweep sweeps test measures ray cluster lint docs pages audit install install-test clean
+.PHONY: first-results sweep sweeps test measures ray lowest-ray cluster lint docs pages audit install install-test clean
 sweep: $(VENV)/installed
 	$(VENV)/bin/raypref submit jobs/sweep_lambda.py $(ARGS)
 
@@ -29,6 +29,20 @@ measures: $(VENV)/installed-test
 # that Prometheus scrapes: minutes.
 ray: $(VENV)/installed-test
 	$(VENV)/bin/python -m pytest -m ray -n 2 -o cache_dir=.pytest_cache/ray $(ARGS)
+
+# The sweep's job on the lowest Ray that pyproject.toml takes: it alone lies in an environment over this one.
+LOWEST := $(VENV)/lowest-ray
+LOWEST_RAY = $(shell sed -n 's/.*"ray\[[a-z,]*\]>=\([0-9.]*\),.*/\1/p' pyproject.toml)
+lowest-ray: $(LOWEST)/installed
+	$(LOWEST)/bin/python -c 'import ray; print("ray", ray.__version__)'
+	$(LOWEST)/bin/python -m pytest -m ray -n 0 tests/jobs/test_sweep_job.py -k 'not again and not wider' $(ARGS)
+
+$(LOWEST)/installed: pyproject.toml $(VENV)/installed-test
+	$(VENV)/bin/python -m venv --clear --without-pip $(LOWEST)
+	echo 'import site; site.addsitedir("'$$(cd $(VENV)/lib/python*/site-packages && pwd)'")' \
+		> $$(echo $(LOWEST)/lib/python*/site-packages)/below.pth
+	$(VENV)/bin/python -m pip --python $(LOWEST)/bin/python install -q --no-deps "ray==$(LOWEST_RAY)"
+	touch $@
 
 # Faults and exact resume, on three Ray nodes of this machine: minutes. Three files at a time, as they wait for processes;
 # a cache of its own, so that another pytest beside it does not write over what failed.

@@ -38,6 +38,7 @@ STEPS: dict[str, list[list[str]]] = {
     # These wait for processes, and kill some, on busy cores: what fails is told, and tried once more, alone.
     "ray": [["make", "ray"], ["make", "ray", f"ARGS={ALONE}"]],
     "cluster": [["make", "cluster"], ["make", "cluster", f"ARGS={ALONE}"]],
+    "lowest-ray": [["make", "lowest-ray"]],
     "audit": [["make", "audit"], ["echo", "the audit is a report: it fails nothing"]],
 }
 """Commands of each step; the next is tried where the one before failed."""
@@ -47,7 +48,7 @@ ROUNDS: list[list[list[str]]] = [
     [["test"]],  # both cores are its own, so that its time says something
     [["pages"], ["ray"]],  # both wait for processes that start
     [["cluster"]],  # alone: it kills processes and waits for others, and what trains beside it starves them
-    [["measures"], ["lint", "docs", "audit", "sweep"]],  # a core each
+    [["measures"], ["lint", "docs", "audit", "sweep", "lowest-ray"]],  # a core each
 ]
 """One after the other; the lists of a round run side by side, the steps of a list one after the other."""
 
