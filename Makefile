@@ -65,7 +65,7 @@ docs: $(VENV)/installed-test
 # Every command of the docs by its own parser; the tutorial and the other pages with blocks that are run, as they stand:
 # minutes.
 pages: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest -m docs --dist load tests/docs $(ARGS)
+	$(VENV)/bin/python -m pytest -m docs --dist load tests/docs tests/commands $(ARGS)
 
 install: $(VENV)/installed
 

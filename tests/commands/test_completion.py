@@ -48,6 +48,7 @@ def test_each_shell_reads_its_script(shell: str, tmp_path: Path) -> None:
     subprocess.run([shell, "-n", str(script)], check=True)
 
 
+@pytest.mark.docs  # asks every command for its help
 def test_it_knows_every_command_and_its_options(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "raypref.cli", "--install-completion", "bash"]
     own = environment(tmp_path) | {"HOME": str(tmp_path)}

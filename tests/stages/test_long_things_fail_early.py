@@ -36,8 +36,8 @@ SHIPPED = {"kind": "pretrained", "path": "raypref-tiny", "lora": None}
 
 @pytest.fixture
 def long_titles(tmp_path: Path) -> dict[str, Any]:
-    """40 items, the first with a title of 400 words; each of 24 users meets eight."""
-    titles = [f"Title {i} " + ("word " * 400 if i == 0 else "") for i in range(40)]
+    """40 items, the first with a title of 200 words; each of 24 users meets eight."""
+    titles = [f"Title {i} " + ("word " * 200 if i == 0 else "") for i in range(40)]
     lines = ["user,item,rating,timestamp,title"]
     for user in range(24):
         lines += [
@@ -95,12 +95,12 @@ def run(config: RunConfig, store: Store) -> None:
 
 
 def test_a_title_too_long_is_named_with_the_examples_that_have_it(long_titles: dict[str, Any], tmp_path: Path) -> None:
-    config = zero_shot(data={**long_titles, "candidates": {"eval_random": 19}}, prompt__max_tokens=512)
+    config = zero_shot(data={**long_titles, "candidates": {"eval_random": 19}}, prompt__max_tokens=256)
     store = Store(tmp_path / "root")
     error = until_refused(config, store)
     assert "examples have candidates that alone take more tokens than a prompt may have" in error.what
-    assert "the longest title has 807 tokens: 'Title 0 word word" in error.what
-    assert store.manifest(chain(config).prepare.address)["facts"]["longest_title"] == len("Title 0" + " word" * 400)
+    assert "the longest title has 407 tokens: 'Title 0 word word" in error.what
+    assert store.manifest(chain(config).prepare.address)["facts"]["longest_title"] == len("Title 0" + " word" * 200)
     options = followed(config, error)
     assert len(options) == 3  # titles cut or left out, or longer prompts, for which this model has the positions
     for each in options:
@@ -108,7 +108,7 @@ def test_a_title_too_long_is_named_with_the_examples_that_have_it(long_titles: d
 
 
 def test_examples_without_room_are_counted_exactly(long_titles: dict[str, Any], tmp_path: Path) -> None:
-    config = zero_shot(data=long_titles, prompt__max_tokens=512)
+    config = zero_shot(data=long_titles, prompt__max_tokens=256)
     store = Store(tmp_path / "root")
     error = until_refused(config, store)
     plan, titles = chain(config), read_log(config.data).items["title"].to_pylist()
