@@ -104,7 +104,7 @@ def _document(
         ).transpose(1, 2)
 
     windowed = window is not None and window < prompt
-    if value.dtype == torch.bfloat16 and value.device.type == "cpu" and tokens > prompt and not windowed:
+    if rounds_by_place(value) and tokens > prompt and (window is None or window >= tokens):
         of_prompt = sdpa(query[:, :, :prompt], prompt, None)
         of_titles = _each_alone(query, key, value, prompt, titles.lengths[number] - 1, dropout, scaling)
         return torch.cat([of_prompt, of_titles], dim=1)
@@ -119,6 +119,11 @@ def _document(
     of_prompt, of_titles = query.split([prompt, tokens - prompt], dim=2)
     mask = masks.of_document(titles, number, span.titles, window)
     return torch.cat([sdpa(of_prompt, prompt, None), sdpa(of_titles, tokens, mask)], dim=1)
+
+
+def rounds_by_place(value: Tensor) -> bool:
+    """Whether `_each_alone` is worth its calls."""
+    return value.dtype == torch.bfloat16 and value.device.type == "cpu"
 
 
 def _each_alone(

@@ -22,8 +22,11 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Asked]]:
 
     def play(codes: list[int], said: list[str | None]) -> list[Asked]:
         commands: list[Asked] = []
+        really = subprocess.run
 
-        def run(command: Asked, **_: Any) -> subprocess.CompletedProcess[str]:
+        def run(command: Asked, **options: Any) -> subprocess.CompletedProcess[str]:
+            if command[0] == "git":  # asked which files go with a job
+                return really(command, **options)
             commands.append(command)
             if "-c" not in command:
                 return subprocess.CompletedProcess(command, codes.pop(0))
