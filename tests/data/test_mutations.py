@@ -268,6 +268,7 @@ def check_titles(titles: list[str]) -> None:
     assert [title for title, ok in zip(titles, said) if not ok] == []
 
 
+@pytest.mark.measures
 def test_own_files_of_any_make_are_read_and_their_titles_can_be_answered(tmp_path):
     read, titles = run_own(tmp_path, FEW_OWN)
     assert read > FEW_OWN // 10

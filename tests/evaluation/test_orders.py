@@ -142,6 +142,7 @@ def found(table: pa.Table) -> bool:
     return bool(abs(gaps.mean()) > stats.norm.ppf(0.975) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
 
 
+@pytest.mark.measures
 def test_a_bias_of_0_03_is_found_by_eight_orders_of_943_users():
     """Power over planted evaluations; and no bias is found where there is none."""
     rng = np.random.default_rng(1)

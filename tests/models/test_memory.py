@@ -105,6 +105,7 @@ def test_the_prediction_holds_for_other_settings(
     assert peak.total == pytest.approx(measured(model, resources, *lengths), rel=0.15)
 
 
+@pytest.mark.measures
 def test_what_makes_a_step_smaller_is_predicted_so() -> None:
     """ZeRO, adapters, fewer negatives, checkpointing; and a model of which no weight is made."""
     full = predicted(MODEL, TORCH, PROMPTS, TITLE, TITLES)

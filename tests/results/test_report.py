@@ -190,6 +190,7 @@ def test_training_curves_are_drawn_again_without_the_logs(broken, tmp_path):
     assert "loss of 5 trials" in training_alt(training_table(again))
 
 
+@pytest.mark.measures
 def test_a_thousand_trials_stay_under_5_mb(tmp_path):
     rng = np.random.default_rng(0)
     hits = {(value / 10, seed): (rng.random(60) < 0.3).astype(float) for value in range(200) for seed in range(5)}

@@ -33,5 +33,6 @@ def faults(how: str) -> int:
     return int(result.stdout)
 
 
+@pytest.mark.measures
 def test_kept_blocks_cost_no_page_faults() -> None:
     assert faults("kept") * 10 < faults("given back")

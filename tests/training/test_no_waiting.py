@@ -142,6 +142,7 @@ def test_a_batch_is_moved_once_out_of_pinned_memory(monkeypatch: pytest.MonkeyPa
     assert {t.device.type for t in (there.titles.input_ids, *there.columns.values())} == {"meta"}
 
 
+@pytest.mark.measures
 def test_a_compiled_scorer_is_the_eager_one() -> None:
     """Traced by torch.compile with its gradients (aot_eager: what a compiler for the device would be given)."""
     torch._dynamo.reset()
