@@ -64,18 +64,47 @@ def resumed(root: Path) -> list[int]:
     return found["resumed_at"]
 
 
-def test_trials_are_killed(nodes: Nodes, root: Path, whole: Path) -> None:
-    """Two of three, one after another."""
-    job = nodes.sweep(root, *ALL, "--resources.concurrent-trials", "1")
+def test_trials_are_killed_and_the_job_is_stopped(nodes: Nodes, root: Path, whole: Path) -> None:
+    """Of a submitted job's three trials the first is killed, in the second the job is stopped; then the sweep again, of
+    which the third is killed."""
+    address = nodes.environment["RAY_API_SERVER_ADDRESS"]
+    job = submitted(nodes, root, *ALL, "--resources.concurrent-trials", "1")
     met: set[Path] = set()
-    for _ in range(2):
-        wait("a checkpoint of another trial", lambda: another(root, met) or job.poll() is not None)
-        (process,) = nodes.processes(TRIAL)
-        process.kill()
-    ended(job)
+    try:
+        wait("a checkpoint of a trial", lambda: another(root, met))
+    except AssertionError:
+        for asked in ("status", "logs", "stop"):  # into what pytest prints of a failed test
+            subprocess.run([*RAY, "job", asked, "--address", address, job], env=nodes.environment, check=False)
+        raise
+    (process,) = nodes.processes(TRIAL)
+    process.kill()
+    wait("a checkpoint of another trial", lambda: another(root, met))
+    for process in nodes.processes(TRIAL):
+        process.suspend()  # held, as it may end before Ray's command has begun
+    stop = [*RAY, "job", "stop", "--address", address, job]
+    subprocess.run(stop, env=nodes.environment, check=True, capture_output=True, timeout=300)
+    wait("the end of its processes", lambda: not nodes.processes(TRIAL))
+    begun = [record for record in records(root) if record["status"] != "done"]
+    assert len(records(root)) == len(begun) + 1
+    assert begun
+    assert not rows(root).keys() & {record["evaluate"].rsplit("/")[-1] for record in begun}
+    again = nodes.sweep(root, *ALL, "--resources.concurrent-trials", "1")
+    wait("a checkpoint of the third trial", lambda: another(root, met) or again.poll() is not None)
+    (process,) = nodes.processes(TRIAL)
+    process.kill()
+    ended(again)
     assert_undisturbed(root, whole, 3)
     assert table(root) == table(whole)
-    assert sum(bool(found["resumed_at"]) for found in facts(root).values()) == 2
+    assert all(found["resumed_at"] for found in facts(root).values())
+
+
+def submitted(nodes: Nodes, root: Path, *options: str) -> str:
+    """The λ sweep as a job of the cluster's own; its name."""
+    name = f"job-{root.parent.name}"
+    arguments, more = ["--root", str(root), *SWEEP, *options], ["--submission-id", name, "--no-wait"]
+    submit = submission(nodes.environment["RAY_API_SERVER_ADDRESS"], Path("jobs/sweep_lambda.py"), arguments, more)
+    subprocess.run(submit, env=nodes.environment, cwd=CHECKOUT, check=True, capture_output=True, timeout=300)
+    return name
 
 
 def test_workers_of_groups_are_killed_and_hang(nodes: Nodes, root: Path, whole: Path) -> None:
@@ -147,28 +176,5 @@ def test_a_spot_node_is_given_notice(nodes: Nodes, root: Path, whole: Path) -> N
     ended(job)
     kill_group(node, signal.SIGKILL)  # what is left of it: the next test counts its nodes
     node.wait()
-    assert_undisturbed(root, whole, 1)
-    assert resumed(root)
-
-
-def test_a_submitted_job_is_stopped_and_another_goes_on(nodes: Nodes, root: Path, whole: Path) -> None:
-    address = nodes.environment["RAY_API_SERVER_ADDRESS"]
-    name = f"stopped-{root.parent.name}"
-    more = ["--submission-id", name, "--no-wait"]
-    submit = submission(address, Path("jobs/sweep_lambda.py"), ["--root", str(root), *SWEEP, *ONE], more)
-    subprocess.run(submit, env=nodes.environment, cwd=CHECKOUT, check=True, capture_output=True, timeout=300)
-    try:
-        wait("a checkpoint", lambda: checkpoints(root))
-    except AssertionError:
-        for asked in ("status", "logs", "stop"):  # into what pytest prints of a failed test
-            subprocess.run([*RAY, "job", asked, "--address", address, name], env=nodes.environment, check=False)
-        raise
-    for process in nodes.processes(TRIAL):
-        process.suspend()  # held, as it may end before Ray's command has begun
-    stop = [*RAY, "job", "stop", "--address", address, name]
-    subprocess.run(stop, env=nodes.environment, check=True, capture_output=True, timeout=300)
-    wait("the end of its processes", lambda: not nodes.processes(TRIAL))
-    assert not rows(root).keys() & {record["evaluate"].rsplit("/")[-1] for record in records(root)}
-    ended(nodes.sweep(root, *ONE))
     assert_undisturbed(root, whole, 1)
     assert resumed(root)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.forked import Forked
 from tests.support.nodes import ALL, PATIENCE, SWEEP, rows, wait
-from tests.support.processes import CHECKOUT, environment
+from tests.support.processes import environment
 from tests.support.s3 import ROOT, Troubled, served_s3
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * PATIENCE)]
@@ -24,22 +23,15 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Troubled]:
         yield application
 
 
-def sweep(home: Path, root: str, *options: str) -> subprocess.Popen[str]:
-    home.mkdir(parents=True, exist_ok=True)
-    script = str(CHECKOUT / "jobs/sweep_lambda.py")
-    return subprocess.Popen(
-        [sys.executable, script, "--root", root, *SWEEP, *ALL, *options],
-        env=environment(home),
-        cwd=home,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def sweep(home: Path, *options: str) -> Forked:
+    home.mkdir(exist_ok=True)
+    command = ["jobs/sweep_lambda.py", "--root", ROOT, *SWEEP, *ALL, *options]
+    return Forked(command, environment(home), home, home / "sweep.log")
 
 
-def said(job: subprocess.Popen[str]) -> str:
-    text, _ = job.communicate(timeout=2 * PATIENCE)
-    assert job.returncode == 0, text[-4000:]
+def said(job: Forked) -> str:
+    text = job.said(2 * PATIENCE)
+    assert job.poll() == 0, text[-4000:]
     return text
 
 
@@ -48,34 +40,26 @@ def assert_same(home: Path, whole: Path) -> None:
     (mirror,) = (home / ".cache/raypref").iterdir()
     assert rows(mirror).keys() == rows(whole).keys()
     (folder,) = (mirror / "sweeps").iterdir()
-    collect = [
-        sys.executable,
-        "-m",
-        "raypref.cli",
-        "collect",
-        f"{ROOT}/sweeps/{folder.name}",
-        "--out",
-        str(home / "out"),
-    ]
-    subprocess.run(collect, env=environment(home), check=True, capture_output=True, timeout=300)
+    collect = ["-m", "raypref.cli", "collect", f"{ROOT}/sweeps/{folder.name}", "--out", str(home / "out")]
+    said(Forked(collect, environment(home), home, home / "collect.log"))
     (expected,) = whole.glob("sweeps/*/users.parquet")
     assert pq.read_table(home / "out" / "users.parquet").equals(pq.read_table(expected))
 
 
 def test_failing_and_slow_requests_change_no_row(s3: Troubled, whole: Path, tmp_path: Path) -> None:
     s3.failing, s3.slow = 0.05, 0.02
-    said(sweep(tmp_path / "one", ROOT, "--ray"))
+    said(sweep(tmp_path / "one"))
     assert s3.failed >= 3
     s3.failing = s3.slow = 0
     assert_same(tmp_path / "one", whole)
     before = s3.asked
-    elsewhere = said(sweep(tmp_path / "other", ROOT, "--no-ray"))  # another machine, with nothing in its mirror
+    elsewhere = said(sweep(tmp_path / "other", "--no-ray"))  # another machine, with nothing in its mirror
     assert "[1/" not in elsewhere  # no trial ran
     assert s3.asked > before
 
 
 def test_an_outage_of_30_seconds_is_waited_for(s3: Troubled, whole: Path, tmp_path: Path) -> None:
-    job = sweep(tmp_path, ROOT, "--no-ray")
+    job = sweep(tmp_path, "--no-ray")
     wait("the first trial", lambda: list(tmp_path.glob(".cache/raypref/*/.scratch/align-*")) or job.poll() is not None)
     s3.away = True
     time.sleep(30)

@@ -28,7 +28,9 @@ RUN = [page for page in PAGES if RUNNER["blocks"](page)]
 ALL = [shown for page in PAGES for shown in commands(page)]
 ON_RAY = "tests/jobs/test_sweeps_on_ray.py"
 SMALL = {
-    r"make sweeps?\b.*|raypref submit jobs/\w+\.py": f"{ON_RAY}::test_submitted_jobs_run_on_a_head_of_their_own",
+    r"make sweeps?\b.*|raypref submit jobs/\w+\.py": (
+        "tests/cluster/test_dead_head.py::test_the_head_dies_and_the_jobs_are_submitted_again"
+    ),
     r"python jobs/sweep_\w+\.py --dry-run": "tests/jobs/test_all_sweeps.py::test_dry_run",
     r"python jobs/sweep_\w+\.py( --(values|seeds) [\d. ]+)?": "tests/jobs/test_sweep_job.py::sweep",
     r"python jobs/sweep_lambda\.py --dataset csv .*": "tests/jobs/test_sweep_job.py::first",

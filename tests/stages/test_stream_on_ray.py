@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +10,26 @@ import pyarrow as pa
 import pytest
 
 from raypref.data.columns import write_shard
-from tests.support.processes import environment
+from tests.support.forked import Forked
+from tests.support.nodes import PATIENCE
+from tests.support.processes import CHECKOUT, environment
 from tests.support.stream_recorder import ROWS, SIZE, STEPS, fingerprint
 
 SHARD_ROWS = 7
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(2 * PATIENCE)
 def test_workers_share_one_stream_and_a_resumed_run_goes_on_in_it(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     history = [rng.integers(0, 9, n).tolist() for n in rng.integers(1, 6, ROWS)]
     table = pa.table({"example": np.arange(ROWS), "history": pa.array(history, pa.list_(pa.int32()))})
     for i, start in enumerate(range(0, ROWS, SHARD_ROWS)):
         write_shard(table.slice(start, SHARD_ROWS), tmp_path, "train", i)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.stream_recorder", str(tmp_path)],
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    recorder = ["-m", "tests.support.stream_recorder", str(tmp_path)]
+    done = Forked(recorder, environment(tmp_path), CHECKOUT, tmp_path / "said.log")
+    said = done.said(PATIENCE)
+    assert done.poll() == 0, said[-4000:]
     seen = json.loads((tmp_path / "seen.json").read_text())
 
     def steps(workers: int, first: int) -> list[tuple[int, list[str]]]:

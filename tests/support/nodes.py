@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from raypref.cluster import head as ray_head
 from raypref.cluster.head import free_port
 from raypref.storage.store import MANIFEST
-from tests.support.processes import CHECKOUT, environment
+from tests.support.forked import Forked
+from tests.support.processes import environment
 
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 PATIENCE = int(os.environ.get("RAYPREF_PATIENCE", "400"))  # seconds for anything that takes seconds on an idle machine
@@ -48,7 +49,8 @@ def wait(what: str, condition: Callable[[], Any]) -> Any:
 class Nodes:
     """A head without CPUs, as in cluster.yaml, and two nodes of two logical CPUs; processes that this class started."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, cpus: int = 0) -> None:
+        """Start the head alone, with so many logical CPUs."""
         self.home = home
         self.folder = tempfile.mkdtemp(prefix="rp", dir="/tmp")  # a socket's path must be short
         self.port, dashboard = free_port(), free_port()
@@ -60,11 +62,11 @@ class Nodes:
             **ray_head.PATIENCE,
         }
         subprocess.run([*RAY, "get-auth-token", "--generate"], env=self.environment, check=True, capture_output=True)
-        head = ("--head", f"--port={self.port}", "--num-cpus=0")
+        head = ("--head", f"--port={self.port}", f"--num-cpus={cpus}")
         web = ("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}")
+        self.workers: list[subprocess.Popen[bytes]] = []
         self.head = self._start(*head, *web)
         self.environment["RAY_ADDRESS"] = f"127.0.0.1:{self.port}"
-        self.workers: list[subprocess.Popen[bytes]] = []
 
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
         common = ("--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000")
@@ -80,7 +82,9 @@ class Nodes:
             start_new_session=True,
         )
         wait("a node's start", lambda: "Ray runtime started" in Path(log.name).read_text() or node.poll() is not None)
-        assert node.poll() is None, Path(log.name).read_text()[-3000:]
+        if node.poll() is not None:
+            kill_group(node, signal.SIGKILL)  # what it had started lives on
+            raise AssertionError(Path(log.name).read_text()[-3000:])
         return node
 
     def fill_up(self) -> None:
@@ -89,17 +93,10 @@ class Nodes:
         while len(self.workers) < 2:
             self.workers.append(self._start(f"--address=127.0.0.1:{self.port}", "--num-cpus=2"))
 
-    def sweep(self, root: Path, *options: str) -> subprocess.Popen[str]:
+    def sweep(self, root: Path, *options: str) -> Forked:
         """The λ sweep, its driver on this machine."""
-        script = str(CHECKOUT / "jobs/sweep_lambda.py")
-        return subprocess.Popen(
-            [sys.executable, script, "--root", str(root), *SWEEP, *options],
-            env=self.environment,
-            cwd=self.home,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        command = ["jobs/sweep_lambda.py", "--root", str(root), *SWEEP, *options]
+        return Forked(command, self.environment, self.home, root.parent / f"sweep-{time.monotonic_ns()}.log")
 
     def processes(self, title: str) -> list[psutil.Process]:
         """Processes of this cluster whose title begins so."""
@@ -162,9 +159,9 @@ def rows(root: Path) -> dict[str, pa.Table]:
     return {path.parent.name: pq.read_table(path) for path in root.glob("evaluate/*/rows.parquet")}
 
 
-def table(root: Path) -> list[dict[str, Any]]:
+def table(root: Path, sweep: str = "*") -> list[dict[str, Any]]:
     """The sweep's table of results: setting, split, metric, value."""
-    (path,) = root.glob("sweeps/*/results.parquet")
+    (path,) = root.glob(f"sweeps/{sweep}-*/results.parquet")
     names = ["align.objective.lambda", "seed", "status", "split", "metric", "value"]
     found = pq.read_table(path, columns=names).to_pylist()
     return sorted(found, key=lambda row: [str(row[name]) for name in names])
@@ -180,10 +177,10 @@ def records(root: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in root.glob("sweeps/*/trials/*.json")]
 
 
-def ended(job: subprocess.Popen[str]) -> str:
+def ended(job: Forked) -> str:
     """What a job said, once it has ended well."""
-    said, _ = job.communicate(timeout=2 * PATIENCE)
-    assert job.returncode == 0, said[-4000:]
+    said = job.said(2 * PATIENCE)
+    assert job.poll() == 0, said[-4000:]
     return said
 
 
