@@ -62,10 +62,10 @@ lint: $(VENV)/installed-test
 docs: $(VENV)/installed-test
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-# Every command of the docs by its own parser; the tutorial and the other pages with blocks that are run, as they stand:
-# minutes.
+# Every command of the docs by its own parser; the tutorial and the other pages with blocks that are run, as they stand; a
+# report in a browser: minutes.
 pages: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest -m docs --dist load tests/docs tests/commands $(ARGS)
+	$(VENV)/bin/python -m pytest -m docs --dist load tests/docs tests/commands tests/browser $(ARGS)
 
 install: $(VENV)/installed
 

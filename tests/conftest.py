@@ -25,7 +25,6 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> St
 
 LONGEST = (
     "tests/trajectory/test_trajectory.py",
-    "tests/browser/test_report_page.py",
     "tests/results/test_figures.py",
     "tests/training/test_engines.py",
     "tests/objectives/test_global_batch.py",

@@ -31,6 +31,7 @@ BEAT_S = 10.0
 DEAD_S = 120.0
 POLL_S = 1.0
 SETTLE_S = 3.0  # that two claims in an object store may need to see each other
+READS = 10  # of a claim that is half written, within SETTLE_S
 logger = logging.getLogger(__name__)
 
 
@@ -226,11 +227,21 @@ class Claim:
         self.written = True
 
     def _claims(self) -> list[dict[str, Any]]:
-        found = []
-        for name in self.bucket.files(self.folder):
-            with contextlib.suppress(FileNotFoundError, ValueError):  # given back since, or just being written
-                found.append(json.loads(self.bucket.read(f"{self.folder}/{name}")))
-        return found
+        found = (self._claim(f"{self.folder}/{name}") for name in self.bucket.files(self.folder))
+        return [claim for claim in found if claim is not None]
+
+    def _claim(self, name: str) -> dict[str, Any] | None:
+        """A claim; None where it was given back since. One that is just being written is read again: it counts."""
+        for _ in range(READS):
+            try:
+                claim: dict[str, Any] = json.loads(self.bucket.read(name))
+            except FileNotFoundError:
+                return None
+            except ValueError:
+                time.sleep(SETTLE_S / READS)
+            else:
+                return claim
+        return None
 
     def renew(self) -> None:
         if self.written:

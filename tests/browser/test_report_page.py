@@ -12,7 +12,7 @@ from raypref.results.report import write_report
 from tests.support.chromium import axe_script, browsing, missing
 from tests.support.planted_sweeps import LAMBDA, sweep
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
+pytestmark = [pytest.mark.docs, pytest.mark.skipif(bool(missing()), reason=missing() or "-")]
 
 SECONDS = (40.0, 31.04, 9.96, 31.01, 30.98, 31.02)  # of the trials in their order; four of them are shown as 31.0
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from raypref.objectives import PreferenceBatch, global_batch
+from tests.support.groups import run_group
 from tests.support.objective_batches import VARIANTS, make, random_batch, rows
 
 KEYS = ("napo", "napo per token", "sdpo+ns", "sdpo+ns+margin", "dpo+ns", "alpha-dpo", "beta-dpo", "beta-dpo+margin")
@@ -87,7 +87,7 @@ def free_port() -> int:
 def spread(cuts: list[int], folder: Path) -> list[dict[str, Any]]:
     """What each worker found, worker r holding the rows cuts[r] to cuts[r + 1]."""
     world = len(cuts) - 1
-    mp.spawn(work, (world, free_port(), cuts, str(folder)), nprocs=world)  # type: ignore[no-untyped-call]
+    run_group(work, (world, free_port(), cuts, str(folder)), world)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
 
