@@ -31,7 +31,7 @@ class Shared(MemoryFileSystem):
 
 @pytest.fixture(params=["disk", "object store"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    for name, seconds in (("BEAT_S", 0.1), ("DEAD_S", 1.0), ("POLL_S", 0.02), ("SETTLE_S", 0.3)):
+    for name, seconds in (("BEAT_S", 0.1), ("DEAD_S", 1.0), ("POLL_S", 0.02), ("SETTLE_S", 0.6)):
         monkeypatch.setattr(module, name, seconds)
     if request.param == "disk":
         yield Store(tmp_path / "root")
