@@ -31,7 +31,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"the config can't be read: {error.strerror}", where=str(path), hint="check the path"
         ) from error
     except yaml.YAMLError as error:
-        raise UserError(f"not valid YAML: {error}", where=str(path), hint="hint that line") from error
+        raise UserError(f"not valid YAML: {error}", where=str(path), hint="correct that line") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

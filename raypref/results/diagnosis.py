@@ -20,6 +20,8 @@ LINEAR = 0.9
 REACHED = 0.25
 """Less of the margin asked for than this, and how much was asked made no difference to how far training came."""
 UNMOVED_MARGIN, UNMOVED_DRIFT = 0.1, 0.01
+FASTEST = 1e-3
+"""No advice is to learn faster than this."""
 ASKED = 1.0
 """Nats of handicap from which a setting asks for something."""
 COLUMNS = {
@@ -138,9 +140,10 @@ def _how(collection: Collection) -> str:
     steps, rate = align.get("max_steps"), align.get("learning_rate")
     if not steps or not rate:
         return "Train longer (--align.max-steps), or raise --align.learning-rate, and look again."
+    faster = max(rate, min(10 * rate, FASTEST))
     return (
-        f"It was trained {steps} steps at {rate:g}: train longer and faster, say --align.max-steps {2 * steps} "
-        f"--align.learning-rate {10 * rate:g}, and look again."
+        f"It was trained {steps} steps at {rate:g}: train longer{' and faster' if faster > rate else ''}, say "
+        f"--align.max-steps {2 * steps} --align.learning-rate {faster:g}, and look again."
     )
 
 

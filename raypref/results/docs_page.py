@@ -92,7 +92,7 @@ def _read(page: Path, section: str) -> tuple[str, str]:
         raise UserError(f"the page can't be read: {error.strerror}", where=str(page), hint="check --write") from error
     mark = f"<!-- {section} -->"
     if text.count(mark) not in (0, 2):
-        raise UserError(f"{mark} must stand before and after the section", where=str(page), hint="hint the markers")
+        raise UserError(f"{mark} must stand before and after the section", where=str(page), hint="correct the markers")
     return text, mark
 
 

@@ -79,6 +79,19 @@ def test_the_old_default_sweep_could_not_act(tmp_path):
     assert "λ could not act" in report_markdown(found)
 
 
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        (5e-4, "train longer and faster, say --align.max-steps 120 --align.learning-rate 0.001,"),
+        (2e-3, "train longer, say --align.max-steps 120 --align.learning-rate 0.002,"),
+    ],
+)
+def test_no_advice_is_to_learn_faster_than_1e_3(rate, said, tmp_path):
+    found = kept(tmp_path, "sixty_steps")
+    found.sweep["config"]["align"]["learning_rate"] = rate
+    assert said in diagnosis(found)[0]
+
+
 def test_the_default_sweep_could_act(tmp_path):
     """150 steps at 5e-4: what `python jobs/sweep_lambda.py` logged, seed 0."""
     found = kept(tmp_path, "default")

@@ -176,7 +176,7 @@ def _scale(every: np.ndarray, column: str, scale: str | None, unrated: tuple[flo
             raise UserError(
                 f"{int((value > usual).sum()):,} of {len(value):,} ratings are above {usual:g} (column {column})",
                 where=where,
-                hint="hint them, or leave these lines out: "
+                hint="correct them, or leave these lines out: "
                 + options(
                     {"rating_scale": f"{LOWEST if usual == HIGHEST else 1:g}-{usual:g}", "max_bad_lines": allowed_share}
                 )
