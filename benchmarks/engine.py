@@ -67,7 +67,7 @@ NEGATIVES = (1, 3, 7, 15, 19)
 PAD, END = 0, 1
 RATE = 1e-5
 WARM_UP = 2
-COUNTED = {"trl": "published", "flex": "ours", "trl-best": "published"}
+COUNTED = {"trl": "published", "flex": "ours", "flex-compiled": "ours", "trl-best": "published"}
 """Whose least operations and bytes a variant is set beside: TRL's at K = 1 are the published way's (trl-best has no
 reference in the loop, so a quarter less), the others need no more than ours."""
 ANSWER = "raypref-benchmark "
@@ -90,6 +90,8 @@ class Case:
     lora: int | None = None
     checkpointing: bool = False
     attention: str = "auto"
+    compile: bool = False
+    """Ours and the published way through decoder layers that torch.compile has fused."""
     micro: int | None = None
     """Examples that go through the model at once; none: the batch."""
     batch: int | None = None
@@ -266,7 +268,7 @@ class Ours:
             objective=settings,  # type: ignore[arg-type]
             negatives=negatives, learning_rate=RATE, global_batch=case.sizes.batch,
         )  # fmt: skip
-        resources = ResourceConfig(engine="torch", micro_batch=micro, attention=case.attention)  # type: ignore[arg-type]
+        resources = ResourceConfig(engine="torch", micro_batch=micro, attention=case.attention, compile=case.compile)  # type: ignore[arg-type]
         self.engine = TorchEngine(make_model(case), self.config, resources)
         self.collator = Collator(negatives, 0, PAD, self.engine.scorer.rows())
         self.micro = MicroBatches(micro)
@@ -302,6 +304,13 @@ class Flex(Ours):
 
     def __init__(self, case: Case, negatives: int) -> None:
         super().__init__(replace(case, attention="flex"), negatives)
+
+
+class FlexCompiled(Ours):
+    """The same, through compiled layers."""
+
+    def __init__(self, case: Case, negatives: int) -> None:
+        super().__init__(replace(case, attention="flex", compile=True), negatives)
 
 
 class Trl:
@@ -364,7 +373,7 @@ class TrlBest(Trl):
 
 VARIANTS: dict[str, Callable[[Case, int], Any]] = {
     "published": Published, "prefix-sharing": PrefixSharing, "trl": Trl, "trl-best": TrlBest, "flex": Flex,
-    "ours": Ours,
+    "flex-compiled": FlexCompiled, "ours": Ours,
 }  # fmt: skip
 
 
@@ -585,6 +594,7 @@ def main() -> None:
     parser.add_argument("--lora", type=int, help="rank of an adapter; none: all weights are trained")
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations in the backward pass")
     parser.add_argument("--attention", default="auto", help="of ours: auto, documents, flex or dense")
+    parser.add_argument("--compile", action="store_true", help="ours through layers that torch.compile has fused")
     parser.add_argument("--micro", type=int, help="examples that go through the model at once; none: the batch")
     parser.add_argument(
         "--copies", type=int, help="sequences that the published way takes at once; none: those of --micro examples"
@@ -611,10 +621,10 @@ def main() -> None:
     if options.limits:
         print(limits())
         return
-    names = options.only or [name for name in VARIANTS if name != "flex" or torch.cuda.is_available()]
+    names = options.only or [name for name in VARIANTS if not name.startswith("flex") or torch.cuda.is_available()]
     case = Case(
-        options.shape, options.lora, options.checkpointing, options.attention, options.micro, options.batch,
-        options.copies,
+        options.shape, options.lora, options.checkpointing, options.attention, options.compile, options.micro,
+        options.batch, options.copies,
     )  # fmt: skip
     report = run(case, names, options.negatives, options.repeats, options.threads, options.peak_tflops, options.alone)
     print("\n" + markdown(report) + "\n" + json.dumps(report["summary"], indent=1))

@@ -190,6 +190,9 @@ class ResourceConfig(Frozen):
     attention: Literal["auto", "documents", "flex", "dense"] = "auto"
     """documents: one example after the other; flex: FlexAttention under a block mask (GPU); dense: a mask of all tokens
     by all tokens; auto: documents where the model allows it, else dense."""
+    compile: bool = False
+    """Train through decoder layers that torch.compile has fused: fewer and larger kernels (GPU); the first steps take a
+    minute more. Attention flex or dense."""
     engine: Literal["deepspeed", "torch"] = "deepspeed"
     """What runs the optimizer step."""
     zero_stage: Literal[0, 1, 2, 3] = 2

@@ -8,6 +8,7 @@ only where a title's token is predicted.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -59,6 +60,12 @@ def check_scorable(model: Any) -> None:
         )
 
 
+def compile_each(layers: Iterable[nn.Module]) -> None:
+    """Let torch.compile fuse each of some layers at its first pass."""
+    for layer in layers:
+        layer.compile()
+
+
 class TitleScorer(nn.Module):
     """A causal language model whose forward gives title log-probs: what is trained, wrapped and sharded."""
 
@@ -80,6 +87,14 @@ class TitleScorer(nn.Module):
         self.attention = ("documents" if able else "dense") if attention == "auto" else attention
         if able:
             inner.set_attn_implementation("sdpa" if self.attention == "dense" else shared_prefix.NAME)
+
+    def compile_layers(self) -> None:
+        """Fuse each decoder layer by torch.compile, but for one that is computed only at places (`last_layer.py`).
+
+        Layer by layer, as they are alike: one is compiled, the others are served by it.
+        """
+        layers = self.causal_lm().get_decoder().layers
+        compile_each(layers[: len(layers) - self.trimmed])
 
     def rows(self, packing: bool = True) -> Rows:
         """The rows that suit the attention: a dense mask, which grows with the square of a row, gets a row a prompt."""

@@ -36,8 +36,9 @@ from raypref.data.reading import read_log
 from raypref.errors import UserError
 from raypref.models import backbone
 from raypref.models.folders import local_folder
+from raypref.models.precision import autocast
 from raypref.models.schedule import half_cosine
-from raypref.models.scoring import check_scorable
+from raypref.models.scoring import check_scorable, compile_each
 from raypref.pretraining.lessons import Lesson, Question, adamw, asked, check, copies, descend, loss_of, padded
 
 logger = logging.getLogger(__name__)
@@ -216,7 +217,11 @@ def adapt(
     else:
         tokenizer = fitted_tokenizer(material, how.vocabulary)
         model = start(config, tokenizer, how.seed)
-    model.to("cuda" if torch.cuda.is_available() else "cpu").train()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).train()
+    precision = autocast(config.resources, device)
+    if config.resources.compile:
+        compile_each(_inner(model).get_decoder().layers)
     optimizer = adamw(p for p in model.parameters() if p.requires_grad)
     validation = [material.question(row) for row in itertools.islice(material.rows("validation"), how.validation)]
     lengths = [len(ids) for ids in encode_titles(tokenizer, [str(title) for title in material.titles])]
@@ -225,12 +230,16 @@ def adapt(
     started, total, losses = time.perf_counter(), how.copy_steps + how.steps, []
     for step, lesson in enumerate(lessons(material, how, config.data.candidates.eval_random + 1, tokenizer, rng)):
         rate = how.learning_rate * min(1.0, (step + 1) / how.warmup) * (0.05 + 0.95 * half_cosine(step / total))
-        losses.append(descend(model, optimizer, loss_of(_inner(model), lesson.to(model.device)), rate))
+        with precision:
+            loss = loss_of(_inner(model), lesson.to(device))
+        losses.append(descend(model, optimizer, loss, rate))
         if (step + 1) % log_every == 0 or step + 1 == total:
             row = {"step": step + 1, "loss": round(float(np.mean(losses)), 4)}
             losses.clear()
             if step >= how.copy_steps and validation:
-                row |= {name: round(value, 4) for name, value in check(model, tokenizer, validation).items()}
+                with precision, torch.compiler.set_stance("force_eager"):  # answers are of too many lengths to compile
+                    answers = check(model, tokenizer, validation)
+                row |= {name: round(value, 4) for name, value in answers.items()}
             log.append(row | {"seconds": round(time.perf_counter() - started)})
             logger.info(json.dumps(log[-1]))
     if how.lora is not None:

@@ -65,10 +65,10 @@ class ShardScorer:
 
     def _load(self) -> None:
         """The model, once there is something to score."""
+        from raypref.models.precision import autocast
         from raypref.models.scoring import TitleScorer
         from raypref.stages.policy import load_policy
         from raypref.training.allocator import keep_freed_memory
-        from raypref.training.precision import autocast
 
         config, inputs = self.config, self.inputs
         self.model, self.tokenizer = load_policy(config, inputs["tokenize"], inputs["sft"])

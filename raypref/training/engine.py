@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from raypref.config.training import ResourceConfig, TrainingConfig
 from raypref.models import backbone
 from raypref.models.layout import TitleBatch
+from raypref.models.precision import autocast
 from raypref.models.scoring import TitleScorer
 from raypref.training.allocator import keep_freed_memory
-from raypref.training.precision import autocast
 from raypref.uncollected import uncollected
 
 ADAM_BETAS = (0.9, 0.999)
@@ -85,6 +85,8 @@ class _Base:
             keep_freed_memory()
         self.model = model
         self.scorer = TitleScorer(model, resources.attention).to(self.device)
+        if resources.compile:
+            self.scorer.compile_layers()
         self.autocast = autocast(resources, self.device)
 
     def trained(self) -> dict[str, nn.Parameter]:
