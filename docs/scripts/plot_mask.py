@@ -27,7 +27,8 @@ def example() -> TitleBatch:
 def seen(batch: TitleBatch) -> np.ndarray:
     """(L, L) 0 where a query (row) does not see a key (column), 1 in a prompt, 2 in its own title."""
     allowed = masks.dense(batch)[0, 0].numpy()
-    return allowed * (1 + (batch.segments[0].numpy() > 0))[None, :]
+    of_titles = batch.title_begins[0] > batch.begins[0]
+    return allowed * (1 + of_titles.numpy())[None, :]
 
 
 def main() -> None:
@@ -38,8 +39,10 @@ def main() -> None:
 
     batch = example()
     values = seen(batch)
-    names = [f"{'AB'[d]}{'p' if s == 0 else s}·{p}" for d, s, p in zip(*(t[0].tolist() for t in (
-        batch.documents, batch.segments, batch.positions)))]  # fmt: skip
+    names, columns = [], (batch.begins, batch.prompt_ends, batch.title_begins, batch.positions)
+    for place, (begin, prompt_end, title_begin, position) in enumerate(zip(*(c[0].tolist() for c in columns))):
+        first = sorted({b for b in batch.title_begins[0].tolist() if prompt_end <= b <= place and place >= prompt_end})
+        names.append(f"{'A' if begin == 0 else 'B'}{first.index(title_begin) + 1 if first else 'p'}·{position}")
     figure, axis = plt.subplots(figsize=(5.2, 5.2))
     axis.imshow(values, cmap=ListedColormap(COLOURS), vmin=0, vmax=2)
     axis.set_xticks(range(len(names)), names, rotation=90)

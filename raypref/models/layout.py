@@ -18,9 +18,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-PADDING = -1
-PROMPT = 0
-
 
 class Rows(NamedTuple):
     """What rows look like."""
@@ -51,10 +48,12 @@ class TitleBatch:
     """(R, L) tokens; a title's end token is predicted but never an input."""
     positions: Tensor
     """(R, L) position ids; each title's go on from the end of its prompt."""
-    segments: Tensor
-    """(R, L) 0 for a prompt, 1..C for titles, -1 for padding."""
-    documents: Tensor
-    """(R, L) which prompt a token belongs to, 0..B-1; -1 for padding."""
+    begins: Tensor
+    """(R, L) where in the row a token's document begins; padding is a document too."""
+    prompt_ends: Tensor
+    """(R, L) where the prompt of its document ends."""
+    title_begins: Tensor
+    """(R, L) where the title that it belongs to begins; for a prompt's token, where the document does."""
     places: Tensor
     """(P,) flat indices into (R, L) whose next token is scored for some title, each once: the last token of each prompt
     and all tokens of titles."""
@@ -112,8 +111,7 @@ def title_batch(
     length = -(-longest // shape.multiple) * shape.multiple
     input_ids = np.full(rows * length, pad_id, dtype=np.int64)
     positions = np.zeros(rows * length, dtype=np.int64)
-    segments = np.full(rows * length, PADDING, dtype=np.int64)
-    documents = np.full(rows * length, PADDING, dtype=np.int64)
+    begins, prompt_ends, title_begins = np.zeros((3, rows * length), dtype=np.int32)
     places: list[int] = []
     place: list[int] = []
     label: list[int] = []
@@ -123,24 +121,30 @@ def title_batch(
         n = len(prompt)
         start = int(ends[b] - sizes[b]) if packed else b * length
         end = start + n
-        input_ids[start:end], positions[start:end], segments[start:end] = prompt, np.arange(n), PROMPT
+        row = start // length
+        first = start - row * length
+        input_ids[start:end], positions[start:end] = prompt, np.arange(n)
         after_prompt = len(places)  # the prompt's last token predicts the first token of all titles
         places.append(end - 1)
         for c, ids in enumerate(prompt_titles):
             inputs = len(ids) - 1
             input_ids[end : end + inputs] = ids[:-1]
             positions[end : end + inputs] = np.arange(n, n + inputs)
-            segments[end : end + inputs] = c + 1
+            title_begins[end : end + inputs] = end - row * length
             place += [after_prompt, *range(len(places), len(places) + inputs)]
             places += range(end, end + inputs)
             label += ids
             title += [b * width + c] * len(ids)
             end += inputs
-        documents[start:end] = b
-        row = start // length
-        spans.append(Span(row, start - row * length, start - row * length + n, end - row * length))
+        begins[start:end], prompt_ends[start:end], title_begins[start : start + n] = first, first + n, first
+        spans.append(Span(row, first, first + n, end - row * length))
+    for span in spans[-1:] if packed else spans:
+        padding = slice(span.row * length + span.end, (span.row + 1) * length)
+        begins[padding] = prompt_ends[padding] = title_begins[padding] = span.end
     lengths = [[len(ids) for ids in prompt_titles] for prompt_titles in titles]
-    by_token = (torch.from_numpy(a.reshape(rows, length)) for a in (input_ids, positions, segments, documents))
+    by_token = (
+        torch.from_numpy(a.reshape(rows, length)) for a in (input_ids, positions, begins, prompt_ends, title_begins)
+    )
     by_place = (torch.tensor(a, dtype=torch.long) for a in (places, place, label, title, lengths))
     tables: list[Tensor] = [*by_token, *by_place]
     names = (field.name for field in fields(TitleBatch) if field.name not in ("spans", "host_place"))

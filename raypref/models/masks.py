@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
 
-from raypref.models.layout import PROMPT, TitleBatch
+from raypref.models.layout import TitleBatch
 
 WINDOWED = "sliding_attention"
 BLOCK = 128  # FlexAttention's own
@@ -21,19 +21,20 @@ Rule = Callable[[Tensor | int, Tensor | int, Tensor, Tensor], Tensor]
 def rule(batch: TitleBatch, window: int | None = None) -> Rule:
     """`allowed(row, head, query, key)`, bool, of index tensors that broadcast together.
 
-    A query sees keys at or before itself, of its own document, that belong to the prompt or to its own title.
+    A query sees keys at or before itself, of its own document, that belong to the prompt or to its own title: of the
+    prompt [first, end), and from `own` on. All three are the query's, so that a kernel reads nothing of keys.
     `window`: and less than so many positions back, as sliding-window attention has it; itself always. Padding sees
     earlier padding and itself, which keeps its softmax finite.
     """
-    documents, segments, positions = batch.documents, batch.segments, batch.positions
+    first, end, own = batch.begins, batch.prompt_ends, batch.title_begins
+    if window is not None:  # a key of the prompt lies at its place in the document, one of the title in the row
+        place = torch.arange(own.shape[1], dtype=own.dtype, device=own.device)
+        first = torch.maximum(first, first + batch.positions.to(first.dtype) - (window - 1))
+        own = torch.maximum(own, place - (window - 1))
 
     def allowed(row: Tensor | int, head: Tensor | int, query: Tensor, key: Tensor) -> Tensor:
-        of_key = segments[row, key]
-        seen = (query >= key) & (documents[row, query] == documents[row, key])
-        seen = seen & ((of_key == PROMPT) | (of_key == segments[row, query]))
-        if window is not None:
-            seen = seen & ((query == key) | (positions[row, query] - positions[row, key] < window))
-        return seen
+        of_prompt = (first[row, query] <= key) & (key < end[row, query])
+        return (key <= query) & (of_prompt | (own[row, query] <= key))
 
     return allowed
 

@@ -68,7 +68,7 @@ def made(kind: str, weights: torch.dtype, dtype: torch.dtype) -> Any:
 
 
 def run(
-    kind: str, attention: Any, weights: torch.dtype, dtype: torch.dtype, half: bool
+    kind: str, attention: Any, weights: torch.dtype, dtype: torch.dtype, half: bool, fused: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Log-probs and gradients."""
     model = made(kind, weights, dtype)
@@ -76,6 +76,8 @@ def run(
     assert len(batch.input_ids) == 1  # packed
     assert batch.padding > 0
     scorer = TitleScorer(model, attention)
+    if fused:
+        scorer.compile_layers()
     with torch.autocast(DEVICE, torch.bfloat16, enabled=half):
         logps = scorer(batch)
     return logps.detach(), gradients(model, logps)
@@ -83,11 +85,15 @@ def run(
 
 @pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_flex_attention_is_the_dense_mask_to_bfloat16_accuracy(kind: str, weights: torch.dtype) -> None:
-    """With float32 weights, as all weights are trained, and with bfloat16 ones, as they lie under an adapter."""
+@pytest.mark.parametrize("fused", [False, True])
+def test_flex_attention_is_the_dense_mask_to_bfloat16_accuracy(kind: str, weights: torch.dtype, fused: bool) -> None:
+    """With float32 weights, as all weights are trained, and with bfloat16 ones, as they lie under an adapter.
+
+    fused: through layers compiled as a whole (`resources.compile`).
+    """
     expected, gradients_expected = run(kind, "dense", weights, torch.float32, half=False)
     dense, gradients_dense = run(kind, "dense", weights, weights, half=True)
-    flex, gradients_flex = run(kind, "flex", weights, weights, half=True)
+    flex, gradients_flex = run(kind, "flex", weights, weights, half=True, fused=fused)
     assert flex.dtype == torch.float32
     assert 0 < away(dense, expected) < MOST  # halves were used, and are good enough to say something
     assert away(flex, expected) <= FURTHER * away(dense, expected) + ROUNDING

@@ -92,7 +92,9 @@ def test_padding_of_generated_data_is_under_five_percent() -> None:
 def test_rows_are_padded_to_a_multiple() -> None:
     batch = title_batch([[5, 6], [7]], [[[8, 1]], [[9, 9, 1]]], PAD, Rows(packed=True, multiple=8))
     assert batch.input_ids.tolist() == [[5, 6, 8, 7, 9, 9, PAD, PAD]]
-    assert batch.documents.tolist() == [[0, 0, 0, 1, 1, 1, -1, -1]]
+    assert batch.begins.tolist() == [[0, 0, 0, 3, 3, 3, 6, 6]]
+    assert batch.prompt_ends.tolist() == [[2, 2, 2, 4, 4, 4, 6, 6]]
+    assert batch.title_begins.tolist() == [[0, 0, 2, 3, 4, 4, 6, 6]]
     assert batch.positions.tolist() == [[0, 1, 2, 0, 1, 2, 0, 0]]
     assert batch.padding == 0.25
 
