@@ -412,7 +412,8 @@ class Child:
 def serve(case: Case, negatives: int, name: str, threads: int) -> None:
     """What a child does: it makes the variant, then obeys line by line."""
     torch.set_num_threads(threads)
-    VARIANTS[name](replace(case, shape="tiny", batch=None), negatives).step()  # what is imported at the first step
+    if not torch.cuda.is_available():  # what is imported at the first step is no memory of the variant's
+        VARIANTS[name](replace(case, shape="tiny", batch=None), negatives).step()
     before = held()[0]
     variant = VARIANTS[name](case, negatives)
     for line in sys.stdin:

@@ -21,6 +21,9 @@ from raypref.models import masks
 from raypref.models.layout import TitleBatch
 
 NAME = "shared_prefix"
+TILES = {"fwd_BLOCK_M": 128, "fwd_BLOCK_N": 64, "fwd_num_warps": 8}
+"""FlexAttention's tiles: rows of many short documents, under a rule of three numbers a query, leave its own ones, made
+for long causal rows, half as fast (docs/performance.md)."""
 ONLY_PLACES = "only_places"  # set on the attention of a layer whose output is read at `places` alone
 
 
@@ -39,6 +42,8 @@ def attend(
     """(R, L, H, D) attended values of queries (R, H, L, D), keys and values (R, H_kv, L, D)."""
     if titles is None or isinstance(attention_mask, BlockMask):
         inner = "sdpa" if titles is None else "flex_attention"
+        if titles is not None and query.is_cuda:
+            kwargs = {"kernel_options": TILES, **kwargs}
         output, _ = ALL_ATTENTION_FUNCTIONS[inner](
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
