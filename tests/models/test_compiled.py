@@ -1,0 +1,41 @@
+"""Layers fused by torch.compile (`resources.compile`) score and learn as they do unfused.
+
+On a GPU, in bfloat16 and by FlexAttention: `test_flex_on_gpu.py`.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from raypref.models.layout import Rows, title_batch
+from raypref.models.scoring import TitleScorer
+from tests.support.families import END, PAD, gradients, make_model
+
+
+@pytest.mark.parametrize(("family", "lora"), [("llama", False), ("llama", True), ("qwen3", False)])
+def test_compiled_layers_give_the_same_log_probs_and_gradients(family: str, lora: bool) -> None:
+    torch.compiler.reset()
+    found: list[tuple[Tensor, dict[str, Tensor]]] = []
+    for fused in (False, True):
+        model = make_model(family, lora).float().train()
+        scorer = TitleScorer(model, "dense")
+        if fused:
+            scorer.compile_layers()
+        for prompts in ([[5, 6, 7, 8], [9, 4]], [[3, 5, 9], [4] * 7]):  # lengths change from step to step
+            logps = scorer(title_batch(prompts, [[[6, 7, END], [8, END]]] * 2, PAD, Rows(packed=True)))
+        found.append((logps.detach(), gradients(model, logps)))
+    (plain, by_name), (compiled, compiled_by_name) = found
+    assert torch.allclose(plain, compiled, rtol=1e-5)
+    assert by_name.keys() == compiled_by_name.keys()
+    for name, gradient in by_name.items():
+        assert torch.allclose(gradient, compiled_by_name[name], rtol=1e-3, atol=1e-5 * float(gradient.norm())), name
+
+
+def test_layers_are_compiled_once_for_all_but_the_last() -> None:
+    model = make_model("llama", False).float()
+    scorer = TitleScorer(model, "dense")
+    scorer.compile_layers()
+    layers = model.get_decoder().layers
+    assert [layer._compiled_call_impl is not None for layer in layers] == [True] * (len(layers) - 1) + [False]
