@@ -7,7 +7,8 @@
 #   check   the GPU, and FlexAttention compiled against the dense mask (pytest -m gpu)
 #   engine  a training step: the published way, prefix sharing, TRL, ours by documents and by FlexAttention; 1 B full and
 #           LoRA, 8 B LoRA with K = 19, 135 M; and an evaluation, greedy and with 5 beams
-#   study   the main study of the model of --model on MovieLens 100K (in $RAYPREF_DATA/ml-100k), a seed after the other
+#   study   the model of --model reads the histories of MovieLens 100K (in $RAYPREF_DATA/ml-100k), then its main study, a
+#           seed after the other
 # --model: a folder in the Hugging Face layout, or a GGUF file, whole or in parts. --short: a tiny model, a few steps, also
 # on a CPU: to see that it runs. --seconds: no new command begins after so many (default 1500). What was not reached is said
 # at the end. FOLDER then holds at most 8 files: log.txt, check.txt, engine.json, evaluation.json, rows of the study.
@@ -63,9 +64,9 @@ for part in "${parts[@]}"; do
         engine tiny-lora --shape tiny --lora 4 --negatives 3 --repeats 2
       else
         engine 1b-lora --shape 1b --lora 8 --micro 8 --copies 16 --negatives 3 15 19 --peak-tflops 989
-        engine 1b --shape 1b --micro 8 --copies 16 --negatives 1 3 15 --peak-tflops 989
-        engine 8b-lora --shape 8b --lora 8 --only flex ours --micro 2 --negatives 3 19 --checkpointing --peak-tflops 989
-        engine 135m --shape 135m --micro 32 --copies 64 --only published flex ours --negatives 3 15 --peak-tflops 989
+        engine 1b --shape 1b --micro 16 --copies 16 --batch 64 --only published flex-compiled --negatives 3 15 --peak-tflops 989
+        engine 8b-lora --shape 8b --lora 8 --only flex flex-compiled --micro 2 --negatives 3 19 --checkpointing --peak-tflops 989
+        engine 135m --shape 135m --micro 32 --copies 64 --only published flex flex-compiled --negatives 3 15 --peak-tflops 989
       fi
       "$PYTHON" - "$scratch/engine" "$out/engine.json" << 'END'
 import json, pathlib, sys
@@ -78,7 +79,14 @@ END
       if [ -n "$short" ]; then
         study=(--preset smoke --dataset generated --resources.engine torch --only sft sdpo)
       else
-        study=(--preset smollm2-gpu --dataset ml-100k --only zero-shot sft sdpo dpo-3 recpo simpo popularity random dpo napo eapo)
+        study=(--preset smollm2-gpu --dataset ml-100k --prompt.no-chat --sft.learning-rate 1e-4 --sft.max-steps 100)
+        study+=(--sft.validations 1 --align.learning-rate 5e-5 --align.max-steps 60)
+        study+=(--only random popularity sasrec zero-shot sft sdpo recpo simpo dpo-3 dpo napo eapo)
+        reads=(--adapt.tokenizer own --adapt.counted titles --adapt.copy-steps 0 --adapt.histories 0.5 --adapt.batch 32)
+        reads+=(--adapt.steps 700 --adapt.learning-rate 1e-3 --adapt.longest 60 --adapt.warmup 50 --adapt.validation 256)
+        run "reading histories" "$PYTHON" -m raypref.cli adapt --preset smollm2-gpu --dataset ml-100k --prompt.no-chat \
+          ${model:+--model.path "$model"} --root "$scratch/store" --out "$scratch/adapted" "${reads[@]}"
+        model=$scratch/adapted
       fi
       [ -z "$model" ] || study+=(--model.path "$model")
       for seeds in 1 2 3; do
