@@ -91,7 +91,7 @@ class Case:
     checkpointing: bool = False
     attention: str = "auto"
     compile: bool = False
-    """Ours and the published way through decoder layers that torch.compile has fused."""
+    """Ours through decoder layers that torch.compile has fused."""
     micro: int | None = None
     """Examples that go through the model at once; none: the batch."""
     batch: int | None = None
@@ -595,7 +595,6 @@ def main() -> None:
     parser.add_argument("--lora", type=int, help="rank of an adapter; none: all weights are trained")
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations in the backward pass")
     parser.add_argument("--attention", default="auto", help="of ours: auto, documents, flex or dense")
-    parser.add_argument("--compile", action="store_true", help="ours through layers that torch.compile has fused")
     parser.add_argument("--micro", type=int, help="examples that go through the model at once; none: the batch")
     parser.add_argument(
         "--copies", type=int, help="sequences that the published way takes at once; none: those of --micro examples"
@@ -624,8 +623,8 @@ def main() -> None:
         return
     names = options.only or [name for name in VARIANTS if not name.startswith("flex") or torch.cuda.is_available()]
     case = Case(
-        options.shape, options.lora, options.checkpointing, options.attention, options.compile, options.micro,
-        options.batch, options.copies,
+        options.shape, options.lora, options.checkpointing, options.attention, micro=options.micro,
+        batch=options.batch, copies=options.copies,
     )  # fmt: skip
     report = run(case, names, options.negatives, options.repeats, options.threads, options.peak_tflops, options.alone)
     print("\n" + markdown(report) + "\n" + json.dumps(report["summary"], indent=1))

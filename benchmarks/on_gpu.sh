@@ -84,7 +84,7 @@ END
         study+=(--only random popularity sasrec zero-shot sft sdpo recpo simpo dpo-3 dpo napo eapo)
         reads=(--adapt.tokenizer own --adapt.counted titles --adapt.copy-steps 0 --adapt.histories 0.5 --adapt.batch 32)
         reads+=(--adapt.steps 700 --adapt.learning-rate 1e-3 --adapt.longest 60 --adapt.warmup 50 --adapt.validation 256)
-        run "reading histories" "$PYTHON" -m raypref.cli adapt --preset smollm2-gpu --dataset ml-100k --prompt.no-chat \
+        [ -d "$scratch/adapted" ] || run "reading histories" "$PYTHON" -m raypref.cli adapt --preset smollm2-gpu --dataset ml-100k --prompt.no-chat \
           ${model:+--model.path "$model"} --root "$scratch/store" --out "$scratch/adapted" "${reads[@]}"
         model=$scratch/adapted
       fi

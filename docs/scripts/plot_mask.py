@@ -39,10 +39,13 @@ def main() -> None:
 
     batch = example()
     values = seen(batch)
-    names, columns = [], (batch.begins, batch.prompt_ends, batch.title_begins, batch.positions)
-    for place, (begin, prompt_end, title_begin, position) in enumerate(zip(*(c[0].tolist() for c in columns))):
-        first = sorted({b for b in batch.title_begins[0].tolist() if prompt_end <= b <= place and place >= prompt_end})
-        names.append(f"{'A' if begin == 0 else 'B'}{first.index(title_begin) + 1 if first else 'p'}·{position}")
+    names, own = [], batch.title_begins[0].tolist()
+    for place, position in enumerate(batch.positions[0].tolist()):
+        document = next(number for number, span in enumerate(batch.spans) if place < span.end)
+        span = batch.spans[document]
+        begins = sorted(set(own[span.titles : span.end]))
+        title = "p" if place < span.titles else 1 + begins.index(own[place])
+        names.append(f"{'AB'[document]}{title}·{position}")
     figure, axis = plt.subplots(figsize=(5.2, 5.2))
     axis.imshow(values, cmap=ListedColormap(COLOURS), vmin=0, vmax=2)
     axis.set_xticks(range(len(names)), names, rotation=90)

@@ -192,7 +192,7 @@ class ResourceConfig(Frozen):
     by all tokens; auto: documents where the model allows it, else dense."""
     compile: bool = False
     """Train through decoder layers that torch.compile has fused: fewer and larger kernels (GPU); the first steps take a
-    minute more. Attention flex or dense."""
+    minute more. With attention flex or dense."""
     engine: Literal["deepspeed", "torch"] = "deepspeed"
     """What runs the optimizer step."""
     zero_stage: Literal[0, 1, 2, 3] = 2
@@ -212,6 +212,15 @@ class ResourceConfig(Frozen):
     hang_timeout: Positive = 1800.0
     """Seconds that a worker may take for one step with its validation and checkpoint, or for one batch of evaluation,
     before it counts as hung and is started again."""
+
+    @model_validator(mode="after")
+    def _compiled_where_one_call_attends(self) -> Self:
+        if self.compile and self.attention in ("auto", "documents"):
+            raise ValueError(
+                f"compile: attention '{self.attention}' calls a kernel for each document, which can't be fused; take "
+                "attention flex (GPU) or dense, or leave compile out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _elastic_where_checkpoints_are(self) -> Self:

@@ -5,10 +5,13 @@ On a GPU, in bfloat16 and by FlexAttention: `test_flex_on_gpu.py`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from raypref.config.training import ResourceConfig
 from raypref.models.layout import Rows, title_batch
 from raypref.models.scoring import TitleScorer
 from tests.support.families import END, PAD, gradients, make_model
@@ -33,9 +36,17 @@ def test_compiled_layers_give_the_same_log_probs_and_gradients(family: str, lora
         assert torch.allclose(gradient, compiled_by_name[name], rtol=1e-3, atol=1e-5 * float(gradient.norm())), name
 
 
-def test_layers_are_compiled_once_for_all_but_the_last() -> None:
+def test_all_layers_are_compiled_but_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda layer: compiled.append(layer))
     model = make_model("llama", False).float()
-    scorer = TitleScorer(model, "dense")
-    scorer.compile_layers()
-    layers = model.get_decoder().layers
-    assert [layer._compiled_call_impl is not None for layer in layers] == [True] * (len(layers) - 1) + [False]
+    TitleScorer(model, "dense").compile_layers()
+    layers = list(model.get_decoder().layers)
+    assert len(layers) > 1
+    assert compiled == layers[:-1]
+
+
+@pytest.mark.parametrize("attention", ["auto", "documents"])
+def test_attention_document_by_document_is_refused(attention: Any) -> None:
+    with pytest.raises(ValueError, match="take attention flex"):
+        ResourceConfig(compile=True, attention=attention)
