@@ -61,6 +61,7 @@ lint: $(VENV)/installed-test
 
 docs: $(VENV)/installed-test
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	$(VENV)/bin/raypref verify docs/results
 
 # Every command of the docs by its own parser; the tutorial and the other pages with blocks that are run, as they stand; a
 # report in a browser: minutes.

@@ -26,6 +26,7 @@ USAGE = """usage: raypref COMMAND [options]
   dashboard              what Ray's dashboard shows of a sweep, and how to set up Prometheus and Grafana
   objectives [NAME]      the objectives, or one in full
   claims [options]       what papers claim of two methods, and the studies that ask it here
+  verify [PAGE]          are a page's numbers those of the rows beside it? or draw it anew from them
   export RUN --to DIR    a run's model as a Hugging Face folder, with a card
   model COMMAND          list and fetch language models that need no hub
   data COMMAND           list, download, show, audit and export data sets
@@ -126,6 +127,12 @@ def _claims(arguments: list[str]) -> int:
     return list_claims(tyro.cli(Claims, args=arguments, prog="raypref claims"), Console())
 
 
+def _verify(arguments: list[str]) -> int:
+    from raypref.commands.verify import verify
+
+    return int(tyro.cli(verify, args=arguments, prog="raypref verify"))
+
+
 def _export(arguments: list[str]) -> int:
     from raypref.commands.export import Export, export
 
@@ -203,6 +210,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "export": _export,
     "objectives": _objectives,
     "claims": _claims,
+    "verify": _verify,
     "model": _model,
     "data": _data,
     "compare": _compare,

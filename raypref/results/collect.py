@@ -113,10 +113,10 @@ def collect(folder: Path | str | Location, root: Path | str | Location | None = 
             continue
         tables.append((record["trial"], table))
         scores += [{"trial": record["trial"], **value} for value in values]
-    trials = _trials(records, parameters)
+    trials = trials_frame(records, parameters)
     sweep |= {"levels": _levels(root, sweep.get("beside", {}))}
     return Collection(
-        sweep, trials, _metrics(trials, pd.DataFrame(scores, columns=SCORES), parameters), _users(tables), root
+        sweep, trials, metrics_frame(trials, pd.DataFrame(scores, columns=SCORES), parameters), _users(tables), root
     )
 
 
@@ -149,7 +149,7 @@ def _scored(rows: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
     return table, scores
 
 
-def _trials(records: list[dict[str, Any]], parameters: list[str]) -> pd.DataFrame:
+def trials_frame(records: list[dict[str, Any]], parameters: list[str]) -> pd.DataFrame:
     """In the order of the settings, then of the seeds; SFT first."""
     columns = [
         "trial",
@@ -177,7 +177,7 @@ def _trials(records: list[dict[str, Any]], parameters: list[str]) -> pd.DataFram
     return frame.drop(columns="_first").reset_index(drop=True)
 
 
-def _metrics(trials: pd.DataFrame, scores: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
+def metrics_frame(trials: pd.DataFrame, scores: pd.DataFrame, parameters: list[str]) -> pd.DataFrame:
     """The scores with what their trials varied."""
     types = dict.fromkeys(("trial", "split", "metric"), "object") | {"users": "int64", "examples": "int64"}
     described = trials[["trial", "label", *parameters, "seed"]]
@@ -237,6 +237,6 @@ def load(folder: Path) -> Collection:
         ) from error
     parameters = list(sweep["space"])
     frame = table.to_pandas()
-    trials = _trials(frame.drop_duplicates("trial").to_dict("records"), parameters)
+    trials = trials_frame(frame.drop_duplicates("trial").to_dict("records"), parameters)
     scores = frame.loc[frame["metric"].notna(), SCORES]
-    return Collection(sweep, trials, _metrics(trials, scores, parameters), users, training=training)
+    return Collection(sweep, trials, metrics_frame(trials, scores, parameters), users, training=training)

@@ -1,56 +1,58 @@
-"""A study's or sweep's part of docs/results.md, written anew between its markers, the rows behind it beside it."""
+"""A study's or sweep's part of docs/results.md, between its markers: made of the rows that lie beside the page.
+
+So it can be drawn again (`redraw`) and each of its numbers checked (`verify`) where nothing was trained.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import itertools
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
-from pandas.api.types import is_numeric_dtype
 
 from raypref.errors import UserError
 from raypref.results.answer import answer, caveats
+from raypref.results.benchmark import benchmark
+from raypref.results.benchmark_files import tables_of
 from raypref.results.collect import Collection
-from raypref.results.contrasts import HEADLINE, MISSING
+from raypref.results.contrasts import HEADLINE, MISSING, Contrast, contrast_cells, contrast_table
 from raypref.results.figures import drawings
 from raypref.results.labels import metric_label, rows_of
+from raypref.results.page_rows import load_rows, save_rows
 from raypref.results.plotting import BLUE, GREY, save_figure
-from raypref.results.render import Cells, markdown
+from raypref.results.render import markdown
 from raypref.results.tables import sweep_cells
 
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 NONE_YET = "No study has been run yet.\n"
 PLACES = ("--root", "--write", "--data.source.path", "--storage")
 """Options that say where, not what: left out of the command that a page prints."""
 
 
 def write_section(
-    page: Path, section: str, question: str, collection: Collection, claims: pd.DataFrame, tables: Sequence[Cells]
+    page: Path, section: str, collection: Collection, label: str, reference: str, contrasts: Sequence[Contrast]
 ) -> list[Path]:
     """Write a study's section of a page, and beside it `results/SECTION.parquet`, `-claims.csv` and `.svg`.
+
+    Args:
+        label: the data set, as its table is called.
+        reference: the method that others are tested against.
+        contrasts: the claims that get a verdict.
 
     Raises:
         UserError: there is no such page, or one marker lacks its other half.
     """
-    stem = _stem(page, section)
-    rows, listed = stem.with_suffix(".parquet"), stem.with_name(f"{stem.name}-claims.csv")
-    pq.write_table(slim_rows(collection), rows, compression="zstd")
-    claims.to_csv(listed, index=False)
-    figures = save_figure(lambda: claims_figure(claims), stem, ("svg",)) if _drawn(claims) else []
-    parts = [question, _account(collection)]
-    parts += [f"![The papers' gains and ours](results/{figure.name})" for figure in figures]
-    parts += [markdown(table, 3).rstrip() for table in tables]
-    parts.append(f"Rows: [results/{rows.name}](results/{rows.name}); claims: [{listed.name}](results/{listed.name}).")
-    _lay(page, section, [f"## {section[0].upper()}{section[1:]}", *parts])
-    return [page, rows, listed, *figures]
+    asked = {"label": label, "reference": reference, "claims": [claim.model_dump(mode="json") for claim in contrasts]}
+    return _write(page, section, collection, {"study": asked})
 
 
 def write_sweep_section(page: Path, section: str, collection: Collection) -> list[Path]:
@@ -60,28 +62,128 @@ def write_sweep_section(page: Path, section: str, collection: Collection) -> lis
     Raises:
         UserError: as `write_section`.
     """
+    return _write(page, section, collection, {})
+
+
+def redraw(page: Path) -> list[Path]:
+    """Write all sections of a page again, with their figures, from the rows beside it and from nothing else.
+
+    Raises:
+        UserError: the page or a section's rows can't be read.
+    """
+    return [path for section in sections(page) for path in _redraw(page, section)]
+
+
+def sections(page: Path) -> list[str]:
+    """The sections of a page that are between markers and have rows."""
+    text, _ = _read(page, "")
+    marked = dict.fromkeys(re.findall("^<!-- (.+) -->$", text, re.MULTILINE))
+    return [section for section in marked if "Rows: [" in _laid(page, section)]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a look at one section found."""
+
+    section: str
+    numbers: int
+    """Numbers of the page and of the tables beside it that were computed again."""
+    faults: list[str]
+    """Where they differ from what is computed."""
+
+
+def verify(page: Path) -> list[Check]:
+    """Compute each number of a page's sections again from the rows beside it.
+
+    A section counts as altered where its text, or a CSV beside it, is not what `redraw` writes.
+
+    Raises:
+        UserError: the page or a section's rows can't be read.
+    """
+    found = []
+    for section in sections(page):
+        made = _section(section, *load_rows(_stem(page, section)), _stem(page, section).name)
+        printed, expected = _laid(page, section).splitlines(), made.text(section).splitlines()
+        faults = [f"{page.name}: {fault}" for fault in _differences(printed, expected)]
+        numbers = sum(len(NUMBER.findall(line)) for line in expected)
+        for name, table in made.tables.items():
+            path = _stem(page, section).with_name(name)
+            lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+            again = table.to_csv(index=False).splitlines()
+            faults += [f"{name}: {fault}" for fault in _differences(lines, again)]
+            numbers += sum(len(NUMBER.findall(line)) for line in again)
+        found.append(Check(section, numbers, faults))
+    return found
+
+
+def _differences(printed: Sequence[str], expected: Sequence[str]) -> list[str]:
+    pairs = itertools.zip_longest(printed, expected, fillvalue="nothing")
+    return [f"line {n}: {a!r}, computed {b!r}" for n, (a, b) in enumerate(pairs, 1) if a != b]
+
+
+@dataclass(frozen=True)
+class _Section:
+    parts: list[str]
+    figures: dict[str, Callable[[], Figure]]
+    """By the name of their file, without its ending."""
+    tables: dict[str, pd.DataFrame]
+    """By the name of their CSV."""
+
+    def text(self, section: str) -> str:
+        mark = f"<!-- {section} -->"
+        return f"{mark}\n" + "\n\n".join(self.parts) + f"\n{mark}"
+
+
+def _write(page: Path, section: str, collection: Collection, told: dict[str, Any]) -> list[Path]:
     stem = _stem(page, section)
-    rows = stem.with_suffix(".parquet")
-    pq.write_table(slim_rows(collection), rows, compression="zstd")
-    parts, written = [str(collection.sweep["question"]), _account(collection), answer(collection)], [page, rows]
-    parts += filter(None, ["\n".join(f"- {line}" for line in caveats(collection))])
-    asks_cost = bool(collection.sweep.get("cost"))
-    for drawing in (d for d in drawings(collection) if asks_cost or not d.name.startswith("cost-")):
-        named = dataclasses.replace(drawing, name=f"{stem.name}-{drawing.name}")
-        written += named.save(stem.parent, "", ("svg",))
-        parts.append(f"![{drawing.describe(drawing.table)}](results/{named.name}.svg)")
-    parts += [markdown(sweep_cells(collection)).rstrip(), f"Rows: [results/{rows.name}](results/{rows.name})."]
-    heading = re.sub(r"^(\S+)", r"`\1`", section)
-    _lay(page, section, [f"## {heading}", *parts])
+    rows = save_rows(collection, stem, told | {"account": _account(collection)})
+    return [page, *rows, *(path for path in _redraw(page, section) if path != page)]
+
+
+def _redraw(page: Path, section: str) -> list[Path]:
+    stem, written = _stem(page, section), [page]
+    made = _section(section, *load_rows(stem), stem.name)
+    for name, figure in made.figures.items():
+        written += save_figure(figure, stem.with_name(name), ("svg",))
+    for name, table in made.tables.items():
+        written.append(stem.with_name(name))
+        table.to_csv(written[-1], index=False)
+    _lay(page, section, made.text(section))
     return written
+
+
+def _section(section: str, collection: Collection, told: dict[str, Any], name: str) -> _Section:
+    """A section from its rows; `name` is what its files begin with."""
+    parts = [str(collection.sweep["question"]), told["account"]]
+    rows = f"Rows: [results/{name}.parquet](results/{name}.parquet)"
+    figures: dict[str, Callable[[], Figure]] = {}
+    if (asked := told.get("study")) is not None:
+        claims = contrast_table(collection, [Contrast(**claim) for claim in asked["claims"]])
+        found = benchmark({asked["label"]: collection}, asked["reference"])
+        if len(_drawn_rows(claims)):
+            figures[name] = lambda: claims_figure(claims)
+            parts.append(f"![The papers' gains and ours](results/{name}.svg)")
+        parts += [
+            markdown(table, 3).rstrip() for table in (*tables_of(found)[:1], contrast_cells(claims, asked["label"]))
+        ]
+        parts.append(f"{rows}; claims: [{name}-claims.csv](results/{name}-claims.csv).")
+        return _Section([f"## {section[0].upper()}{section[1:]}", *parts], figures, {f"{name}-claims.csv": claims})
+    parts += [answer(collection), *filter(None, ["\n".join(f"- {line}" for line in caveats(collection))])]
+    asks_cost, tables = bool(collection.sweep.get("cost")), {}
+    for drawing in (d for d in drawings(collection) if asks_cost or not d.name.startswith("cost-")):
+        own = f"{name}-{drawing.name}"
+        figures[own] = functools.partial(drawing.make, drawing.table, "")
+        tables[f"{own}.csv"] = drawing.table
+        parts.append(f"![{drawing.describe(drawing.table)}](results/{own}.svg)")
+    parts += [markdown(sweep_cells(collection)).rstrip(), f"{rows}."]
+    heading = re.sub(r"^(\S+)", r"`\1`", section)
+    return _Section([f"## {heading}", *parts], figures, tables)
 
 
 def _stem(page: Path, section: str) -> Path:
     """Where what belongs to a section lies, without its ending; the page and its markers are looked at."""
     _read(page, section)
-    stem = page.parent / "results" / re.sub(r"[^a-z0-9]+", "-", section.lower()).strip("-")
-    stem.parent.mkdir(exist_ok=True)
-    return stem
+    return page.parent / "results" / re.sub(r"[^a-z0-9]+", "-", section.lower()).strip("-")
 
 
 def _read(page: Path, section: str) -> tuple[str, str]:
@@ -96,32 +198,20 @@ def _read(page: Path, section: str) -> tuple[str, str]:
     return text, mark
 
 
-def _lay(page: Path, section: str, parts: Sequence[str]) -> None:
+def _laid(page: Path, section: str) -> str:
+    """A section as the page has it, between its markers and with them."""
+    text, mark = _read(page, section)
+    return mark.join(["", text.split(mark)[1], ""]) if mark in text else ""
+
+
+def _lay(page: Path, section: str, written: str) -> None:
     """A section in its place, a new one at the page's end."""
     text, mark = _read(page, section)
-    written = f"{mark}\n" + "\n\n".join(parts) + f"\n{mark}"
     if mark in text:
         text = re.sub(f"{re.escape(mark)}.*{re.escape(mark)}", lambda _: written, text, flags=re.DOTALL)
     else:
         text = f"{text.replace(NONE_YET, '').rstrip()}\n\n{written}\n"
     page.write_text(text, encoding="utf-8")
-
-
-def slim_rows(collection: Collection) -> pa.Table:
-    """A row a trial and reported example: what is swept, seed, split, example, user and each metric's value (float32).
-
-    The validation split is left out where there is a test split. Without metadata: that of a sweep names local folders.
-    """
-    reported = {collection.reported, *(s for s in collection.metrics["split"].unique() if s != "validation")}
-    metrics = [name for name in collection.users.column_names if name in set(collection.metrics["metric"])]
-    frame = collection.users.select(["trial", "split", "example", "user", *metrics]).to_pandas()
-    swept = list(collection.parameters)
-    described = collection.done[["trial", *swept, "seed"]].astype({"seed": "int16"})
-    frame = described.merge(frame[frame["split"].isin(reported)].astype({"trial": "object"}), on="trial")
-    frame = frame.drop(columns="trial").sort_values([*swept, "seed", "split", "example"], kind="stable")
-    named = [name for name in (*swept, "split") if not is_numeric_dtype(frame[name])]
-    frame = frame.astype(dict.fromkeys(named, "category"))
-    return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
 
 
 def claims_figure(claims: pd.DataFrame) -> Figure:
@@ -161,10 +251,6 @@ def _drawn_rows(claims: pd.DataFrame) -> pd.DataFrame:
     measured = claims[(claims["verdict"] != MISSING) & np.isfinite(claims["gain_low"].astype(float))]
     doubled = bool((claims["metric"] == HEADLINE).any())
     return measured[measured["metric"] != "exact_hr@1"] if doubled else measured
-
-
-def _drawn(claims: pd.DataFrame) -> bool:
-    return len(_drawn_rows(claims)) > 0
 
 
 def _account(collection: Collection) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from raypref.results.crossed import SeedSpread, crossed_test
+from raypref.results.crossed import SeedSpread, crossed_test, seed_spread
 from raypref.results.power import Spread
 from raypref.results.statistics import Test, cohens_d
 
@@ -140,12 +140,14 @@ def paired_difference(differences: np.ndarray, spread: SeedSpread | None, known:
     With A the variance of the users' means over seeds, over U, and V, e the spread's `variance` and `rest`:
         var = A + max(0, V - e / U) / S,
     A holding users' chance, the rest what a seed does to one setting alone; t with Satterthwaite's freedom. Where these
-    very differences move more from seed to seed than V says (F test at UNLIKE), their own mean square takes V's place.
+    very differences move more from seed to seed than V says (F test at UNLIKE), their own mean square takes V's place;
+    likewise where they move so much less than what V is pooled over that it leaves less freedom than they have alone.
 
     Args:
         known: what earlier runs say of `V - e / U`; averaged with the spread's own, as far as that goes for these two
             settings, by their standard errors (as variances are moderated in Smyth 2004), unless the two disagree
-            (chi-squared at UNLIKE). With it one seed and no spread will do.
+            (chi-squared at UNLIKE), or know less together than these seeds alone: two settings that change hardly any
+            answer are surer than what is known of others. With it one seed and no spread will do.
 
     Edge cases: users with NaN anywhere are left out; neither spread nor `known`: NaN, as nothing is known of seeds.
     """
@@ -180,6 +182,8 @@ def _paired(y: np.ndarray, spread: SeedSpread | None, known: Excess | None) -> T
     if variance == 0:
         return Test(mean, mean, mean, 0.0 if mean else 1.0, cohens_d(by_user), users, "all users and seeds alike", 0.0)
     freedom = 2 * variance**2 / (2 * a**2 / (users - 1) + (doubt / seeds) ** 2)
+    if spread is not None and freedom < seeds - 1:
+        return _by_mean_squares(y, spread)
     return _t_test(by_user, variance, freedom)
 
 
@@ -197,6 +201,8 @@ def _by_mean_squares(differences: np.ndarray, spread: SeedSpread | None) -> Test
     own = float(differences.mean(axis=1).var(ddof=1)) if len(differences) > 1 else 0.0
     if spread.variance > 0 and len(differences) > 1:
         unlike = scipy.special.fdtrc(len(differences) - 1, spread.freedom, own / spread.variance) < UNLIKE
+        if pooled.freedom < len(differences) - 1 and (alone := seed_spread([differences])) is not None:
+            return crossed_test(differences, zeros, alone, fixed=True)  # they move less than what they are pooled with
         if unlike:
             return crossed_test(differences, zeros, SeedSpread(own, spread.rest, len(differences) - 1), fixed=True)
     return pooled

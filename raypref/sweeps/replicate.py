@@ -155,7 +155,8 @@ def conclude(
     if collection.done.empty:
         raise UserError("no trial of this study has finished", where=str(folder), hint="see the trials' errors there")
     planned = set(sweep.variants).intersection(map(str, _listed(sweep)))
-    claims = contrast_table(collection, [c for c in study.contrasts if {c.first, c.second} <= planned])
+    asked = [c for c in study.contrasts if {c.first, c.second} <= planned]
+    claims = contrast_table(collection, asked)
     label = dataset + (f" ({NOTES[dataset]})" if dataset in NOTES else "")
     found = benchmark({label: collection}, str((sweep.default or {})[METHOD]))
     verdicts = contrast_cells(claims, label)
@@ -164,8 +165,7 @@ def conclude(
     for table in (*tables_of(found), verdicts):
         console.print(rich_table(table))
     if options.write is not None:
-        tables = [*tables_of(found)[:1], verdicts]
-        write_section(options.write, f"{study.name} on {dataset}", study.question, collection, claims, tables)
+        write_section(options.write, f"{study.name} on {dataset}", collection, label, found.reference, asked)
     console.print(f"\nstudy: {folder / 'benchmark.html'}", highlight=False, soft_wrap=True)
     return well
 

@@ -21,7 +21,8 @@ from raypref.results.contrasts import (
     size,
     verdict,
 )
-from raypref.results.docs_page import command, slim_rows, write_section
+from raypref.results.docs_page import command, write_section
+from raypref.results.page_rows import load_rows, save_rows
 from raypref.results.paired import difference_spread
 from raypref.results.summaries import Setting
 from tests.support.planted_sweeps import sweep
@@ -157,18 +158,17 @@ def test_claims_without_a_sign_are_refused() -> None:
 def test_a_page_s_section_is_written_anew_and_alone(tmp_path: Path) -> None:
     collection = planted(tmp_path / "sweep", {"good": 0.6, "bad": 0.2})
     collection.sweep["provenance"] = {"git": "abc", "python": "3.11", "machine": "2 cores", "versions": {"torch": "2"}}
-    table = contrast_table(collection, [claim(direction=1)])
     page = tmp_path / "results.md"
-    page.write_text("# Results\n\nBefore.\n\n<!-- main on x -->\nold\n<!-- main on x -->\n\nAfter.\n")
+    page.write_text("# Results\n\nBefore.\n\n<!-- main on x -->\nancient\n<!-- main on x -->\n\nAfter.\n")
     for _ in range(2):
-        write_section(page, "main on x", "Who?", collection, table, [contrast_cells(table, "x")])
+        write_section(page, "main on x", collection, "x", "bad", [claim(direction=1)])
         text = page.read_text()
         assert text.count("<!-- main on x -->") == 2
-        assert "old" not in text
+        assert "ancient" not in text
         assert "agrees" in text
         assert text.startswith("# Results\n\nBefore.\n")
         assert text.endswith("\n\nAfter.\n")
-    write_section(page, "probes on x", "Who?", collection, table, [])
+    write_section(page, "probes on x", collection, "x", "bad", [])
     assert page.read_text().count("<!-- probes on x -->") == 2
     names = {path.name for path in (tmp_path / "results").iterdir()}
     assert names >= {"main-on-x.parquet", "main-on-x-claims.csv", "main-on-x.svg", "probes-on-x.parquet"}
@@ -176,13 +176,15 @@ def test_a_page_s_section_is_written_anew_and_alone(tmp_path: Path) -> None:
 
 def test_the_rows_of_a_page_give_its_numbers_back(tmp_path: Path) -> None:
     collection = planted(tmp_path, {"good": 0.6, "bad": 0.2})
-    rows = slim_rows(collection)
-    assert rows.schema.metadata is None
-    frame = rows.to_pandas()
+    contrasts = [claim(metric="exact_hr@1", direction=1)]
+    save_rows(collection, tmp_path / "rows", {"more": 1})
+    found, told = load_rows(tmp_path / "rows")
+    assert told == {"more": 1}
+    pd.testing.assert_frame_equal(contrast_table(found, contrasts), contrast_table(collection, contrasts))
+    frame = pd.read_parquet(tmp_path / "rows.parquet").query("split == 'test' and method.notna()")
     assert len(frame) == 2 * 3 * USERS
     means = frame.groupby("method", observed=True)["exact_hr@1"].mean()
-    row = contrast_table(collection, [claim(metric="exact_hr@1", direction=1)]).iloc[0]
-    assert means["good"] - means["bad"] == pytest.approx(row["difference"])
+    assert means["good"] - means["bad"] == pytest.approx(contrast_table(found, contrasts).iloc[0]["difference"])
 
 
 def test_the_printed_command_names_no_places() -> None:
