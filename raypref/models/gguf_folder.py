@@ -25,7 +25,7 @@ from transformers.models.qwen3 import Qwen3Config
 from raypref.errors import UserError
 from raypref.models.gguf_tokenizer import HIGHEST_POSITIONS, tokenizer_of
 
-QUANTIZATIONS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
+QUANTIZATIONS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
 
 LAYER = {
     "attn_norm.weight": "input_layernorm.weight",

@@ -30,8 +30,9 @@ from tests.support.gguf_files import (
 )
 
 TEXTS = ("the 1995 thé <|im_end|>\nthe  the", "1984\t¿qué?")
-ROUND = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1")
-KINDS = [("llama", q) for q in (*ROUND, "Q4_K", "Q6_K")] + [("qwen2", "Q8_0"), ("qwen3", "Q4_0"), ("gemma3", "F16")]
+ROUND = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
+OTHERS = [("qwen2", "Q8_0"), ("qwen3", "Q4_0"), ("gemma3", "F16")]
+KINDS = [("llama", q) for q in (*ROUND, "Q4_K", "Q5_K", "Q6_K")] + OTHERS
 
 
 @pytest.mark.parametrize(("kind", "quantized"), [*KINDS, ("gemma3", "Q4_K")])
@@ -65,10 +66,11 @@ def test_gemma_scores_titles_as_one_pass_each_does(tmp_path: Path) -> None:
             torch.testing.assert_close(score, alone, atol=1e-4, rtol=1e-5)
 
 
-def _by_hand_q4_k(block: np.ndarray) -> np.ndarray:
-    """ggml's dequantize_row_q4_K, a value at a time."""
+def _by_hand_q4_k(block: np.ndarray, fifth: np.ndarray | None = None) -> np.ndarray:
+    """ggml's dequantize_row_q4_K, a value at a time; with the `fifth` bits of the values, a byte for eight of them."""
     d, least = (float(x) for x in block[:4].view(np.float16))
     scales, nibbles, out = block[4:16].astype(int), block[16:].astype(int), []
+    bits = np.zeros(32, dtype=int) if fifth is None else fifth.astype(int)
     for group in range(8):
         if group < 4:
             scale, offset = scales[group] & 63, scales[group + 4] & 63
@@ -76,8 +78,14 @@ def _by_hand_q4_k(block: np.ndarray) -> np.ndarray:
             scale = (scales[group + 4] & 15) | ((scales[group - 4] >> 6) << 4)
             offset = (scales[group + 4] >> 4) | ((scales[group] >> 6) << 4)
         own = nibbles[32 * (group // 2) : 32 * (group // 2) + 32]
-        out += [d * scale * ((x >> 4 * (group % 2)) & 15) - least * offset for x in own]
+        values = [(x >> 4 * (group % 2) & 15) + 16 * (bit >> group & 1) for x, bit in zip(own, bits)]
+        out += [d * scale * value - least * offset for value in values]
     return np.array(out)
+
+
+def _by_hand_q5_k(block: np.ndarray) -> np.ndarray:
+    """ggml's dequantize_row_q5_K: a block of Q4_K with 32 bytes of fifth bits between its scales and its values."""
+    return _by_hand_q4_k(np.concatenate([block[:16], block[48:]]), block[16:48])
 
 
 def _by_hand_q6_k(block: np.ndarray) -> np.ndarray:
@@ -94,7 +102,9 @@ def _by_hand_q6_k(block: np.ndarray) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize(("kind", "by_hand"), [("Q4_K", _by_hand_q4_k), ("Q6_K", _by_hand_q6_k)])
+@pytest.mark.parametrize(
+    ("kind", "by_hand"), [("Q4_K", _by_hand_q4_k), ("Q5_K", _by_hand_q5_k), ("Q6_K", _by_hand_q6_k)]
+)
 def test_k_quants_are_read_as_ggml_reads_them(kind: str, by_hand: Any) -> None:
     blocks = random_blocks(np.random.default_rng(1), (16, SUPER_BLOCK), kind)
     read = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[kind])
@@ -166,7 +176,7 @@ def test_what_cannot_be_converted_is_refused_by_name(tmp_path: Path) -> None:
     refused: list[tuple[str, dict[str, Any], str]] = [
         ("mamba", {}, "architecture 'mamba'"),
         ("llama", {"pre": "viking"}, "words cut as 'viking'"),
-        ("llama", {"quantized": "Q5_0"}, "token_embd.weight is quantized as Q5_0"),
+        ("llama", {"quantized": "MXFP4"}, "token_embd.weight is quantized as MXFP4"),
         ("llama", {"extra": "blk.0.ssm_norm.weight"}, "not known: blk.0.ssm_norm.weight"),
     ]
     for number, (kind, changes, message) in enumerate(refused):

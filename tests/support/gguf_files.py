@@ -28,7 +28,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 SUPER_BLOCK = 256
-SCALE_BYTES = {"Q4_K": slice(0, 4), "Q6_K": slice(208, 210)}
+SCALE_BYTES = {"Q4_K": slice(0, 4), "Q5_K": slice(0, 4), "Q6_K": slice(208, 210)}
 """Where a block's float16 scales lie."""
 
 
