@@ -89,3 +89,24 @@ def histories(root: Location, evaluation: str, split: str, wanted: list[int]) ->
         return found
     except (OSError, KeyError, pa.ArrowException):
         return {}
+
+
+def prompt_as_read(root: Location, evaluation: str, split: str, example: int) -> str:
+    """A prompt token by token as the model got it, its own marks included; empty where it got none or it is gone."""
+    from tokenizers import Tokenizer
+
+    tokenized = stages(root, evaluation).get("tokenize")
+    if not tokenized:
+        return ""
+    folder = root / tokenized
+    try:
+        for part in (folder / split).list(".parquet"):
+            table = pq.read_table(
+                str(part), filesystem=folder.files, columns=["example", "prompt_ids"], partitioning=None
+            )
+            for row in table.filter(pa.compute.equal(table["example"], example)).to_pylist():
+                tokenizer = Tokenizer.from_str((folder / "tokenizer" / "tokenizer.json").read_bytes().decode())
+                return str(tokenizer.decode(row["prompt_ids"], skip_special_tokens=False))
+    except (OSError, KeyError, ValueError, pa.ArrowException):
+        pass
+    return ""

@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 
 from raypref.results.collect import Collection
 from raypref.results.labels import metric_label, rows_of
-from raypref.results.lineage import config_of, differing, histories, stages
+from raypref.results.lineage import config_of, differing, histories, prompt_as_read, stages
 from raypref.results.statistics import Test, paired_bootstrap
 from raypref.results.tables import SHOWN, headline_metric
 from raypref.storage.location import Location
 
 SAMPLES = 8
+MOST_ANSWERS = 4
 MOST_OUTCOMES = 1_200_000  # trials times examples whose outcomes a page carries, a character each
 
 
@@ -80,6 +81,39 @@ def _said(row: dict[str, Any]) -> str:
     if row.get("answer") is not None:
         return str(row["answer"])
     return f"(target ranked {row['rank']})" if row.get("rank") else "-"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt and what trials said to it."""
+
+    prompt: str
+    target: str
+    """The title that came next."""
+    answers: list[tuple[str, str]]
+    """Of each trial its label and its answer."""
+
+
+def asked(collection: Collection, split: str) -> Asked | None:
+    """The first prompt of the split as a model read it, chat template and all; None where no model read one."""
+    if collection.root is None or "answer" not in collection.users.column_names:
+        return None
+    root = Location.of(collection.root)
+    rows = collection.users.filter(pc.equal(collection.users["split"], split))
+    said: list[tuple[str, str]] = []
+    example, prompt, target = -1, "", ""
+    for trial in rows_of(collection.trials):
+        own = rows.filter(pc.equal(rows["trial"].cast(pa.string()), trial["trial"]))
+        own = own.filter(pc.is_valid(own["answer"]))
+        if trial["status"] != "done" or not own.num_rows or not trial.get("evaluate"):
+            continue
+        if not prompt:
+            example = pc.min(own["example"]).as_py()
+            prompt = prompt_as_read(root, trial["evaluate"], split, example)
+            _, target = histories(root, trial["evaluate"], split, [example]).get(example, ([], ""))
+        if prompt and len(said) < MOST_ANSWERS:
+            said += [(str(trial["label"]), text) for text in answers(own, [example]) if text != "-"]
+    return Asked(prompt, target, said) if prompt else None
 
 
 def page_data(collection: Collection, split: str, links: str | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from raypref.results.diagnosis import COLUMNS, diagnosis_table
 from raypref.results.figures import Drawing, drawings
 from raypref.results.labels import metric_label, rows_of, symbol, value_text
 from raypref.results.lineage import data_facts
-from raypref.results.pairs import page_data
+from raypref.results.pairs import asked, page_data
 from raypref.results.places import PLACES_HEADER, place_rows, places_said
 from raypref.results.render import escaped, html_table, markdown
 from raypref.results.summaries import comparisons, settings, summary
@@ -83,6 +83,7 @@ def report_html(
         trial_header=_trial_header(collection),
         trials=_trials(collection, split, running),
         compared=_embedded(page_data(collection, split, links)),
+        asked=asked(collection, split),
         facts=_facts(collection),
         sft_curve=Markup(training_svg(sft_table(collection), "loss")),
         states=sorted(set(collection.trials["status"])),

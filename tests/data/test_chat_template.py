@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from transformers import PreTrainedTokenizerBase
 
@@ -17,8 +20,11 @@ from raypref.errors import UserError
 from raypref.models.backbone import load_tokenizer
 from raypref.models.folders import SHIPPED_FOLDER
 from raypref.models.gguf_folder import convert
+from raypref.results.lineage import prompt_as_read
 from raypref.stages.chain import chain
 from raypref.stages.identity import chat_identity
+from raypref.storage.location import Location
+from raypref.storage.store import MANIFEST
 from tests.support.gguf_files import TEMPLATE, write_gguf
 
 PROMPT = "Analyze:\nthe 1995\nAnswer:\n"
@@ -127,3 +133,20 @@ def test_data_show_tells_what_the_model_reads(folder: Path, capsys: Any) -> None
     assert "of which none is scored" in said
     show("generated")
     assert "<|im_start|>" not in capsys.readouterr().out
+
+
+def test_the_report_shows_the_prompt_with_its_frame(folder: Path, tmp_path: Path) -> None:
+    """Whole, as the tokens that the model gets, marks of the turns included."""
+    frame_of = load_tokenizer(folder)
+    (ids,) = encode_prompts(frame_of, [PROMPT], chat_frame(frame_of))
+    root = tmp_path / "root"
+    (root / "evaluate" / "one").mkdir(parents=True)
+    (root / "evaluate" / "one" / MANIFEST).write_text(json.dumps({"inputs": {"tokenized": "tokenize/one"}}))
+    tokenized = root / "tokenize" / "one"
+    (tokenized / "test").mkdir(parents=True)
+    pq.write_table(pa.table({"example": [3, 7], "prompt_ids": [[5], ids]}), tokenized / "test" / "0.parquet")
+    frame_of.save_pretrained(tokenized / "tokenizer")
+    said = prompt_as_read(Location.of(root), "evaluate/one", "test", 7)
+    assert said == frame_of.decode(ids)
+    assert said.count("<|im_start|>") == 2
+    assert prompt_as_read(Location.of(root), "evaluate/one", "test", 8) == ""

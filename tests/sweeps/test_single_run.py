@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 from pathlib import Path
@@ -11,6 +12,8 @@ from rich.console import Console
 
 from raypref import cli
 from raypref.commands.recommend import other_roots
+from raypref.results.collect import collect
+from raypref.results.pairs import asked
 from raypref.storage.inventory import outputs, referrers, unused
 from raypref.storage.store import Store
 from raypref.sweeps import job
@@ -40,6 +43,16 @@ def test_a_finished_run_has_its_record_numbers_and_report(shared_store: Store, t
     assert chance(plan.evaluate, store, "test") == pytest.approx(1 / 8)
     assert (folder / "report.html").is_file()
     assert str(folder / "report.html") in said
+    found = collect(folder)
+    read = asked(found, "test")
+    assert read is not None
+    assert read.prompt.endswith(":\n")
+    assert "| Rating: " in read.prompt
+    assert read.target in read.prompt.split("\n")
+    page = html.unescape((folder / "report.html").read_text())
+    assert read.prompt in page
+    assert all(answer in page for _, answer in read.answers)
+    assert [label for label, _ in read.answers] == list(found.trials["label"])
     assert user.startswith("u")
     assert unused(store) == []
     name = f"runs/{folder.name}"
