@@ -45,6 +45,8 @@ class Lesson:
     """(B, C) where each candidate of a prompt ends: the place of its title's last token."""
     liked: Tensor | None = None
     """(B, C) bool: which candidates the user took later and liked, the answer among them."""
+    asked_at: Tensor | None = None
+    """(B,) the place of a prompt's last token, which the answer's first one follows."""
 
     def to(self, device: torch.device) -> Lesson:
         return Lesson(self.ids.to(device), self.weights.to(device))
@@ -75,7 +77,8 @@ def asked(batch: Sequence[Question], tokenizer: PreTrainedTokenizerBase, history
     """Questions with their answers; a title's token and the end's count 1, the history's `history_weight`.
 
     What stands between history and answer can't be foreseen, and counts nothing. With a `history_weight`, a newline has
-    to be a token and the questions need equally many candidates; the lesson then knows where those end.
+    to be a token and the questions need equally many candidates; the lesson then knows where those end and
+    where the prompt does.
     """
     prompts = encode_prompts(tokenizer, [q.prompt for q in batch])
     answers = encode_titles(tokenizer, [q.answer for q in batch])
@@ -92,7 +95,8 @@ def asked(batch: Sequence[Question], tokenizer: PreTrainedTokenizerBase, history
     ]
     lesson = padded(rows, weights, tokenizer.pad_token_id)
     liked = torch.tensor([[*q.liked] or [c == q.answer for c in q.candidates] for q in batch])
-    return dataclasses.replace(lesson, ends=torch.from_numpy(np.stack(breaks)[:, 2:-1] - 1), liked=liked)
+    ends = torch.from_numpy(np.stack(breaks)[:, 2:-1] - 1)
+    return dataclasses.replace(lesson, ends=ends, liked=liked, asked_at=torch.tensor([len(p) - 1 for p in prompts]))
 
 
 def loss_of(model: Any, lesson: Lesson, states: Tensor | None = None) -> Tensor:

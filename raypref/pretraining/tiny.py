@@ -17,6 +17,7 @@ import json
 import logging
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from raypref.data.encoding import encode_prompts
 from raypref.data.prompts import DOMAINS, RATING, PromptRenderer
 from raypref.messages import show_messages
 from raypref.models import backbone
+from raypref.models.scoring import vocabulary_logits
 from raypref.pretraining.adaptation import reembed
 from raypref.pretraining.lessons import Lesson, Question, adamw, asked, check, copies, descend, loss_of, padded
 from raypref.pretraining.tastes import TITLES, Catalog, catalog, held_out
@@ -42,12 +44,17 @@ logger = logging.getLogger("raypref.pretraining.tiny")  # by its name also where
 COPIES_LATER = 0.03  # share of later steps that are copies
 HISTORIES = 0.1  # share of later steps that are histories
 HISTORY_WEIGHT = 0.1  # of a history's token in a prompt, against a token of the answer
+READ_HISTORY_WEIGHT = 0.002  # likewise where the reader learns
 LONGEST = 30  # items of a history
 STEPS_A_CATALOG = 8
 WORDS = 2  # of a title, a token each
 JUDGED = 2  # layers whose states are asked which candidate the user takes, at both of its words
 GATHERED = 3  # layers whose states are asked at its last word alone, from where an answer can read it
+READER, HEADS = 3, (0, 2)  # the layer, counted from 0, whose heads read the candidate's two words for the answer
+LOOKING, WRITING, ANSWERING = 0.5, 0.3, 10.0  # weights of the reader's losses and of the answer's, against the judges'
 FEWEST, CANDIDATES = 4, 20  # of a prompt, at first and in the end
+LISTENING = 100  # steps that new judges learn for themselves, before a model that knows something learns of them
+CHECKPOINT = "checkpoint.pt"
 TRIED = 400  # users whose HR@1 the log shows
 MODEL = ScratchModel(hidden_size=128, layers=4, heads=4, key_value_heads=2, intermediate_size=384, vocabulary=1536)
 
@@ -77,8 +84,8 @@ class Pretraining:
     swapped: float = 0.0
     """Share of catalogs whose users choose by genre as the default data's do by mood, and the reverse: where genres say
     little beside moods, they are slow to learn."""
-    answers_alone: bool = False
-    """Only the layers above the judge's learn, and from the answers alone."""
+    read: bool = False
+    """The last layer is taught to read, for the answer, the candidate that the judge's layer has found."""
     log_every: int = 200
 
 
@@ -122,7 +129,7 @@ class Lessons:
             own, swapped = self.config.among_random, self.config.swapped
             self.catalog = catalog(drawn, self.candidates(step), self.held_out, among_random=own, swapped=swapped)
             self.questions = self.catalog.questions()
-        if rng.random() < HISTORIES and not self.config.answers_alone:
+        if rng.random() < HISTORIES:
             texts = list(self.catalog.histories(LONGEST))
             read = encode_prompts(self.tokenizer, [texts[i] for i in rng.permutation(len(texts))[: self.config.batch]])
             return padded(read, [[1.0] * len(ids) for ids in read], self.tokenizer.pad_token_id)
@@ -130,7 +137,7 @@ class Lessons:
         if not batch:
             self.questions = self.catalog.questions()
             batch = list(itertools.islice(self.questions, self.config.batch))
-        return asked(batch, self.tokenizer, 0.0 if self.config.answers_alone else HISTORY_WEIGHT)
+        return asked(batch, self.tokenizer, READ_HISTORY_WEIGHT if self.config.read else HISTORY_WEIGHT)
 
 
 class Judge(torch.nn.Module):
@@ -162,6 +169,56 @@ class Judge(torch.nn.Module):
         chosen = states[torch.arange(len(states))[:, None, None], places]
         scores: Tensor = self.score(torch.nn.functional.rms_norm(chosen, chosen.shape[-1:]).flatten(2))[..., 0]
         return scores
+
+
+def looking(attentions: Sequence[Tensor], lesson: Lesson) -> Tensor:
+    """Loss, in nats, of where the reader's heads look from the places of the answer's two words.
+
+    Each has to look at the end of the title of the candidate taken, where the judge knows what it is worth.
+
+    Args:
+        attentions: of each layer, (B, heads, L, L).
+    """
+    assert lesson.liked is not None
+    losses = []
+    for word, head in enumerate(HEADS):
+        seen = attentions[READER][:, head].gather(1, _places(lesson, word, attentions[READER].shape[-1]))[:, 0]
+        at_ends = seen.gather(-1, _known(lesson.ends))
+        losses.append(-at_ends.clamp_min(1e-9).log()[lesson.liked].mean())
+    return torch.stack(losses).sum()
+
+
+def writing(model: Any, states: Tensor, lesson: Lesson) -> Tensor:
+    """Loss, in nats, of what the reader would write, were its head to look at one candidate alone: that one's word.
+
+    Twenty words a prompt, of which an answer tells one.
+
+    Args:
+        states: (B, L, width) what the reader reads.
+    """
+    layer, ends, rows = model.base_model.layers[READER], _known(lesson.ends), torch.arange(len(states))
+    size, shared = MODEL.hidden_size // MODEL.heads, MODEL.heads // MODEL.key_value_heads
+    values = layer.self_attn.v_proj(layer.input_layernorm(states[rows[:, None], ends]))
+    losses = []
+    for word, head in enumerate(HEADS):
+        read = values[..., size * (head // shared) :][..., :size]
+        read = read @ layer.self_attn.o_proj.weight[:, size * head : size * (head + 1)].T
+        there = states[rows, _known(lesson.asked_at) + word, None].detach() + read
+        there = there + layer.mlp(layer.post_attention_layernorm(there))
+        logits = vocabulary_logits(model, model.base_model.norm(there))
+        words = lesson.ids.gather(1, ends - (WORDS - 1 - word))
+        losses.append(torch.nn.functional.cross_entropy(logits.flatten(0, 1), words.flatten()))
+    return torch.stack(losses).sum()
+
+
+def _known(places: Tensor | None) -> Tensor:
+    assert places is not None
+    return places
+
+
+def _places(lesson: Lesson, word: int, length: int) -> Tensor:
+    """(B, 1, L) index of the row of attentions that belongs to the place of the answer's word."""
+    return (_known(lesson.asked_at) + word)[:, None, None].expand(-1, 1, length)
 
 
 def below(model: Any, lesson: Lesson) -> Tensor:
@@ -197,13 +254,17 @@ def train(config: Pretraining) -> None:
         model = backbone.build(PretrainedModel(path=str(config.start), dtype="float32", lora=None), known)
         reembed(model, known, tokenizer, config.seed)
     model.train()
-    if config.answers_alone:
-        for part in (model.get_input_embeddings(), model.base_model.layers[:JUDGED]):
-            part.requires_grad_(False)
+    if config.read:
+        model.set_attn_implementation("eager")  # the one that tells where its heads look
     judge, gathered = Judge(), Judge(words=1)
     optimizer = adamw([*model.parameters(), *judge.parameters(), *gathered.parameters()])
     lessons, log, losses, judgements, first, spent = Lessons(config, tokenizer), [], [], [], 0, 0.0
-    saved = config.out / "checkpoint.pt"
+    saved, before = config.out / CHECKPOINT, config.start and config.start / CHECKPOINT
+    if before is not None and before.exists():  # judges that know their layer already, so as not to unlearn it
+        state = torch.load(before, weights_only=True)
+        judge.load_state_dict(state["judge"])
+        gathered.load_state_dict(state["gathered"])
+    listening = 0 if config.start is None or (before and before.exists()) else LISTENING
     if saved.exists():
         state = torch.load(saved, weights_only=True)
         model.load_state_dict(state["model"])
@@ -220,12 +281,17 @@ def train(config: Pretraining) -> None:
             loss = judge(below(model, lesson), lesson)
             judgements.append(loss.item())
         else:
-            output = model.base_model(input_ids=lesson.ids, use_cache=False, output_hidden_states=True)
+            reads = config.read and lesson.liked is not None
+            seen = {"output_hidden_states": True, "output_attentions": reads}
+            output = model.base_model(input_ids=lesson.ids, use_cache=False, **seen)
             loss = loss_of(model, lesson, output.last_hidden_state)
             losses.append(loss.item())
+            if reads:
+                loss = ANSWERING * loss + LOOKING * looking(output.attentions, lesson)
+                loss = loss + WRITING * writing(model, output.hidden_states[READER], lesson)
             if lesson.liked is not None:
-                loss = loss + judge(output.hidden_states[JUDGED], lesson)
-                loss = loss + gathered(output.hidden_states[GATHERED], lesson)
+                heard = [states.detach() if step < listening else states for states in output.hidden_states]
+                loss = loss + judge(heard[JUDGED], lesson) + gathered(heard[GATHERED], lesson)
         descend(model, optimizer, loss, config.learning_rate * min(1.0, (step + 1) / 100, falling))
         if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
             size = lessons.candidates(step)

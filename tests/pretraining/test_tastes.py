@@ -23,7 +23,20 @@ from raypref.models import backbone
 from raypref.models.folders import SHIPPED_FOLDER
 from raypref.pretraining.lessons import Lesson, Question, asked, check
 from raypref.pretraining.tastes import TITLES, catalog, held_out
-from raypref.pretraining.tiny import JUDGED, MODEL, Judge, Lessons, Pretraining, below, make_tokenizer, unseen
+from raypref.pretraining.tiny import (
+    HEADS,
+    JUDGED,
+    MODEL,
+    READER,
+    Judge,
+    Lessons,
+    Pretraining,
+    below,
+    looking,
+    make_tokenizer,
+    unseen,
+    writing,
+)
 
 TOKENIZER = make_tokenizer()
 
@@ -110,6 +123,56 @@ def test_what_the_judge_reads_needs_no_layer_above() -> None:
     assert torch.equal(below(model, lesson), whole.hidden_states[JUDGED])
     again = model.base_model(input_ids=lesson.ids, use_cache=False)
     assert torch.equal(again.last_hidden_state, whole.last_hidden_state)
+
+
+def test_the_reader_has_to_look_at_the_candidate_that_was_taken() -> None:
+    """From the place before each word of the answer, with the head of that word; where other heads look is free."""
+    lesson = asked(unseen(20, 20)[:2], TOKENIZER, 0.1)
+    assert lesson.asked_at is not None
+    assert lesson.ends is not None
+    assert lesson.liked is not None
+    length = lesson.ids.shape[1]
+    seen = torch.full((2, MODEL.heads, length, length), 1 / length)
+    for row, (at, end) in enumerate(zip(lesson.asked_at.tolist(), lesson.ends[lesson.liked].tolist())):
+        assert TOKENIZER.decode(lesson.ids[row, at + 1 : at + 3]) == TOKENIZER.decode(
+            lesson.ids[row, end - 1 : end + 1]
+        )
+        for word, head in enumerate(HEADS):
+            seen[row, head, at + word] = 0.0
+            seen[row, head, at + word, end] = 0.25 if word else 0.5
+    attentions = [seen[:, :, :0]] * READER + [seen]
+    assert looking(attentions, lesson).item() == pytest.approx(math.log(2) + math.log(4), rel=1e-5)
+
+
+def test_what_the_reader_would_write_is_what_its_layer_writes_when_it_looks_there_alone() -> None:
+    tokenizer = backbone.load_tokenizer(str(SHIPPED_FOLDER))
+    model: Any = backbone.build(PretrainedModel(path="raypref-tiny", dtype="float32", lora=None), tokenizer)
+    model.set_attn_implementation("eager")
+    lesson = asked(unseen(20, 20)[:1], tokenizer, 0.1)
+    assert lesson.asked_at is not None
+    assert lesson.ends is not None
+    layer, length = model.base_model.layers[READER], lesson.ids.shape[1]
+    output = model.base_model(input_ids=lesson.ids, use_cache=False, output_hidden_states=True)
+    states, size = output.hidden_states[READER], MODEL.hidden_size // MODEL.heads
+    places = torch.arange(length)[None]
+    expected, (at,) = 0.0, lesson.asked_at.tolist()
+    weights = layer.self_attn.o_proj.weight.detach().clone()
+    with torch.no_grad():
+        for word, head in enumerate(HEADS):
+            own = torch.zeros(MODEL.hidden_size)
+            own[size * head : size * (head + 1)] = 1.0
+            layer.self_attn.o_proj.weight.copy_(weights * own)  # the other heads write nothing
+            for end in lesson.ends[0].tolist():
+                mask = torch.full((1, 1, length, length), -torch.inf).triu(1)
+                mask[0, 0, at + word] = -torch.inf
+                mask[0, 0, at + word, end] = 0.0
+                rotations = model.base_model.rotary_emb(states, places)
+                there = layer(states, attention_mask=mask, position_embeddings=rotations)[0, at + word]
+                logps = model.lm_head(model.base_model.norm(there)).log_softmax(-1)
+                expected -= logps[lesson.ids[0, end - 1 + word]].item() / lesson.ends.shape[1]
+            layer.self_attn.o_proj.weight.copy_(weights)
+        found = writing(model, states, lesson).item()
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_swapped_tastes_are_by_genre() -> None:
