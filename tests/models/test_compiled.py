@@ -5,6 +5,7 @@ On a GPU, in bfloat16 and by FlexAttention: `test_flex_on_gpu.py`.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -16,9 +17,25 @@ from raypref.models.layout import Rows, title_batch
 from raypref.models.scoring import TitleScorer
 from tests.support.families import END, PAD, gradients, make_model
 
+FAMILIES = [("llama", False), ("llama", True), ("qwen3", False)]
 
-@pytest.mark.parametrize(("family", "lora"), [("llama", False), ("llama", True), ("qwen3", False)])
-def test_compiled_layers_give_the_same_log_probs_and_gradients(family: str, lora: bool) -> None:
+
+@pytest.mark.parametrize(("family", "lora"), FAMILIES)
+def test_traced_layers_give_the_same_log_probs_and_gradients(
+    family: str, lora: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced for all lengths, forward and backward, as for fusing; without the C++ compiler's half a minute."""
+    monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="aot_eager"))
+    assert_the_same(family, lora)
+
+
+@pytest.mark.measures
+def test_fused_layers_give_the_same_log_probs_and_gradients() -> None:
+    """Compiled whole: what is fused is C++ here, which takes the compiler longer than all the rest."""
+    assert_the_same("llama", True)
+
+
+def assert_the_same(family: str, lora: bool) -> None:
     torch.compiler.reset()
     found: list[tuple[Tensor, dict[str, Tensor]]] = []
     for fused in (False, True):
