@@ -4,6 +4,7 @@ All on the same model, data and batch.
 
     python benchmarks/engine.py                                # two cores, about eight minutes; a table on the screen
     python benchmarks/engine.py --write docs/performance       # and engine-small.json, .md and .svg there
+    python benchmarks/engine.py --trace --only ours            # where a step spends its time, by torch's profiler
     python benchmarks/engine.py --limits                       # what each way needs at 135 M, 1 B and 8 B: no training
     python benchmarks/engine.py --shape 1b --lora 8 --micro 4 --copies 16 --peak-tflops 989 --alone     # on an H100
     python benchmarks/engine.py --shape 8b --lora 8 --only flex --negatives 19 --micro 2 --checkpointing
@@ -567,6 +568,32 @@ def limits() -> str:
     return "\n".join(lines) + "\n"
 
 
+def trace(case: Case, negatives: int, name: str, rows: int = 14) -> str:
+    """Where a warm step's time goes, by torch's profiler: a GPU's kernels, or a CPU's operations, the longest first.
+
+    Each with its own milliseconds (what it calls not counted) and how often it ran.
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    variant, on_gpu = VARIANTS[name](case, negatives), torch.cuda.is_available()
+    for _ in range(WARM_UP):
+        variant.step()
+    wall = min(timed(variant.step)[0] for _ in range(3))
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as found:
+        timed(variant.step)
+    own = {
+        row.key: (row.self_device_time_total if on_gpu else row.self_cpu_time_total, row.count)
+        for row in found.key_averages()
+        if not on_gpu or row.device_type == torch.autograd.DeviceType.CUDA
+    }
+    spent, count = sum(time for time, _ in own.values()) / 1e3, sum(count for _, count in own.values())
+    longest = sorted(own.items(), key=lambda item: -item[1][0])[:rows]
+    what = "kernels" if on_gpu else "operations"
+    lines = [f"{name}, K = {negatives}: {1e3 * wall:.1f} ms a step; traced, {spent:.1f} ms in {count} {what}"]
+    lines += [f"{time / 1e3:10.2f} ms {times:7d}  {key[:90]}" for key, (time, times) in longest]
+    return "\n".join(lines)
+
+
 def draw(report: dict[str, Any], path: Path) -> None:
     import matplotlib as mpl
 
@@ -612,6 +639,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="for engine-SHAPE.json, .md and .svg")
     parser.add_argument("--limits", action="store_true", help="what a step needs at 135 M, 1 B and 8 B, then stop")
+    parser.add_argument("--trace", action="store_true", help="where a step of --only spends its time, then stop")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -626,6 +654,10 @@ def main() -> None:
         options.shape, options.lora, options.checkpointing, options.attention, micro=options.micro,
         batch=options.batch, copies=options.copies,
     )  # fmt: skip
+    if options.trace:
+        for negatives, name in itertools.product(options.negatives, names):
+            print(trace(case, negatives, name), flush=True)
+        return
     report = run(case, names, options.negatives, options.repeats, options.threads, options.peak_tflops, options.alone)
     print("\n" + markdown(report) + "\n" + json.dumps(report["summary"], indent=1))
     if options.write:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import statistics
 import subprocess
@@ -144,3 +145,26 @@ def test_all_variants_and_micro_batches(tmp_path: Path) -> None:
     check(report)
     first, last = (row["seconds"] for row in report["rows"] if row["variant"] == "ours")
     assert report["summary"]["one_more_negative"]["seconds"] == pytest.approx((last - first) / 2, abs=1e-5)
+
+
+def test_a_trace_names_what_a_step_spends_its_time_on() -> None:
+    command = [
+        sys.executable,
+        "benchmarks/engine.py",
+        "--shape",
+        "tiny",
+        "--trace",
+        "--only",
+        "ours",
+        "--negatives",
+        "1",
+    ]
+    said = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.splitlines()
+    head = next(i for i, line in enumerate(said) if line.startswith("ours, K = 1: "))
+    spent = float(re.search(r"traced, ([0-9.]+) ms", said[head])[1])
+    rows = [line.split() for line in said[head + 1 :]]
+    assert 5 <= len(rows) <= 14
+    times = [float(row[0]) for row in rows]
+    assert times == sorted(times, reverse=True)
+    assert 0 < sum(times) <= spent * 1.01
+    assert any("mm" in row[3] for row in rows)
