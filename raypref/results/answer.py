@@ -69,7 +69,7 @@ def answer(collection: Collection, parameter: str | None = None, metric: str | N
         _best(collection, setting, metric, split, chosen_by, scores[setting.text]),
         against_sft(collection, setting, metric, split),
         chance(collection),
-        beside(collection, metric, split),
+        beside(collection, setting, metric, split),
         *_front(collection),
         *_costs(collection),
         *(order.said() for order in orders(collection)[:1]),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ class Collection:
     """The folder that the trials' addresses are relative to, if it is known."""
     training: pd.DataFrame | None = None
     """The training curves as `write` left them; None: they are read from the trials' logs."""
+    beside: Mapping[str, pa.Table] = field(default_factory=dict)
+    """By name, the rows of the recommenders beside the sweep, like `users`; none once it was written and loaded."""
 
     @property
     def parameters(self) -> list[str]:
@@ -114,18 +117,20 @@ def collect(folder: Path | str | Location, root: Path | str | Location | None = 
         tables.append((record["trial"], table))
         scores += [{"trial": record["trial"], **value} for value in values]
     trials = trials_frame(records, parameters)
-    sweep |= {"levels": _levels(root, sweep.get("beside", {}))}
+    beside = _beside(root, sweep.get("beside", {}))
+    sweep |= {"levels": [{"name": name, **score} for name, (_, values) in beside.items() for score in values]}
     return Collection(
-        sweep, trials, metrics_frame(trials, pd.DataFrame(scores, columns=SCORES), parameters), _users(tables), root
-    )
+        sweep, trials, metrics_frame(trials, pd.DataFrame(scores, columns=SCORES), parameters), _users(tables), root,
+        beside={name: table for name, (table, _) in beside.items()},
+    )  # fmt: skip
 
 
-def _levels(root: Location, beside: dict[str, str]) -> list[dict[str, Any]]:
-    """What the recommenders beside a sweep score, as far as they are evaluated: name, split, metric, value ..."""
-    found = []
-    for name, address in beside.items():
+def _beside(root: Location, addresses: dict[str, str]) -> dict[str, tuple[pa.Table, list[dict[str, Any]]]]:
+    """What `_scored` finds of the recommenders beside a sweep, by name, as far as they are evaluated."""
+    found = {}
+    for name, address in addresses.items():
         with contextlib.suppress(Unusable):
-            found += [{"name": name, **score} for score in _scored(read_rows(root, address))[1]]
+            found[name] = _scored(read_rows(root, address))
     return found
 
 

@@ -351,8 +351,14 @@ def test_the_best_recommender_beside_a_sweep_is_a_line_and_a_sentence(tmp_path: 
     assert set(hits["recommender"]) == {"sasrec"}
     assert hits["best"].to_numpy() == pytest.approx((test == 1).mean())
     assert set(table.loc[table["metric"] == "valid_ratio", "recommender"]) == {""}
+    level = f"sasrec has {(test == 1).mean():.3f} on the same candidates"
+    best = summary(collect(folder), "generated_hr@1", "test").query("setting == 'λ=2'")["mean"].iloc[0]
+    assert f"{level}, λ=2 {best - (test == 1).mean():.3f} more (not significant)." in answer(collect(folder))
     write(collect(folder), tmp_path / "out")
-    assert f"sasrec has {(test == 1).mean():.3f} on the same candidates." in answer(load(tmp_path / "out"))
+    assert f"{level}." in answer(load(tmp_path / "out"))  # whose rows are not written
+    (folder / "sweep.json").write_text(json.dumps(account | {"beside": {"popularity": beside["popularity"]}}))
+    said = answer(collect(folder))
+    assert re.search(r"popularity has 0\.\d+ on the same candidates, λ=2 0\.\d+ more \(significant\)", said)
     lines = curve_figure(hits).axes[0].get_lines()
     assert [line.get_ydata()[0] for line in lines if line.get_label() == "sasrec"] == pytest.approx(
         [(test == 1).mean()]
