@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 1000
+DIGITS = 12  # beyond which means differ by the order of their sums, which a machine's cores decide: they tie
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def choose(values: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int =
     weights = rng.multinomial(users, np.full(users, 1 / users), size=resamples) / users  # (R, U)
     draws = {n: rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n for n in {len(of) for of in cells}}
     drawn = np.stack([((weights @ of.T) * draws[len(of)]).sum(axis=1) for of in cells], axis=1)  # (R, M)
+    drawn = drawn.round(DIGITS)
     means = np.array([of.mean() for of in cells])
     top = drawn.argmax(axis=1)
     optimism = drawn[np.arange(resamples), top] - means[top]

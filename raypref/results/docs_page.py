@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
+import operator
 import os
 import re
 import sys
@@ -32,7 +34,8 @@ from raypref.results.plotting import BLUE, GREY, save_figure
 from raypref.results.render import markdown
 from raypref.results.tables import sweep_cells
 
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
+NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
+RELATIVE = 1e-9
 NONE_YET = "No study has been run yet.\n"
 PLACES = ("--root", "--write", "--data.source.path", "--storage")
 """Options that say where, not what: left out of the command that a page prints."""
@@ -95,7 +98,7 @@ class Check:
 def verify(page: Path) -> list[Check]:
     """Compute each number of a page's sections again from the rows beside it.
 
-    A section counts as altered where its text, or a CSV beside it, is not what `redraw` writes.
+    A section counts as altered where its text, or a CSV beside it, is not what `redraw` writes, numbers to 1e-9.
 
     Raises:
         UserError: the page or a section's rows can't be read.
@@ -118,7 +121,16 @@ def verify(page: Path) -> list[Check]:
 
 def _differences(printed: Sequence[str], expected: Sequence[str]) -> list[str]:
     pairs = itertools.zip_longest(printed, expected, fillvalue="nothing")
-    return [f"line {n}: {a!r}, computed {b!r}" for n, (a, b) in enumerate(pairs, 1) if a != b]
+    return [f"line {n}: {a!r}, computed {b!r}" for n, (a, b) in enumerate(pairs, 1) if not _alike(a, b)]
+
+
+def _alike(printed: str, computed: str) -> bool:
+    """The same words, and numbers that are the same but for the order of sums, which a machine's cores decide."""
+    if printed == computed:
+        return True
+    words = (NUMBER.split(text) for text in (printed, computed))
+    numbers = (map(float, NUMBER.findall(text)) for text in (printed, computed))
+    return operator.eq(*words) and all(math.isclose(a, b, rel_tol=RELATIVE) for a, b in zip(*numbers))
 
 
 @dataclass(frozen=True)

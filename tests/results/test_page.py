@@ -108,6 +108,16 @@ def test_an_altered_table_beside_the_page_is_found(page: Path) -> None:
     assert [fault.split(":")[0] for fault in faults["main on x"]] == ["main-on-x-claims.csv"]
 
 
+@pytest.mark.parametrize(("factor", "found"), [(1 + 1e-14, False), (1 + 1e-7, True)])
+def test_the_order_of_sums_is_no_alteration(page: Path, factor: float, found: bool) -> None:
+    drawn = page.parent / "results" / "sweep-lambda-on-x-curve-lambda.csv"
+    table = pd.read_csv(drawn)
+    table.loc[1, "low"] *= factor
+    table.to_csv(drawn, index=False)
+    faults = {check.section: check.faults for check in verify(page)}
+    assert len(faults["sweep_lambda on x"]) == int(found)
+
+
 def test_an_altered_row_is_found(page: Path) -> None:
     path = page.parent / "results" / "sweep-lambda-on-x.parquet"
     table = pq.read_table(path)
