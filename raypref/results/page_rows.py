@@ -57,6 +57,7 @@ def save_rows(collection: Collection, stem: Path, told: Mapping[str, Any]) -> li
     pq.write_table(table.replace_schema_metadata(metadata), written[0], compression="zstd")
     training = training_table(collection)
     training = training[training["trial"].isin(kept)].assign(trial=training["trial"].map(kept))
+    _training(stem).unlink(missing_ok=True)
     if len(training):
         written.append(_training(stem))
         training.astype({"step": "float32", "value": "float32"}).to_parquet(

@@ -99,21 +99,24 @@ def asked(collection: Collection, split: str) -> Asked | None:
     if collection.root is None or "answer" not in collection.users.column_names:
         return None
     root = Location.of(collection.root)
-    rows = collection.users.filter(pc.equal(collection.users["split"], split))
-    said: list[tuple[str, str]] = []
-    example, prompt, target = -1, "", ""
-    for trial in rows_of(collection.trials):
-        own = rows.filter(pc.equal(rows["trial"].cast(pa.string()), trial["trial"]))
-        own = own.filter(pc.is_valid(own["answer"]))
-        if trial["status"] != "done" or not own.num_rows or not trial.get("evaluate"):
-            continue
-        if not prompt:
-            example = pc.min(own["example"]).as_py()
-            prompt = prompt_as_read(root, trial["evaluate"], split, example)
-            _, target = histories(root, trial["evaluate"], split, [example]).get(example, ([], ""))
-        if prompt and len(said) < MOST_ANSWERS:
-            said += [(str(trial["label"]), text) for text in answers(own, [example]) if text != "-"]
-    return Asked(prompt, target, said) if prompt else None
+    rows = collection.users
+    rows = rows.filter(pc.and_(pc.equal(rows["split"], split), pc.is_valid(rows["answer"])))
+    trials = {t["trial"]: t for t in rows_of(collection.trials) if t["status"] == "done" and t.get("evaluate")}
+    names = rows["trial"].cast(pa.string()).to_pylist()
+    answered = [trial for trial in trials if trial in set(names)]
+    if not answered:
+        return None
+    first = trials[answered[0]]["evaluate"]
+    example = int(rows["example"][names.index(answered[0])].as_py())
+    prompt = prompt_as_read(root, first, split, example)
+    if not prompt:
+        return None
+    _, target = histories(root, first, split, [example]).get(example, ([], ""))
+    said = dict.fromkeys(answered[:MOST_ANSWERS], "")
+    for trial, own, text in zip(names, rows["example"].to_pylist(), rows["answer"].to_pylist()):
+        if own == example and trial in said:
+            said[trial] = str(text)
+    return Asked(prompt, target, [(str(trials[trial]["label"]), text) for trial, text in said.items()])
 
 
 def page_data(collection: Collection, split: str, links: str | None) -> dict[str, Any]:

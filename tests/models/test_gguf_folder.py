@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,22 @@ KINDS = [("llama", q) for q in (*ROUND, "Q4_K", "Q5_K", "Q6_K")] + OTHERS
 def test_logits_are_those_of_transformers_own_reader(kind: str, quantized: str, tmp_path: Path) -> None:
     file = tmp_path / "made.gguf"
     write_gguf(file, kind, quantized)
-    theirs: Any = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=file.name, dtype=torch.float32).eval()
+    assert_read_as_transformers_does(file, tmp_path / "folder")
+
+
+@pytest.mark.skipif("RAYPREF_GGUF" not in os.environ, reason="a real file: set RAYPREF_GGUF to it")
+def test_logits_of_a_real_file_are_those_of_transformers_own_reader(tmp_path: Path) -> None:
+    assert_read_as_transformers_does(Path(os.environ["RAYPREF_GGUF"]), tmp_path / "folder")
+
+
+def assert_read_as_transformers_does(file: Path, folder: Path) -> None:
+    theirs: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
     # The folder holds bfloat16: so that formats are compared and not roundings, theirs are rounded to it as well.
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.copy_(parameter.bfloat16())
-    convert(file, tmp_path / "folder")
-    ours: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "folder", dtype=torch.float32).eval()
+    convert(file, folder)
+    ours: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     ids = torch.randint(0, ours.config.vocab_size, (2, 40), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         found = ours(ids).logits

@@ -249,3 +249,21 @@ def test_a_setting_without_a_value_is_never_chosen() -> None:
     nothing = np.full((1, 40), np.nan)
     assert choose([nothing, bad, good]).chances.tolist() == [0.0, *choose([bad, good]).chances]
     assert choose([nothing]).chances.tolist() == [0.0]
+
+
+def test_settings_that_hardly_differ_are_judged_by_their_own_seeds() -> None:
+    """Pooled with settings that move far more, they had a freedom of 0.0003, and an interval of 1e148."""
+    rng = np.random.default_rng(0)
+    taste = (rng.random(900) < 0.4).astype(float)
+
+    def trained(share: float) -> np.ndarray:
+        return np.where(rng.random((3, 900)) < share, 1 - taste, taste)
+
+    base = trained(0.01)
+    near = base.copy()
+    near[0, 0], near[1, 1] = 1 - base[0, 0], 1 - base[1, 1]
+    spread = difference_spread([pd.DataFrame(values) for values in (base, near, *(trained(0.1) for _ in range(3)))])
+    found = paired_difference(near - base, spread)
+    assert found.freedom == pytest.approx(2, abs=0.1)  # three seeds
+    assert found.low <= found.difference <= found.high
+    assert found.high - found.low < 0.01
