@@ -21,22 +21,10 @@ from raypref.data.schema import Log
 from raypref.data.sources.generated import generate
 from raypref.models import backbone
 from raypref.models.folders import SHIPPED_FOLDER
+from raypref.pretraining.judging import HEADS, JUDGED, MODEL, READER, Judge, below, looking, writing
 from raypref.pretraining.lessons import Lesson, Question, asked, check
 from raypref.pretraining.tastes import TITLES, catalog, held_out
-from raypref.pretraining.tiny import (
-    HEADS,
-    JUDGED,
-    MODEL,
-    READER,
-    Judge,
-    Lessons,
-    Pretraining,
-    below,
-    looking,
-    make_tokenizer,
-    unseen,
-    writing,
-)
+from raypref.pretraining.tiny import Lessons, Pretraining, make_tokenizer, unseen
 
 TOKENIZER = make_tokenizer()
 
