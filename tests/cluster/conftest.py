@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.forked import Forked
-from tests.support.nodes import ALL, PATIENCE, SWEEP, shared_only
+from tests.support.nodes import ALL, PATIENCE, SWEEP, Nodes, shared_only
 from tests.support.processes import CHECKOUT, environment
 from tests.support.shared_store import alone
 
@@ -31,3 +32,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 def root(whole: Path, tmp_path: Path) -> Path:
     """Its stages before the trials, where a disturbed sweep begins."""
     return shared_only(whole, tmp_path / "root")
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    with Nodes(tmp_path_factory.mktemp("home")) as started:
+        yield started
+
+
+@pytest.fixture
+def nodes(three: Nodes) -> Nodes:
+    """The cluster, with as many nodes as at the start."""
+    three.fill_up()
+    return three

@@ -1,4 +1,4 @@
-"""A sweep on three local nodes loses a worker, a trial's process, a node, its patience: its table stays the same.
+"""A sweep on three local nodes loses workers, trials' processes, its job, its patience: its table stays the same.
 
 Every fault is real: a signal to a process that this test started. The undisturbed run is made without Ray, in one
 process; that the disturbed one gives the same rows, bit for bit, also says that Ray changes nothing.
@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,6 +17,7 @@ import pytest
 from raypref.commands.submit import submission
 from tests.support.nodes import (
     ALL,
+    ONE,
     PATIENCE,
     RAY,
     SWEEP,
@@ -28,12 +25,9 @@ from tests.support.nodes import (
     WORKER,
     Nodes,
     assert_undisturbed,
-    below,
     checkpoints,
     ended,
     facts,
-    kill_group,
-    raylet,
     records,
     rows,
     table,
@@ -42,26 +36,7 @@ from tests.support.nodes import (
 from tests.support.processes import CHECKOUT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3 * PATIENCE)]
-ONE = ("--values", "2")
 OF_TWO = ("--resources.workers", "2")
-
-
-@pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    with Nodes(tmp_path_factory.mktemp("home")) as started:
-        yield started
-
-
-@pytest.fixture
-def nodes(three: Nodes) -> Nodes:
-    """The cluster, with as many nodes as at the start."""
-    three.fill_up()
-    return three
-
-
-def resumed(root: Path) -> list[int]:
-    (found,) = facts(root).values()
-    return found["resumed_at"]
 
 
 def test_trials_are_killed_and_the_job_is_stopped(nodes: Nodes, root: Path, whole: Path) -> None:
@@ -141,40 +116,3 @@ def another(root: Path, met: set[Path]) -> bool:
 
 def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def test_a_node_dies_in_the_middle_of_a_sweep(nodes: Nodes, root: Path, whole: Path) -> None:
-    """Its columns are made anew too: on several nodes that is work for Ray Data."""
-    for stage in ("tokenize", "reference"):
-        shutil.rmtree(root / stage)
-    job = nodes.sweep(root, *ALL, "--resources.concurrent-trials", "2", "--resources.max-failures", "3")
-    wait("checkpoints of two trials", lambda: len(checkpoints(root)) == 2 or job.poll() is not None)
-    node = next(node for node in nodes.workers if below(node, TRIAL))
-    process = raylet(node)
-    assert process is not None
-    process.kill()
-    ended(job)
-    assert_undisturbed(root, whole, 3)
-    assert table(root) == table(whole)
-    assert any(found["resumed_at"] for found in facts(root).values())
-
-
-def test_a_spot_node_is_given_notice(nodes: Nodes, root: Path, whole: Path) -> None:
-    """Then its processes get SIGTERM; not even the work since the last periodic checkpoint is lost."""
-    job = nodes.sweep(root, *ONE, "--resources.checkpoint-every", "1000")
-    logs = root / ".scratch"
-    wait("some steps", lambda: any(p.stat().st_size > 500 for p in logs.glob("*/metrics.jsonl")) or job.poll())
-    node = next(node for node in nodes.workers if below(node, TRIAL))
-    process = raylet(node)
-    assert process is not None
-    (own,) = [word.split("=", 1)[1] for word in process.cmdline() if word.startswith("--node_id=")]
-    notice = f"give_notice({own!r}, {nodes.environment['RAY_ADDRESS']!r}, 'spot', 20)"  # as `raypref watch-spot` does
-    code = f"from raypref.commands.spot import give_notice; {notice}"
-    subprocess.run([sys.executable, "-c", code], env=nodes.environment, check=True, capture_output=True)
-    wait("the checkpoint", lambda: checkpoints(root) or job.poll() is not None)
-    kill_group(node, signal.SIGTERM)
-    ended(job)
-    kill_group(node, signal.SIGKILL)  # what is left of it: the next test counts its nodes
-    node.wait()
-    assert_undisturbed(root, whole, 1)
-    assert resumed(root)

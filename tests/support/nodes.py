@@ -32,7 +32,7 @@ SWEEP = """
     --preset smoke --seeds 1 --align.max-steps 30 --evaluation.no-generate
     --resources.engine torch --resources.threads 1 --resources.checkpoint-every 4
 """.split()
-ALL = ("--values", "2", "0", "1")
+ALL, TWO, ONE = ("--values", "2", "0", "1"), ("--values", "2", "0"), ("--values", "2")
 WORKER, TRIAL = "ray::RayTrainWorker", "ray::ImplicitFunc"  # how Ray names a training worker and a trial's own process
 
 
