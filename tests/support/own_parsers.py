@@ -31,7 +31,8 @@ from tests.support.processes import CHECKOUT
 JOBS = ("job", "benchmark", "replicate")
 """Of `raypref.sweeps`: modules that call `run_sweep` once options, config and sweep are known."""
 COMMANDS = {"collect": ("collect", "plot"), "dashboard": ("dashboard",), "export": ("export",), "spot": ("watch_spot",)}
-COMMANDS |= {name: (name,) for name in ("compare", "watch", "schema")}
+COMMANDS |= {name: (name,) for name in ("compare", "watch", "schema", "verify")}
+COMMANDS |= {"completion": ("install_completion",)}
 """Of `raypref.commands`: the functions that work once their options are read."""
 CONFIGURED = ("run", "adapt", "recommend", "rescore")
 """Of `raypref.commands`: commands that work once `parse` has given them a config."""
