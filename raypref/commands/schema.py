@@ -10,18 +10,19 @@ from pydantic import BaseModel
 from raypref.config import RunConfig
 from raypref.sweeps.benchmark import BenchmarkConfig
 from raypref.sweeps.replicate import StudyConfig
-from raypref.sweeps.space import SweepConfig
+from raypref.sweeps.space import SweepConfig, TuningSpace
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def schema(of: Literal["run", "sweep", "benchmark", "study"] = "run") -> int:
+def schema(of: Literal["run", "sweep", "benchmark", "study", "tuning"] = "run") -> int:
     """Print the JSON schema of a config file, or of a sweep's file.
 
     An editor with a YAML language server takes it from a first line `# yaml-language-server: $schema=run.json`.
 
     Args:
-        of: run: presets and what --config names. sweep, benchmark, study: the files in sweeps/ and sweeps/replicate/.
+        of: run: presets and what --config names. sweep, benchmark, study, tuning: the files in sweeps/ and
+            sweeps/replicate/.
     """
     print(json.dumps(json_schema(sections()[of]), indent=1, ensure_ascii=False))
     return 0
@@ -29,7 +30,8 @@ def schema(of: Literal["run", "sweep", "benchmark", "study"] = "run") -> int:
 
 def sections() -> dict[str, type[BaseModel]]:
     """The sorts of config file, each with its class."""
-    return {"run": RunConfig, "sweep": SweepConfig, "benchmark": BenchmarkConfig, "study": StudyConfig}
+    found: dict[str, type[BaseModel]] = {"run": RunConfig, "sweep": SweepConfig, "benchmark": BenchmarkConfig}
+    return found | {"study": StudyConfig, "tuning": TuningSpace}
 
 
 def json_schema(section: type[BaseModel]) -> dict[str, Any]:

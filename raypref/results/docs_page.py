@@ -33,6 +33,7 @@ from raypref.results.page_rows import load_rows, save_rows
 from raypref.results.plotting import BLUE, GREY, save_figure
 from raypref.results.render import markdown
 from raypref.results.tables import sweep_cells
+from raypref.results.tuned import read_tried, tuning_cells, tuning_figure, tuning_table
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")
 RELATIVE = 1e-9
@@ -178,8 +179,14 @@ def _section(section: str, collection: Collection, told: dict[str, Any], name: s
         parts += [
             markdown(table, 3).rstrip() for table in (*tables_of(found)[:1], contrast_cells(claims, asked["label"]))
         ]
+        tables = {f"{name}-claims.csv": claims}
+        if tried := read_tried(collection.sweep):
+            parts += ["What tuning tried and chose:", markdown(tuning_cells(tried)).rstrip()]
+            parts.append(f"![Validation over the learning rate, method by method](results/{name}-tuning.svg)")
+            figures[f"{name}-tuning"] = lambda: tuning_figure(tried)
+            tables[f"{name}-tuning.csv"] = tuning_table(tried)
         parts.append(f"{rows}; claims: [{name}-claims.csv](results/{name}-claims.csv).")
-        return _Section([f"## {section[0].upper()}{section[1:]}", *parts], figures, {f"{name}-claims.csv": claims})
+        return _Section([f"## {section[0].upper()}{section[1:]}", *parts], figures, tables)
     parts += [answer(collection), *filter(None, ["\n".join(f"- {line}" for line in caveats(collection))])]
     asks_cost, tables = bool(collection.sweep.get("cost")), {}
     for drawing in (d for d in drawings(collection) if asks_cost or not d.name.startswith("cost-")):

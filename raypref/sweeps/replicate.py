@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from raypref.config.loading import override, validated
 from raypref.errors import UserError
 from raypref.results.claims import claims
 from raypref.results.contrasts import Contrast
-from raypref.storage.store import Store
+from raypref.storage.store import Store, write_json
 from raypref.sweeps.job import EXIT_TRIALS_FAILED, exit_code, job_console
 from raypref.sweeps.methods import METHOD
 from raypref.sweeps.options import SweepOptions, parse
@@ -33,6 +34,7 @@ Examples:
   python jobs/replicate.py --study probes --dataset generated --seeds 5
   python jobs/replicate.py --study main --dataset ml-100k --write docs/results.md
   python jobs/replicate.py --study main --dataset ml-100k --only sft sdpo recpo --no-ray
+  python jobs/replicate.py --study main --dataset ml-100k --tune 8
 """
 NOTES = {
     "lastfm": "S-DPO's sequences, candidates drawn anew, its validation file",
@@ -102,6 +104,9 @@ class ReplicateOptions(SweepOptions):
     """Which of the studies; read before the rest, as --dataset is."""
     only: tuple[str, ...] | None = None
     """Only these variants, and the claims of them alone."""
+    tune: int = 0
+    """Tune each method first, with so many settings (sweeps/tuning.yaml), chosen by exact HR@1 on validation; as it was
+    it stays a row, NAME-untuned. 0: the preset's own settings for all."""
     write: Path | None = None
     """A page with markers (docs/results.md) whose part for this study and data set is written anew, with the rows as
     Parquet beside it."""
@@ -131,9 +136,18 @@ def run(folder: Path, arguments: list[str]) -> int:
     sweep = study.sweep(options.only, options.seeds)
     config = override(config, dict(study.base), f"study {study.name}")
     origins |= dict.fromkeys(study.base, f"study {study.name}")
+    tried: list[dict[str, Any]] = []
+    if options.tune:
+        from raypref.sweeps.fair_tuning import tuned_study
+
+        space = folder.parent / "tuning.yaml"
+        sweep, config, tried = tuned_study(sweep, config, options.tune, space, options, origins, console)
     done = run_sweep(sweep, config, options, origins, console)
     if done is None:
         return 0
+    if tried:
+        account = json.loads((done / "sweep.json").read_text())
+        write_json(done / "sweep.json", account | {"tuning": tried})
     return 0 if conclude(done, study, sweep, dataset, options, console) else EXIT_TRIALS_FAILED
 
 
@@ -147,7 +161,9 @@ def conclude(
     from raypref.results.conclusion import conclude as conclude_sweep
     from raypref.results.contrasts import contrast_cells, contrast_table
     from raypref.results.docs_page import write_section
+    from raypref.results.plotting import save_figure
     from raypref.results.render import rich_table
+    from raypref.results.tuned import read_tried, tuning_cells, tuning_figure, tuning_table
 
     store = Store(options.root)
     well = conclude_sweep(folder, store.location, Console(quiet=True))
@@ -157,12 +173,17 @@ def conclude(
     planned = set(sweep.variants).intersection(map(str, _listed(sweep)))
     asked = [c for c in study.contrasts if {c.first, c.second} <= planned]
     claims = contrast_table(collection, asked)
+    tried = read_tried(collection.sweep)
     label = dataset + (f" ({NOTES[dataset]})" if dataset in NOTES else "")
     found = benchmark({label: collection}, str((sweep.default or {})[METHOD]))
     verdicts = contrast_cells(claims, label)
-    write_benchmark(found, study.question, folder, [verdicts])
+    more = [verdicts, tuning_cells(tried)] if tried else [verdicts]
+    write_benchmark(found, study.question, folder, more)
     claims.to_csv(folder / "claims.csv", index=False)
-    for table in (*tables_of(found), verdicts):
+    if tried:
+        tuning_table(tried).to_csv(folder / "tuning.csv", index=False)
+        save_figure(lambda: tuning_figure(tried), folder / "tuning")
+    for table in (*tables_of(found), *more):
         console.print(rich_table(table))
     if options.write is not None:
         write_section(options.write, f"{study.name} on {dataset}", collection, label, found.reference, asked)

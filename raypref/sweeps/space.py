@@ -113,6 +113,17 @@ class SweepConfig(Frozen):
         return self.model_copy(update={"space": self.by_objective.get(objective, self.space)})
 
 
+class TuningSpace(Frozen):
+    """What `--tune` may change of each method of a study: `sweeps/tuning.yaml`."""
+
+    learning_rate: Range
+    """Multiples of the base config's."""
+    length: Range
+    """Multiples of the base config's steps, or of its epochs where it sets no steps."""
+    own: Mapping[str, Annotated[Mapping[str, Range], Field(min_length=1)]] = {}
+    """By method: keys of its own, and their values."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One setting with one seed."""

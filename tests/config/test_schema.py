@@ -12,11 +12,11 @@ from raypref.config import RunConfig
 from raypref.config.loading import presets
 from raypref.sweeps.benchmark import BenchmarkConfig
 from raypref.sweeps.replicate import StudyConfig
-from raypref.sweeps.space import SweepConfig
+from raypref.sweeps.space import SweepConfig, TuningSpace
 from tests.support.processes import CHECKOUT
 
 jsonschema = pytest.importorskip("jsonschema")
-SECTIONS = {"replicate": StudyConfig, "data": RunConfig}
+SECTIONS = {"replicate": StudyConfig, "data": RunConfig, "tuning": TuningSpace, "benchmark": BenchmarkConfig}
 SWEEPS = sorted((CHECKOUT / "sweeps").rglob("*.yaml"))
 
 
@@ -32,9 +32,8 @@ def test_presets_are_valid(path):
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_sweeps_are_valid(path):
-    content = yaml.safe_load(path.read_text())
-    section = SECTIONS.get(path.parent.name) or (BenchmarkConfig if "presets" in content else SweepConfig)
-    assert faults(content, section) == []
+    section = SECTIONS.get(path.parent.name) or SECTIONS.get(path.stem) or SweepConfig
+    assert faults(yaml.safe_load(path.read_text()), section) == []
 
 
 @pytest.mark.parametrize(

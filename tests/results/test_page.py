@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +19,7 @@ from raypref.results.answer import answer
 from raypref.results.collect import collect
 from raypref.results.contrasts import Contrast
 from raypref.results.docs_page import redraw, verify, write_section, write_sweep_section
+from raypref.results.tuned import Tried
 from tests.support.planted_sweeps import LAMBDA, sweep
 
 
@@ -62,6 +65,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sweep_section(page, "sweep_lambda on x", collect(curve))
     space = {"method": ["good", "bad"]}
     study = sweep(root / "study", space, {"method": "bad"}, lambda p, s: 0.6 if p["method"] == "good" else 0.3)
+    setting = {"align.learning_rate": 1e-4, "align.max_steps": 60}
+    tried = [
+        Tried("good", {**setting, "align.objective.beta": beta}, {"align.keep": "hr@1"}, value, first)
+        for beta, value, first in ((1.0, 0.5, True), (3.0, 0.625, False), (0.1, None, False))
+    ]
+    account = json.loads((study / "sweep.json").read_text())
+    (study / "sweep.json").write_text(json.dumps(account | {"tuning": [asdict(each) for each in tried]}))
     claim = Contrast(first="good", second="bad", source="a paper", metric="exact_hr@1", direction=1)
     write_section(page, "main on x", collect(study), "x", "bad", [claim])
     shutil.rmtree(root / "curve")
@@ -106,6 +116,18 @@ def test_an_altered_table_beside_the_page_is_found(page: Path) -> None:
     listed.write_text(listed.read_text().replace("agrees", "disagrees"))
     faults = {check.section: check.faults for check in verify(page)}
     assert [fault.split(":")[0] for fault in faults["main on x"]] == ["main-on-x-claims.csv"]
+
+
+def test_what_tuning_tried_and_chose_stands_on_the_page(page: Path) -> None:
+    row = next(line for line in page.read_text().splitlines() if line.startswith("| good | learning"))
+    assert row == "| good | learning\\_rate=0.0001 max\\_steps=60 β=3 | 3 | 0.500 | 0.500 | 0.625 |"
+    listed = page.parent / "results" / "main-on-x-tuning.csv"
+    table = pd.read_csv(listed)
+    assert table["chosen"].tolist() == [False, True, False]
+    assert table["validation_exact_hr@1"].isna().tolist() == [False, False, True]
+    assert (page.parent / "results" / "main-on-x-tuning.svg").is_file()
+    listed.write_text(listed.read_text().replace("0.625", "0.525"))
+    assert ["tuning.csv" in fault for check in verify(page) for fault in check.faults] == [True]
 
 
 @pytest.mark.parametrize(("factor", "found"), [(1 + 1e-14, False), (1 + 1e-7, True)])

@@ -143,6 +143,9 @@ def _of_job(script: Path, arguments: tuple[str, ...]) -> str | None:
     with contextlib.ExitStack() as patched:
         for module in JOBS:
             patched.enter_context(mock.patch(f"raypref.sweeps.{module}.run_sweep", return_value=None))
+        patched.enter_context(
+            mock.patch("raypref.sweeps.fair_tuning.tuned_study", lambda sweep, base, *_: (sweep, base, []))
+        )
         patched.enter_context(_no_files())
         return _said(lambda: runpy.run_path(str(script), run_name="__main__"), (script.name, *arguments))
 
