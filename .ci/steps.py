@@ -46,9 +46,9 @@ STEPS: dict[str, list[list[str]]] = {
 ROUNDS: list[list[list[str]]] = [
     [["install"], ["packages"]],
     [["test"]],  # both cores are its own, so that its time says something
-    [["pages"], ["ray"]],  # both wait for processes that start
+    [["pages", "lint", "docs", "audit"], ["ray"]],  # both wait for processes that start
     [["cluster"]],  # alone: it kills processes and waits for others, and what trains beside it starves them
-    [["measures"], ["lint", "docs", "audit", "sweep", "lowest-ray"]],  # a core each
+    [["measures"], ["sweep", "lowest-ray"]],  # a core each
 ]
 """One after the other; the lists of a round run side by side, the steps of a list one after the other."""
 
