@@ -1,4 +1,4 @@
-"""What the papers claim of two methods, and what our rows say of the same two: agrees, disagrees, not resolved.
+"""What the papers claim of two methods, and what our rows say of the same two: agrees, disagrees, equivalent, or open.
 
 Backbones and protocols differ, so no absolute number is compared: only which method is better, and by what share.
 """
@@ -23,7 +23,8 @@ from raypref.results.labels import metric_label, rows_of
 from raypref.results.paired import difference_spread, paired_difference
 from raypref.results.render import Cells
 from raypref.results.statistics import Test, holm, paired_bootstrap
-from raypref.results.summaries import Setting, matrix, settings
+from raypref.results.summaries import Setting, margin_of, matrix, settings
+from raypref.results.verdicts import EQUIVALENT, LEVEL, equivalence_p
 
 HEADLINE = "hr@1"
 """By generation where a method generates, as the papers have it, else by its ranking (recommenders)."""
@@ -154,13 +155,16 @@ def _row(collection: Collection, contrast: Contrast, metric: str) -> dict[str, A
         return row | {"verdict": MISSING, "size": "", "p": math.nan, "seeds": 0, "users": 0, "test": "none"}
     spreads = _spreads(collection, metric, split)
     test, name = paired_test(first, second, spreads, one, two)
+    said = verdict(contrast.claimed, test.low, test.high)
+    if said == OPEN and equivalence_p(test, margin_of(collection)) <= LEVEL:
+        said = EQUIVALENT
     means = [_mean(values) for values in (first, second)]
     scale = means[1] if means[1] else math.nan
     gain = {"gain": test.difference / scale, "gain_low": test.low / scale, "gain_high": test.high / scale}
     return row | {
         "first_mean": means[0], "second_mean": means[1], "difference": test.difference, "low": test.low,
         "high": test.high, **gain, "p": test.p, "seeds": min(len(first), len(second)), "users": test.n, "test": name,
-        "verdict": verdict(contrast.claimed, test.low, test.high),
+        "verdict": said,
         "size": size(gains, gain["gain_low"], gain["gain_high"]),
     }  # fmt: skip
 
@@ -231,7 +235,9 @@ def contrast_cells(table: pd.DataFrame, dataset: str) -> Cells:
     tests = ", ".join(sorted(set(table["test"]) - {"none"})) or "none"
     signs = (
         f"{counts}. A verdict is of the sign alone, by the 95 % interval of the difference over seeds and users "
-        f"({tests} test); p is corrected by Holm over the rows. Gains are relative to the second method's mean."
+        f"({tests} test); equivalent: it is none, and the difference is surely within the margin (0.01 unless told "
+        "otherwise; two one-sided tests, 5 %). p is corrected by Holm over the rows. Gains are relative to the second "
+        "method's mean."
     )
     sizes = (
         "Size: our interval beside the range of gains that the paper prints over its data sets and backbones. Those "

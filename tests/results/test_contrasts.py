@@ -96,6 +96,14 @@ def test_all_three_outcomes_on_planted_rows(tmp_path: Path) -> None:
     assert ("disagrees", True) in [cell for row in cells.rows for cell in row]
 
 
+@pytest.mark.parametrize(("margin", "expected"), [(0.3, "equivalent"), (0.01, "not resolved")])
+def test_a_difference_that_is_surely_small_is_equivalent(tmp_path: Path, margin: float, expected: str) -> None:
+    found = planted(tmp_path, {"good": 0.6, "bad": 0.2, "twin": 0.2})
+    asked = Collection({**found.sweep, "equivalent": margin}, found.trials, found.metrics, found.users)
+    claims = [claim("twin", "bad", metric="exact_hr@1", direction=1), claim(metric="exact_hr@1", direction=1)]
+    assert contrast_table(asked, claims)["verdict"].tolist() == [expected, "agrees"]
+
+
 def test_a_recommender_s_hr_is_by_ranking(tmp_path: Path) -> None:
     """Rows without generation stand for themselves in hr@1; where both generate, generation counts."""
     collection = planted(tmp_path, {"good": 0.6, "bad": 0.2})
