@@ -58,9 +58,12 @@ def test_a_spot_node_is_given_notice(nodes: Nodes, root: Path, whole: Path) -> N
     process = raylet(node)
     assert process is not None
     (own,) = [word.split("=", 1)[1] for word in process.cmdline() if word.startswith("--node_id=")]
+    (trial,) = nodes.processes(TRIAL)
+    trial.suspend()  # held, as it may end before the notice has begun
     notice = f"give_notice({own!r}, {nodes.environment['RAY_ADDRESS']!r}, 'spot', 20)"  # as `raypref watch-spot` does
     code = f"from raypref.commands.spot import give_notice; {notice}"
     subprocess.run([sys.executable, "-c", code], env=nodes.environment, check=True, capture_output=True)
+    trial.resume()
     wait("the checkpoint", lambda: checkpoints(root) or job.poll() is not None)
     kill_group(node, signal.SIGTERM)
     ended(job)
