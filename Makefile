@@ -44,10 +44,10 @@ $(LOWEST)/installed: pyproject.toml $(VENV)/installed-test
 	$(VENV)/bin/python -m pip --python $(LOWEST)/bin/python install -q --no-deps "ray==$(LOWEST_RAY)"
 	touch $@
 
-# Faults and exact resume, on three Ray nodes of this machine: minutes. Four files at a time, as they wait for processes;
+# Faults and exact resume, on three Ray nodes of this machine: minutes. Three files at a time, as they wait for processes;
 # a cache of its own, so that another pytest beside it does not write over what failed.
 cluster: $(VENV)/installed-test
-	$(VENV)/bin/python -m pytest -m cluster -n 4 -o cache_dir=.pytest_cache/cluster $(ARGS)
+	$(VENV)/bin/python -m pytest -m cluster -n 3 -o cache_dir=.pytest_cache/cluster $(ARGS)
 
 # Known vulnerabilities of the pinned packages; needs the network.
 audit: $(VENV)/installed-test
