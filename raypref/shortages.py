@@ -10,7 +10,8 @@ from rich.console import Console
 from raypref.config import RunConfig
 from raypref.config.model import PretrainedModel
 from raypref.cores import usable_cores
-from raypref.data.preview import preview
+from raypref.data.preview import look, preview
+from raypref.errors import UserError
 from raypref.expectation import cost_line
 from raypref.experiment import DISK_PER_RUN
 from raypref.models.folders import local_folder
@@ -23,12 +24,28 @@ MODEL_FILES = ("model.safetensors", "model.safetensors.index.json")
 
 
 def print_shortages(console: Console, config: RunConfig, store: Store, runs: int) -> None:
-    """What the data are, and what is missing for `runs` runs, or that nothing is."""
+    """What the data are, and what is missing for `runs` runs, or that nothing is.
+
+    Raises:
+        UserError: `prepare` would refuse the data; what it would say was printed.
+    """
     told, refused = preview(config.data)
     for line in told:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     for line in [*refused, *shortages(config, store, runs)] or ["nothing"]:
         console.print(f"missing: {line}", highlight=False, soft_wrap=True, markup=False)
+    if refused:
+        raise UserError("the data can't be read as asked", hint="see what is missing, above")
+
+
+def check_data(run: Chain, store: Store) -> None:
+    """Refuse what `prepare` would refuse as far as the files' head shows it, before anything expensive starts.
+
+    Raises:
+        UserError: as `prepare` says it.
+    """
+    if not store.done(run.prepare.address):
+        look(run.config.data)
 
 
 def print_room(console: Console, run: Chain, aligned: AlignedChain | None, store: Store, thorough: bool) -> None:

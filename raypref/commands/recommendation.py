@@ -73,8 +73,7 @@ def of_user(prepared: Path, user_id: str, whole: bool = False) -> Question:
     users = pq.read_table(prepared / "users.parquet")
     known = users["user_id"].to_pylist()
     if user_id not in known:
-        close = difflib.get_close_matches(user_id, known, n=3) or known[:3]
-        raise UserError(f"no user has the id '{user_id}'", where="--user", hint="e.g. " + ", ".join(close))
+        raise UserError(f"no user has the id '{user_id}'", where="--user", hint=_others(prepared, users, user_id))
     code = users["user"][known.index(user_id)].as_py()
     for split in splits_in(prepared, SPLITS):
         for shard in ExampleTable([prepared], split):
@@ -88,7 +87,18 @@ def of_user(prepared: Path, user_id: str, whole: bool = False) -> Question:
                 catalog = catalog_of(prepared, unseen=True)
                 left = catalog.items[~catalog.left_out(code, row["history"], target)]
                 return dataclasses.replace(asked, candidates=left.tolist(), listed=False)
-    raise UserError(f"user '{user_id}' has no held-out example", where="--user", hint="take another user")
+    raise UserError(
+        f"user '{user_id}' has no held-out example: left out by --data.max-users or --data.k-core, or too few items",
+        where="--user", hint=_others(prepared, users, user_id),
+    )  # fmt: skip
+
+
+def _others(prepared: Path, users: pa.Table, user_id: str) -> str:
+    """Ids of users who have held-out examples, those most like a given one first."""
+    asked = {code for split in splits_in(prepared, SPLITS) for t in ExampleTable([prepared], split)
+             for code in t["user"].to_pylist()}  # fmt: skip
+    known = [name for name, code in zip(users["user_id"].to_pylist(), users["user"].to_pylist()) if code in asked]
+    return "e.g. " + ", ".join(difflib.get_close_matches(user_id, known, n=3) or known[:3])
 
 
 def of_lines(

@@ -9,9 +9,10 @@ from typing import ClassVar
 
 from rich.console import Console
 
+from raypref.errors import UserError
 from raypref.experiment import DISK_PER_RUN, Runner, print_plan, resources_line, run_chain
 from raypref.narration import Narrator
-from raypref.shortages import print_room, print_shortages
+from raypref.shortages import check_data, print_room, print_shortages
 from raypref.stages.chain import chain
 from raypref.stages.stage import AlignedChain
 from raypref.storage.store import Store
@@ -48,8 +49,9 @@ def run(arguments: list[str]) -> int:
     say(expected_line([(planned, stage) for stage in stages], store, ray=options.ray))
     with say.step("importing torch and transformers"):  # not for --help, nor for a typing mistake
         from raypref.stages.in_process import InProcess
-        from raypref.sweeps.single import conclude_run, record_run
+        from raypref.sweeps.single import conclude_run, record_failure, record_run
 
+    check_data(planned, store)
     folder = record_run(planned, store)
     runner: Runner = InProcess(store)
     if options.ray and not all(store.done(stage.address) for stage in stages):
@@ -60,7 +62,11 @@ def run(arguments: list[str]) -> int:
             from raypref.cluster.on_ray import OnRay
 
         runner = OnRay(store)
-    run_chain(planned, stages, store, runner, say, say.making)
+    try:
+        run_chain(planned, stages, store, runner, say, say.making)
+    except UserError as error:
+        record_failure(planned, store, folder, error)
+        raise
     with say.step("drawing the report"):
         user = conclude_run(planned, store, folder, console)
     kept = [argument for argument in arguments if argument not in ONLY_OF_RUN]

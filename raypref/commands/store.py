@@ -69,14 +69,15 @@ def _show(address: tyro.conf.Positional[str], root: Root = "") -> None:
     console.print_json(json.dumps({"config": manifest["config"], "facts": manifest["facts"]}, default=str))
 
 
-def _prune(root: Root = "", older_than: float = 0.0, yes: bool = False) -> None:
-    """Delete outputs that no sweep, study or named run refers to, after saying which and how much.
+def _prune(root: Root = "", older_than: float = 0.0, yes: bool = False, dry_run: bool = False) -> None:
+    """Delete outputs that no sweep, study or named run refers to, after saying which and how much, and asking.
 
     What is being made stays. A sweep or run is let go of by deleting its folder in sweeps/ or runs/.
 
     Args:
         older_than: Only those that are so many hours old.
         yes: Do not ask.
+        dry_run: Only say what would be deleted.
     """
     store, console = Store(root or default_root()), _console()
     chosen = unused(store, older_than * 3600)
@@ -87,7 +88,7 @@ def _prune(root: Root = "", older_than: float = 0.0, yes: bool = False) -> None:
         )  # fmt: skip
     total = sum(output.size for output in chosen)
     console.print(f"{len(chosen)} outputs that nobody refers to, {size_text(total)}", highlight=False)
-    if not chosen or not (yes or _agreed(console)):
+    if not chosen or dry_run or not (yes or _agreed(console)):
         return
     still = {output.address for output in unused(store, older_than * 3600)}  # somebody may have begun to need one
     going = [output for output in chosen if output.address in still]

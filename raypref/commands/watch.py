@@ -32,6 +32,9 @@ def watch(folder: tyro.conf.Positional[Path | None] = None, root: str = "", port
         root: Folder of all results; default: $RAYPREF_ROOT, else ~/raypref-results.
         port: Of 127.0.0.1; 0: a free one.
     """
+    if folder is not None and not (folder / "sweep.json").is_file():
+        hint = "name a folder in <root>/sweeps or <root>/runs; without one, what changed last is shown"
+        raise UserError("there is no sweep and no run", where=str(folder), hint=hint)
     store = Store(root or default_root()) if folder is None else Store(folder.absolute().parent.parent)
     page = Page(store, folder or newest(store))
     server = serve(page, port)

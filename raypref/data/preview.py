@@ -25,20 +25,29 @@ WHOLE_BYTES = 16 << 20  # of files that are read to their end: a second or two
 
 def preview(config: DataConfig) -> tuple[list[str], list[str]]:
     """Lines that say what the data are, and lines of what will fail; both empty for generated data."""
-    source = config.source
-    if not isinstance(source, FileSource):
-        return [], []
-    found = find(source.path, source.kind, source.files)
-    size = sum(path.stat().st_size for path in ([found] if found.is_file() else found.rglob("*")) if path.is_file())
     try:
-        if size <= WHOLE_BYTES:
-            log = read_log(config)
-            return _said(log, "") + _targets(log, config), []
-        if isinstance(source, CsvSource) and found.is_file() and columnar_magic(found) is None:
-            return _said(_of_head(found, source, config), f" in its first {HEAD_BYTES >> 20} MB"), []
+        return look(config), []
     except UserError as error:
         return [], [f"data: {' '.join(error.what.split())}" + (f"; {error.hint}" if error.hint else "")]
-    return [f"data: {size / 1e6:,.0f} MB at {found}, not read by a dry run"], []
+
+
+def look(config: DataConfig) -> list[str]:
+    """Lines that say what the data are; none for generated data.
+
+    Raises:
+        UserError: `prepare` would refuse them, as far as can be seen from a small file, or the head of a large one.
+    """
+    source = config.source
+    if not isinstance(source, FileSource):
+        return []
+    found = find(source.path, source.kind, source.files)
+    size = sum(path.stat().st_size for path in ([found] if found.is_file() else found.rglob("*")) if path.is_file())
+    if size <= WHOLE_BYTES:
+        log = read_log(config)
+        return _said(log, "") + _targets(log, config)
+    if isinstance(source, CsvSource) and found.is_file() and columnar_magic(found) is None:
+        return _said(_of_head(found, source, config), f" in its first {HEAD_BYTES >> 20} MB")
+    return [f"data: {size / 1e6:,.0f} MB at {found}, not read by a dry run"]
 
 
 def _of_head(found: Path, source: CsvSource, config: DataConfig) -> Log:

@@ -120,7 +120,8 @@ def summary(collection: Collection, metric: str, split: str) -> pd.DataFrame:
     for row, users in zip(rows, intervals):
         row |= {"low_users": users.low, "high_users": users.high}
     columns = ["setting", *collection.parameters, "default", "sft", "seeds", "mean", "low", "high"]
-    return pd.DataFrame(rows, columns=[*columns, "low_users", "high_users", "points", "point_seeds", "note"])
+    found = pd.DataFrame(rows, columns=[*columns, "low_users", "high_users", "points", "point_seeds", "note"])
+    return found.astype({"default": bool, "sft": bool})  # of no rows too: a mask of objects would choose columns
 
 
 def comparisons(collection: Collection, metric: str, split: str, reference: Setting) -> pd.DataFrame:

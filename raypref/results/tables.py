@@ -128,7 +128,7 @@ def _difference(row: dict[str, Any]) -> str:
 def footnotes(collection: Collection, table: pd.DataFrame) -> list[str]:
     """What the marks of a table mean; only those that it uses."""
     users = any((table[c] == "users").any() for c in table if str(c).endswith("_over"))
-    one = "; ᵘ over users (bootstrap), as there is one model" if users else ""
+    one = "; ᵘ over users (bootstrap; binomial where all or none are right), as there is one model" if users else ""
     notes = [f"Split: {collection.reported}. Intervals: 95 % over seeds (Student's t){one}."]
     notes += domain_notes(collection)
     if "test" in table and table["test"].notna().any():

@@ -116,7 +116,8 @@ def parse(
     given = _given_tags(arguments)
     chosen_by_name = ({} if name is None else {"align.objective.name": name}) | given
     for key, chosen in sorted(chosen_by_name.items(), key=lambda item: item[0].count(".")):  # outer sections first
-        lookup(chosen, UNIONS[key], key.rsplit(".", 1)[-1])
+        section, tag = key.rsplit(".", 2)[-2:]
+        lookup(chosen, UNIONS[key], section if tag in ("name", "kind") else tag)
         if key.startswith("transfer.") and content["transfer"] is None:
             content["transfer"] = content["data"]
         before = content
@@ -144,7 +145,7 @@ def parse(
     page = getattr(parsed, "write", None)  # of options that have it
     if page is not None and not page.is_file():
         raise UserError("there is no such page", where=f"--write {page}", hint="name a Markdown file that is there")
-    before = dict(leaves(content))
+    before = dict(leaves(dump(config)))
     changed = {k for k, v in leaves(dump(parsed.run)) if before.get(k) != v and k != "align.objective.code"}
     origins |= dict.fromkeys(changed, "command line")
     config = with_model(located(parsed.run), parsed.root, make=not parsed.dry_run)

@@ -81,7 +81,7 @@ class LiveTable:
         if not done:
             return ""
         trial, record = max(done, key=lambda row: _value(row[1]))
-        return f"{trial.label} ({_value(record):.3f})"
+        return f"{trial.label} ({_value(record):.3f} on validation)"
 
     def _state(self, trial: Trial) -> str:
         """How far a trial that runs has come."""

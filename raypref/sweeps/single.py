@@ -23,7 +23,7 @@ from raypref.stages.stage import AlignedChain, Chain, Stage
 from raypref.storage.store import Store, write_json
 from raypref.sweeps.account import account_of
 from raypref.sweeps.space import SweepConfig, Trial
-from raypref.sweeps.trial_records import done_fields, new_record, now, record_path
+from raypref.sweeps.trial_records import done_fields, failed, new_record, now, record_path
 
 RUNS, RESULTS = "runs", "results.json"
 SHOWN = ("generated_hr@1", "valid_ratio", "exact_hr@1", "exact_ndcg@5")
@@ -41,6 +41,13 @@ def record_run(run: Chain, store: Store) -> Path:
     write_json(record_path(folder, trial.id), new_record(trial) | {"status": "running", "started": now()})
     store.send(folder)
     return folder
+
+
+def record_failure(run: Chain, store: Store, folder: Path, error: Exception) -> None:
+    """Write down that the run can't go on, and why."""
+    trial = _trial(run)
+    write_json(record_path(folder, trial.id), failed(new_record(trial), error))
+    store.send(folder)
 
 
 def conclude_run(run: Chain, store: Store, folder: Path, console: Console) -> str:

@@ -18,6 +18,8 @@ from raypref.expectation import expected_line
 from raypref.experiment import DISK_PER_RUN, Runner, run_all
 from raypref.narration import Narrator
 from raypref.provenance import provenance
+from raypref.results.labels import setting_text
+from raypref.shortages import check_data
 from raypref.stages.chain import chain
 from raypref.stages.stage import Chain
 from raypref.storage.store import Store, digest, disk_faults, write_json
@@ -90,6 +92,7 @@ def run_sweep(
     if options.dry_run:
         print_dry_run(console, sweep, planned, store, origins, folder, options.thorough)
         return None
+    check_data(planned[0].chain, store)
     store.check_space(DISK_PER_RUN * (1 + len(planned)) // 4)
     with disk_faults(store.root):
         if options.decide is None:
@@ -151,7 +154,12 @@ def _carry_out(
     console.print(f"{sweep.question}\nresults under {folder}", highlight=False, soft_wrap=True)
     chains = [*(trial.chain for trial in planned), *beside(sweep, base).values()]
     pairs = [(run, stage) for run in chains for stage in run]
-    console.print(f"{len(planned)} trials; {expected_line(pairs, store, options.ray)}", highlight=False, soft_wrap=True)
+    default = default_setting(sweep, base)
+    own = (
+        "" if contains(sweep, default) else f", those of the default {setting_text(default)} to compare with among them"
+    )
+    told = f"{len(planned)} trials{own}; {expected_line(pairs, store, options.ray)}"
+    console.print(told, highlight=False, soft_wrap=True)
     account = account_of(sweep, base, planned[0].chain)
     account["stages"] = sorted({str(stage.address) for run in chains for stage in run})  # so that they stay
     account["equivalent"] = options.equivalent if options.decide is None else options.decide

@@ -374,3 +374,12 @@ def test_mistakes_of_rescore(here: tuple[list[str], Store], tmp_path: Path, chan
     with pytest.raises(UserError) as caught:
         rescore([*here[0], "--scores", str(tmp_path / "scores.parquet")])
     assert complaint in str(caught.value)
+
+
+def test_users_that_a_hint_names_can_be_asked_about(here: tuple[list[str], Store]) -> None:
+    prepared = min(here[1].root.glob("prepare/*"))
+    with pytest.raises(UserError) as refused:
+        of_user(prepared, "nobody")
+    named = refused.value.hint.removeprefix("e.g. ").split(", ")
+    assert len(named) == 3
+    assert all(of_user(prepared, name).candidates for name in named)

@@ -13,6 +13,7 @@ from raypref.config.sources import CsvSource
 from raypref.data import preview as module
 from raypref.data.preview import preview
 from raypref.data.reading import read_log
+from raypref.errors import UserError
 from tests.support.own_files import ITEMS, LENGTH, USERS, lines, write
 
 
@@ -69,6 +70,10 @@ def test_the_dry_run_says_so(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"data: {USERS} users" in said
     assert "missing: nothing" in said
-    assert run([*given, "--dry-run", "--data.source.title", "name"]) == 0
+    with pytest.raises(UserError, match="can't be read as asked"):
+        run([*given, "--dry-run", "--data.source.title", "name"])
     assert "missing: data: " in capsys.readouterr().out
+    with pytest.raises(UserError, match="there is no column 'name'"):  # before a run is recorded, or Ray started
+        run([*given, "--data.source.title", "name"])
+    assert not (tmp_path / "r" / "runs").exists()
     assert read_log(config(path)).users.num_rows == USERS

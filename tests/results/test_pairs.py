@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from raypref.commands.compare import compare, find
-from raypref.commands.watch import Page, newest, serve
+from raypref.commands.watch import Page, newest, serve, watch
 from raypref.errors import UserError
 from raypref.results.collect import collect
 from raypref.results.lineage import config_of, data_facts, differing, stages
@@ -170,3 +170,5 @@ def test_watch_serves_the_report_and_follows_a_running_trial(tmp_path: Path) -> 
 def test_there_may_be_nothing_to_watch(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no sweep yet"):
         newest(Store(tmp_path))
+    with pytest.raises(UserError, match="no sweep and no run"):
+        watch(tmp_path / "nosuch")

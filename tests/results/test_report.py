@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -142,10 +143,13 @@ def test_written_files(broken, tmp_path):
     assert "python jobs/planted.py" in text
 
 
-def test_without_any_result(tmp_path):
+@pytest.mark.parametrize("fine_tuned", [True, False])  # False: as while the SFT model is in the making
+def test_without_any_result(tmp_path, fine_tuned):
     folder = sweep(tmp_path, {LAMBDA: [0, 1]}, {LAMBDA: 1}, lambda p, seed: 0.3, seeds=1, users=10)
     for path in (folder / "trials").glob("*.json"):
         path.unlink()
+    if not fine_tuned:
+        shutil.rmtree(tmp_path / "evaluate")
     found = collect(folder)
     assert drawings(found) == []
     page = Page(report_html(found))

@@ -108,6 +108,8 @@ def test_prune_says_what_it_frees_and_leaves_what_is_referred_to(
     assert set(outputs(store)) == set(before)
     gone = {str(shared["align3"]), str(shared["evaluate3"])}
     assert all(address in said for address in gone)
+    COMMANDS["prune"](root=store.location, yes=True, dry_run=True)
+    assert set(outputs(store)) == set(before)
     COMMANDS["prune"](root=store.location, yes=True)
     said = capsys.readouterr().out
     left = outputs(store)

@@ -29,9 +29,9 @@ def test_plain_lines_tell_the_best_the_share_and_the_time_left():
     assert len(lines) == 3
     assert lines[0].startswith("[1/3, 33%] recpo λ=0 seed=0")
     assert "left 2.0 min" in lines[0]
-    assert "best recpo λ=1 seed=0 (0.400)" in lines[1]
+    assert "best recpo λ=1 seed=0 (0.400 on validation)" in lines[1]
     assert "why: boom" in lines[2]
-    assert "best recpo λ=1 seed=0 (0.400)" in lines[2]
+    assert "best recpo λ=1 seed=0 (0.400 on validation)" in lines[2]
 
 
 def test_a_terminal_shows_what_runs_and_what_ended():
