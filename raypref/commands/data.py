@@ -149,8 +149,6 @@ def show_config(
     examples = examples_of(log, config)
     if not isinstance(log, PublishedLog):
         kept = statistics(examples.interactions, log.items.num_rows)
-        if again := whole.interactions - log.interactions.group_by(["user", "item"]).aggregate([]).num_rows:
-            console.print(f"{again:,} interactions are with an item that the user had met before: only the first counts")
         sizes = f"{kept.users:,} users, {kept.items:,} items, {kept.interactions:,} interactions"
         console.print(f"first meetings, {config.k_core}-core: {sizes}")
     console.print(", ".join(f"{examples.rows(split):,} {split}" for split in SPLITS) + " examples")

@@ -25,11 +25,9 @@ def named_source(name: str) -> Any:
 
 
 def source_content(name: str) -> dict[str, Any]:
-    """What a config says of the source that a name or a place stands for, beside its kind's own defaults."""
+    """What a config says of the source that a name stands for, beside its kind's own defaults."""
     if name in SOURCE_CONFIGS:
         return {"kind": name}
-    if name not in CATALOG and Path(name).exists() and (own := source_of_place(name)) is not None:
-        return {"kind": own.kind, "path": str(own.path)}
     source = named_source(name)
     content: dict[str, Any] = source.model_dump(mode="json", exclude_defaults=True)
     return content | {"kind": source.kind}

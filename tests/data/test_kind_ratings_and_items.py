@@ -106,16 +106,6 @@ def test_show_reads_a_file_by_its_path_and_column_names(folder, capsys):
     assert "ties: 0.0% of" in out
 
 
-@pytest.mark.parametrize("again", [0, 3])
-def test_repeated_meetings_are_counted(tmp_path, capsys, again):
-    written = lines(",")
-    path = write(tmp_path / "log.csv", [*written, *written[1 : 1 + again]])
-    commands.show(str(path), cut=commands.CutConfig(k_core=1))
-    out = capsys.readouterr().out
-    assert (f"{again} interactions are with an item that the user had met before" in out) == bool(again)
-    assert f"first meetings, 1-core: {USERS} users" in out
-
-
 def test_options_of_a_job_are_understood_by_data_commands():
     words = ["show", "x.csv", "--data.source.user", "u", "--data.target", "next", "--data.candidates.eval-random", "3"]
     assert commands.short_options(words)[2:] == [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,18 +34,8 @@ SYNONYMS = {
     "title": "title name movietitle itemname itemtitle producttitle productname booktitle moviename artistname appname",
     "rating": "rating stars score overall bookrating userrating reviewscore rate ratingvalue stars",
     "timestamp": "timestamp time date datetime unixreviewtime reviewtime createdat ts eventtime reviewdate ratedat "
-    "created when unixtime watchedat playedat at",
+    "created when unixtime watchedat playedat",
 }
-PEOPLE = frozenset("user customer listener reader viewer reviewer member client buyer visitor player person".split())
-ENDINGS = {
-    "user": frozenset("uuid id key code".split()),
-    "item": frozenset("uuid id key code sku".split()),
-    "title": frozenset("title name".split()),
-    "timestamp": frozenset("time date at ts timestamp played watched read bought rated created".split()),
-}
-"""The last word of a name of several words (`book_name`, `lastPlayed`): what such a column holds."""
-WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
-ISO = re.compile(r"\d{4}-\d\d?-\d\d?")
 
 
 @dataclass(frozen=True)
@@ -82,8 +72,6 @@ def dialect(
     found = separator or _separator(lines, wanted if header is None else ())
     before = 0
     if header is None:
-        if {*wanted}.isdisjoint(read_header(lines[0], found)):
-            _refuse_torn_header(lines, [separator] if separator else SEPARATORS, f"{file}, line {skip + 1}")
         before = _row_names(lines, found)
     layout = Layout(found, header or (), "optional" if header else "none", encoding, True, before, skip)
     if found.isspace() and found not in SEPARATORS and len({*re.findall(r"\s+", lines[0].strip())}) > 1:
@@ -103,8 +91,7 @@ def dialect(
 def headless(file: Path, layout: Layout) -> list[str] | None:
     """Names for the columns of a file whose first line is data like the others; None where it is a header.
 
-    The names are a guess by the values: times, ratings, user and item in their order; the title is the text that goes
-    with the item.
+    The names are a guess by the values: times, ratings, titles, then user and item in their order.
     """
     block = next(line_blocks(file, layout.encoding, block_bytes=HEAD_BYTES), None)
     assert block is not None  # `dialect` has seen a line
@@ -115,36 +102,16 @@ def headless(file: Path, layout: Layout) -> list[str] | None:
     columns = list(zip(*rows))
     names: list[str] = [""] * len(columns)
     numbers = [[float(v) for v in column if NUMBER.fullmatch(v)] for column in columns]
-    dated = any(_mostly(bool(ISO.match(v)) for v in column) for column in columns)
     for name, fits in (
-        ("timestamp", lambda i: _mostly(bool(ISO.match(v)) for v in columns[i]) if dated
-                      else len(numbers[i]) > len(rows) / 2 and min(numbers[i]) > 1e8),
+        ("timestamp", lambda i: len(numbers[i]) > len(rows) / 2 and min(numbers[i]) > 1e8),
         ("rating", lambda i: len(numbers[i]) > len(rows) / 2 and max(numbers[i]) <= 10 and i >= 2),
-    ):  # fmt: skip
+        ("title", lambda i: sum(any(c.isalpha() for c in v) and (" " in v) for v in columns[i]) > len(rows) / 4),
+    ):
         place = next((i for i in reversed(range(len(columns))) if not names[i] and fits(i)), None)
         if place is not None:
             names[place] = name
-    spoken = [sum(any(c.isalpha() for c in v) and " " in v for v in column) > len(rows) / 4 for column in columns]
-    texts = [i for i, name in enumerate(names) if not name and spoken[i]]
-    ids = [i for i, name in enumerate(names) if not name and not spoken[i]]
-    if texts:
-        item = columns[ids[1]] if len(ids) > 1 else ()
-        names[max(texts, key=lambda i: (_goes_with(columns[i], item), i))] = "title"
     rest = iter(["user", "item"] + [f"column{i}" for i in range(len(columns))])
     return [name or next(rest) for name in names]
-
-
-def _mostly(hits: Iterable[bool]) -> bool:
-    found = list(hits)
-    return 2 * sum(found) > len(found)
-
-
-def _goes_with(values: Sequence[str], item: Sequence[str]) -> float:
-    """Share of the rows that have their item's most frequent value."""
-    of_item: dict[str, list[str]] = {}
-    for key, value in zip(item, values):
-        of_item.setdefault(key, []).append(value)
-    return sum(max(map(own.count, {*own})) for own in of_item.values()) / len(values)
 
 
 def suggestion(key: str, names: Sequence[str], taken: Collection[str]) -> str | None:
@@ -153,19 +120,8 @@ def suggestion(key: str, names: Sequence[str], taken: Collection[str]) -> str | 
     for synonym in SYNONYMS.get(key, key).split():
         if synonym in plain:
             return plain[synonym]
-    if (told := next((n for n in plain.values() if _told_by_words(key, n)), None)) is not None:
-        return told
     close = difflib.get_close_matches(key, list(plain), n=1, cutoff=0.6)
     return plain[close[0]] if close else None
-
-
-def _told_by_words(key: str, name: str) -> bool:
-    """Whether the words of a column's name say that it holds `key`: `customer_uuid` a user, `book_name` a title."""
-    words = [word.lower() for word in WORDS.findall(name)]
-    of_people = not PEOPLE.isdisjoint(words)
-    if key == "user" and len(words) == 1:
-        return of_people
-    return len(words) > 1 and words[-1] in ENDINGS.get(key, ()) and of_people == (key == "user")
 
 
 def _encoding(file: Path, given: str | None) -> tuple[str, str]:
@@ -222,20 +178,6 @@ def _skipped(lines: list[str], wanted: Collection[str]) -> int:
         if not BEFORE_HEADER.match(line) and any(len(read_header(line.strip(s), s)) > 1 for s in SEPARATORS):
             return 0
     return 0
-
-
-def _refuse_torn_header(lines: list[str], separators: Iterable[str], where: str) -> None:
-    """Refuse a header that names fewer columns than most lines have fields; one fewer may be R's row names."""
-    for separator in separators:
-        named = len(read_header(lines[0], separator))
-        widths = [len(read_header(line, separator)) for line in lines[1:] if line.strip()]
-        usual = max({*widths}, key=widths.count, default=0)
-        if 1 < named < usual - 1 and len(widths) > 2 and 2 * widths.count(usual) > len(widths):
-            raise UserError(
-                f"the header names {named} columns, the lines have {usual}: {lines[0]!r:.200}",
-                where=where,
-                hint=f"write the names of all {usual} columns into that line",
-            )
 
 
 def _separator(lines: list[str], wanted: Collection[str]) -> str:

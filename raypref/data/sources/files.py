@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from pathlib import Path
@@ -31,14 +30,12 @@ def data_folder() -> Path:
 
 def find(path: Path, what: str, files: tuple[str, ...] = (), option: str = "path") -> Path:
     """`path`, or the same in `data_folder()`; a folder must hold `files`."""
-    tried = list(dict.fromkeys(p.absolute() for p in (path.expanduser(), data_folder() / path)))
+    tried = [path.expanduser(), data_folder() / path]
     found = next((p for p in tried if p.exists()), None)
     if found is None:
-        beside = [other.name for p in tried if p.parent.is_dir() for other in p.parent.iterdir()]
-        near = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
         raise UserError(
-            f"{what}: there is no {path}" + (f"; did you mean {near[0]}?" if near else ""),
-            where=", ".join(map(str, tried)),
+            f"{what}: there is no {path}",
+            where=", ".join(str(p.absolute()) for p in tried),
             hint=f"give the place by --data.source.{option}, or set RAYPREF_DATA to the folder that holds it",
         )
     missing = [name for name in files if not (found / name).is_file()]
