@@ -30,7 +30,7 @@ from raypref.data.schema import Log, PublishedLog
 from raypref.data.sources.files import data_folder
 from raypref.data.splitting import SPLITS
 from raypref.data.statistics import PUBLISHED, Statistics, length_histogram, rating_histogram, statistics
-from raypref.data.ties import tied_rows, ties
+from raypref.data.ties import repeated_rows, tied_rows, ties
 from raypref.errors import UserError
 from raypref.models.folders import SHIPPED, local_folder
 from raypref.models.gguf_source import gguf_model, made
@@ -255,6 +255,8 @@ def _assumed_order(log: Log) -> list[str]:
     said = []
     if log.has_times:
         tied = tied_rows(log.interactions)
+        if again := repeated_rows(log.interactions):
+            said.append(f"repeated: {again:,} rows have user, item and time of another, only the first meeting counts")
         said.append(f"ties: {tied.mean():.1%} of the interactions, their order is drawn" if tied.any() else "no ties")
     if (rating := log.interactions["rating"]).null_count and log.interactions["count"].null_count < len(rating):
         said.append("ratings derived from counts: fifths of each item's users")

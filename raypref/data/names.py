@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,16 @@ def named_source(name: str) -> Any:
         UserError: nothing is called so; it names what is.
     """
     known = {kind: config() for kind, config in SOURCE_CONFIGS.items()}
-    return lookup(name, known | {key: data.source for key, data in CATALOG.items()}, "data set")
+    known |= {key: data.source for key, data in CATALOG.items()}
+    path = Path(name).expanduser()
+    if name not in known and path.exists():
+        raise UserError(
+            f"that is a {'file' if path.is_file() else 'folder'}, not the name of a data set",
+            where=name,
+            hint="give its kind and its place: "
+            f"--dataset {_place(path).kind} --data.source.path {shlex.quote(str(path))}",
+        )
+    return lookup(name, known, "data set")
 
 
 def source_content(name: str) -> dict[str, Any]:
@@ -36,10 +46,14 @@ def source_content(name: str) -> dict[str, Any]:
 def source_of_place(name: str) -> Any | None:
     """The config that reads a file or folder of one's own; None where `name` is the name of a data set."""
     path = Path(name)
+    return _place(path) if path.exists() or path.suffix or len(path.parts) > 1 else None
+
+
+def _place(path: Path) -> Any:
     if path.is_dir():
         kind = next((k for k, patterns in FOLDERS.items() if any(any(path.glob(p)) for p in patterns)), "csv")
         return SOURCE_CONFIGS[kind](path=path)
-    return CsvSource(path=path) if path.is_file() or path.suffix or len(path.parts) > 1 else None
+    return CsvSource(path=path)
 
 
 def with_options(source: Any, given: dict[str, Any], name: str) -> Any:

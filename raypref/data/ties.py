@@ -41,6 +41,12 @@ def tied_rows(interactions: pa.Table) -> np.ndarray:
     return tied
 
 
+def repeated_rows(interactions: pa.Table) -> int:
+    """How many rows have user, item and time of an earlier one."""
+    distinct = interactions.select(["user", "item", "timestamp"]).group_by(["user", "item", "timestamp"]).aggregate([])
+    return interactions.num_rows - distinct.num_rows
+
+
 def ties(interactions: pa.Table, held_out: Iterable[pa.Table], item_ids: pa.ChunkedArray) -> Ties:
     """What held-out examples (`schema.EXAMPLES`), cut from `interactions`, owe to ties and to ids."""
     user, position = interactions["user"].to_numpy(), interactions["position"].to_numpy()

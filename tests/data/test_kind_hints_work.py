@@ -17,6 +17,9 @@ import yaml
 
 from raypref.commands import data as commands
 from raypref.config.loading import merge
+from raypref.config.sources import FileOptions
+from raypref.data.reading import read_log
+from raypref.data.sources.guesses import suggestions
 from raypref.errors import UserError
 from tests.support.own_files import ITEMS, LENGTH, USERS, events, lines, write
 
@@ -84,7 +87,33 @@ def _no_likes(folder: Path) -> Path:
     return write(folder / "x.csv", lines(rating=lambda e: "2"))
 
 
+def _shop(folder: Path) -> Path:
+    """Write a shop's columns: other names, ISO times, ids of nine digits, a comment that varies."""
+    return write(folder / "x.tsv", ["customer_uuid\tsku\tstars\twhen\tbook_name\tprice\tcomment", *_shop_rows()])
+
+
+def _shop_rows() -> list[str]:
+    def row(k: int, e: Any) -> str:
+        when = datetime.fromtimestamp(e.time, timezone.utc).isoformat()
+        said = ("", "a great book", "not so great")[k % 3]
+        return (
+            f"c-{e.user}\t{978_000_000 + int(e.item[1:])}\t{e.rating}\t{when}\tThe {e.title}\t{3 + k % 27}.50\t{said}"
+        )
+
+    return [row(k, e) for k, e in enumerate(events())]
+
+
+def _shop_without_header(folder: Path) -> Path:
+    return write(folder / "x.tsv", _shop_rows())
+
+
+def _shop_with_a_broken_header(folder: Path) -> Path:
+    return write(folder / "x.tsv", ["customer_uuid\tsku\tst", *_shop_rows()])
+
+
 REFUSED = {
+    "a shop": _shop,
+    "a shop without header": _shop_without_header,
     "books of another world": _books,
     "no header": _headless,
     "clicks": _clicks,
@@ -122,6 +151,50 @@ def follow(read, apply) -> list[str]:
         assert found, f"{error}\nnames no option"
         apply(found["words"], found["yaml"])
     return hints
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (_shop, "user customer_uuid item sku title book_name rating stars timestamp when"),
+        (_shop_without_header, "header user item rating timestamp title column0 column1"),
+        (_shop_with_a_broken_header, "header user item rating timestamp title column0 column1"),
+    ],
+)
+def test_a_shops_columns_are_guessed(make, expected, tmp_path):
+    error = refusal(lambda: commands.show(str(make(tmp_path))))
+    assert error is not None
+    assert IN_YAML.search(error.hint)["words"].replace("--data.source.", "") == expected
+
+
+def test_a_header_shorter_than_the_lines_is_told_at_once(tmp_path):
+    file = _shop_with_a_broken_header(tmp_path)
+    error = refusal(lambda: commands.show(str(file)))
+    assert error is not None
+    assert error.what == "the header names 3 columns, the lines have 7"
+    words = shlex.split(IN_YAML.search(error.hint)["words"])
+    log = read_log(commands.data_config(str(file), own=FileOptions(header=tuple(words[1:]))))
+    assert log.interactions.num_rows == USERS * LENGTH
+    assert log.rejected["line"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("listener track last_played track_name artist_name", "listener track track_name None last_played"),
+        ("account_id episode_id score at episode episode_name", "account_id episode_id episode_name score at"),
+        ("user_name product_title productId playedAt stars", "user_name productId product_title stars playedAt"),
+        ("order_id customer item_key brand_name item_name date", "customer item_key item_name None date"),
+    ],
+)
+def test_guesses_by_words_in_names(names, expected):
+    keys = ("user", "item", "title", "rating", "timestamp")
+    found = suggestions({key: key for key in keys}, names.split(), ())
+    assert " ".join(str(found.get(key)) for key in keys) == expected
+
+
+def test_a_column_that_is_a_time_by_its_type_is_guessed():
+    assert suggestions({"timestamp": "timestamp"}, ["moment", "shown"], (), ["shown"]) == {"timestamp": "shown"}
 
 
 def refusal(read) -> UserError | None:

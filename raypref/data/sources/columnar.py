@@ -22,7 +22,10 @@ class ColumnarFile:
 
     def __init__(self, file: Path, magic: bytes) -> None:
         self.file, self._magic = file, magic
-        self.names: tuple[str, ...] = self._guarded(lambda: tuple(self._schema().names))
+        schema = self._guarded(self._schema)
+        self.names: tuple[str, ...] = tuple(schema.names)
+        self.times = tuple(field.name for field in schema if _is_time(field.type))
+        """Columns that are times by their type."""
 
     def rows(self, wanted: Sequence[str]) -> Iterator[Rows]:
         """All rows, with the `wanted` columns as text, numbers or truth values; numbered from 1."""
@@ -82,7 +85,7 @@ class ColumnarFile:
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
         kind = array.type
-        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        if _is_time(kind):
             return array.cast(pa.timestamp("s"), safe=False).cast(pa.int64()).cast(pa.float64())
         if pa.types.is_integer(kind) or pa.types.is_null(kind) or pa.types.is_boolean(kind):
             return array
@@ -93,9 +96,20 @@ class ColumnarFile:
         if any(test(kind) for test in TEXTS):
             array.validate(full=True)  # a damaged file may hold text that is none
             return array.cast(pa.string())
-        raise UserError(
-            f"column {name} holds {kind}, neither text nor numbers", where=str(self.file), hint="write it as text"
-        )
+        hint = "write it as text"
+        if pa.types.is_struct(kind):
+            fields = [kind.field(i).name for i in range(kind.num_fields)]
+            module, ending = ("parquet", "parquet") if self._magic == PARQUET else ("feather", "feather")
+            hint = (
+                f"its fields are {', '.join(fields)}: make each a column ({name}.{fields[0] if fields else ''} ...) by "
+                f"pyarrow.{module}.write_{'table' if module == 'parquet' else 'feather'}"
+                f"(pyarrow.{module}.read_table('{self.file}').flatten(), 'flat.{ending}')"
+            )
+        raise UserError(f"column {name} holds {kind}, neither text nor numbers", where=str(self.file), hint=hint)
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
 TEXTS = (

@@ -9,11 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from raypref.config.sources import CsvSource
-from raypref.data.hints import options
 from raypref.data.schema import Log
 from raypref.data.sources.columnar import ColumnarFile, columnar_magic
 from raypref.data.sources.delimited import HEAD_BYTES, DelimitedFile
-from raypref.data.sources.dialect import dialect, headless
+from raypref.data.sources.dialect import dialect, headless, named_options, refuse_short_header
 from raypref.data.sources.files import find, items_file
 from raypref.data.sources.join import log_of_files
 from raypref.data.sources.json_file import JsonLinesFile, is_json_lines
@@ -48,7 +47,7 @@ def read_csv(config: CsvSource) -> Log:
     opened = [_table(file, columns, config, config.header) for file in files]
     tables, said = [table for table, _ in opened], list(dict.fromkeys(text for _, text in opened if text))
     for table, text in opened:
-        check_columns(table.file, table.names, columns, text)
+        check_columns(table.file, table.names, columns, text, _times(table))
     titles = TitleBook(files[0])
 
     def take_titles(rows: Rows, item: pa.Array) -> None:
@@ -90,17 +89,15 @@ def _table(file: Path, columns: dict[str, str], config: CsvSource, header: tuple
             raise UserError(
                 f"the first line names no columns ({found.said}): {table.header!r:.200}",
                 where=f"{file}, line 1",
-                hint=f"name them in order, if this is right: {options(_named(names, columns))}",
+                hint=f"name them in order, if this is right: {named_options(names, columns)}",
             )
+    if header is None and not {*columns.values()} <= {*table.names}:
+        refuse_short_header(file, found.layout, config.separator, columns)
     return table, found.said
 
 
-def _named(names: list[str], columns: dict[str, str]) -> dict[str, object]:
-    """Options for a file whose columns are `names` by our own words."""
-    source: dict[str, object] = {"header": [columns.get(name, name) for name in names]}
-    if "title" in columns and "title" not in names:
-        source["title"] = columns["item"]
-    return source | {key: None for key in OPTIONAL if key in columns and key not in names}
+def _times(table: Table) -> tuple[str, ...]:
+    return table.times if isinstance(table, ColumnarFile) else ()
 
 
 def _items(config: CsvSource, path: Path, said: list[str]) -> FileTable:
@@ -108,7 +105,7 @@ def _items(config: CsvSource, path: Path, said: list[str]) -> FileTable:
     file = items_file(path, find(config.path, "your interactions"))
     columns = {"items_item": config.items_item or config.item, "title": config.title}
     table, text = _table(file, columns, config, config.items_header)
-    check_columns(file, table.names, columns, text)
+    check_columns(file, table.names, columns, text, _times(table))
     if text and text not in said:
         said.append(f"{file.name}: {text}")
     sink = Sink(file, config.max_bad_lines, ITEM_ROWS)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
 
+from raypref.data.hints import options
 from raypref.data.sources.delimited import HEAD_BYTES, Layout
 from raypref.data.sources.encodings import narrow_encoding, wide_encoding
+from raypref.data.sources.guesses import NUMBER, names_by_values
 from raypref.data.sources.lines import line_blocks
 from raypref.data.sources.opening import HEAD, opened
 from raypref.data.sources.quoted import read_header, read_record
@@ -25,17 +26,6 @@ BEFORE_HEADER = re.compile(r"sep=.{1,2}$|#|//|%|--", re.I)
 MOST_SKIPPED = 20
 SAMPLE_LINES = 200
 SAMPLE_BLOCKS = 8  # of 8 MiB, in which bytes that are no UTF-8 are looked for
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-# What others call our columns, letters and digits alone; for hints, never taken unasked.
-SYNONYMS = {
-    "user": "userid user uid reviewerid customerid memberid username visitorid accountid personid profilename useridx",
-    "item": "itemid item movieid productid asin parentasin isbn bookid artistid songid trackid gameid businessid "
-    "animeid articleid newsid videoid sku product movie book beerid recipeid contentid courseid itemidx iid",
-    "title": "title name movietitle itemname itemtitle producttitle productname booktitle moviename artistname appname",
-    "rating": "rating stars score overall bookrating userrating reviewscore rate ratingvalue stars",
-    "timestamp": "timestamp time date datetime unixreviewtime reviewtime createdat ts eventtime reviewdate ratedat "
-    "created when unixtime watchedat playedat",
-}
 
 
 @dataclass(frozen=True)
@@ -70,6 +60,8 @@ def dialect(
         raise UserError("the file is empty", where=str(file), hint="download or export it again")
     _refuse_binary(lines[0], file)
     found = separator or _separator(lines, wanted if header is None else ())
+    if separator is None and header is not None and _even(lines, found, len(header)) == 0:
+        found = max(SEPARATORS, key=lambda s: (_even(lines, s, len(header)) > 0.5, s == found))  # line 1 is another's
     before = 0
     if header is None:
         before = _row_names(lines, found)
@@ -91,7 +83,7 @@ def dialect(
 def headless(file: Path, layout: Layout) -> list[str] | None:
     """Names for the columns of a file whose first line is data like the others; None where it is a header.
 
-    The names are a guess by the values: times, ratings, titles, then user and item in their order.
+    The names are a guess by the values.
     """
     block = next(line_blocks(file, layout.encoding, block_bytes=HEAD_BYTES), None)
     assert block is not None  # `dialect` has seen a line
@@ -99,29 +91,45 @@ def headless(file: Path, layout: Layout) -> list[str] | None:
     rows = [row for row in rows if len(row) == len(rows[0])]
     if not any(NUMBER.fullmatch(field) for field in rows[0]):
         return None
-    columns = list(zip(*rows))
-    names: list[str] = [""] * len(columns)
-    numbers = [[float(v) for v in column if NUMBER.fullmatch(v)] for column in columns]
-    for name, fits in (
-        ("timestamp", lambda i: len(numbers[i]) > len(rows) / 2 and min(numbers[i]) > 1e8),
-        ("rating", lambda i: len(numbers[i]) > len(rows) / 2 and max(numbers[i]) <= 10 and i >= 2),
-        ("title", lambda i: sum(any(c.isalpha() for c in v) and (" " in v) for v in columns[i]) > len(rows) / 4),
-    ):
-        place = next((i for i in reversed(range(len(columns))) if not names[i] and fits(i)), None)
-        if place is not None:
-            names[place] = name
-    rest = iter(["user", "item"] + [f"column{i}" for i in range(len(columns))])
-    return [name or next(rest) for name in names]
+    return names_by_values(rows)
 
 
-def suggestion(key: str, names: Sequence[str], taken: Collection[str]) -> str | None:
-    """The column that most likely holds `key` (user, item ...), if there is one."""
-    plain = {re.sub(r"[^0-9a-z]", "", name.lower()): name for name in reversed(names) if name and name not in taken}
-    for synonym in SYNONYMS.get(key, key).split():
-        if synonym in plain:
-            return plain[synonym]
-    close = difflib.get_close_matches(key, list(plain), n=1, cutoff=0.6)
-    return plain[close[0]] if close else None
+def refuse_short_header(file: Path, layout: Layout, given: str | None, columns: dict[str, str]) -> None:
+    """Refuse a file whose first line names fewer columns than all other lines have.
+
+    Args:
+        given: the separator, where it was said.
+        columns: names that are wanted, by key.
+    """
+    block = next(line_blocks(file, layout.encoding, block_bytes=HEAD_BYTES), None)
+    assert block is not None  # `dialect` has seen a line
+    lines = block.text.slice(layout.skip, SAMPLE_LINES).to_pylist()
+    for separator in [given] if given else SEPARATORS:
+        header = read_header(lines[0], separator)
+        if len(header) == 1 or any(NUMBER.fullmatch(name) for name in header):
+            continue
+        rows = [read_header(line, separator) for line in lines[1:]]
+        widths = [len(row) for row in rows]
+        width = max({*widths}, key=widths.count, default=0)
+        if width <= len(header) + 1 or 2 * widths.count(width) < len(widths) or _even(lines, separator, len(header)):
+            continue  # one field more: row names
+        guess = names_by_values([row for row in rows if len(row) == width])
+        named = named_options(guess, columns, {"separator": separator} if separator == given else {})
+        raise UserError(
+            f"the header names {len(header)} columns, the lines have {width}",
+            where=f"{file}, line 1",
+            hint=f"write all {width} names there, or name the columns in order here, if this is right: {named}; "
+            "line 1 is then refused as broken",
+        )
+
+
+def named_options(names: list[str], columns: dict[str, str], more: dict[str, object] | None = None) -> str:
+    """Options for a file whose columns are `names` by our own words."""
+    source: dict[str, object] = {**(more or {}), "header": [columns.get(name, name) for name in names]}
+    if "title" in columns and "title" not in names:
+        source["title"] = columns["item"]
+    absent = ("rating", "count", "timestamp")
+    return options(source | {key: None for key in absent if key in columns and key not in names})
 
 
 def _encoding(file: Path, given: str | None) -> tuple[str, str]:

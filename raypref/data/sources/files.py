@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 from pathlib import Path
@@ -30,12 +31,12 @@ def data_folder() -> Path:
 
 def find(path: Path, what: str, files: tuple[str, ...] = (), option: str = "path") -> Path:
     """`path`, or the same in `data_folder()`; a folder must hold `files`."""
-    tried = [path.expanduser(), data_folder() / path]
+    tried = [p.absolute() for p in dict.fromkeys([path.expanduser(), data_folder() / path])]
     found = next((p for p in tried if p.exists()), None)
     if found is None:
         raise UserError(
-            f"{what}: there is no {path}",
-            where=", ".join(str(p.absolute()) for p in tried),
+            f"{what}: there is no {path}{_did_you_mean(tried)}",
+            where=", ".join(map(str, tried)),
             hint=f"give the place by --data.source.{option}, or set RAYPREF_DATA to the folder that holds it",
         )
     missing = [name for name in files if not (found / name).is_file()]
@@ -46,6 +47,15 @@ def find(path: Path, what: str, files: tuple[str, ...] = (), option: str = "path
             hint=f"unpack the whole data set there; it should hold {', '.join(files)}",
         )
     return found
+
+
+def _did_you_mean(tried: list[Path]) -> str:
+    """The file or folder beside a missing one whose name is most like its own, as a question; else nothing."""
+    for path in tried:
+        names = sorted(os.listdir(path.parent)) if path.parent.is_dir() else []
+        if close := difflib.get_close_matches(path.name, names, n=1, cutoff=0.75):
+            return f": did you mean {close[0]}?"
+    return ""
 
 
 def items_file(path: Path, interactions: Path) -> Path:

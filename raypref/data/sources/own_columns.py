@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from raypref.config.sources import OwnColumns
 from raypref.data.hints import options
 from raypref.data.schema import Log
-from raypref.data.sources.columnar import ids_of_numbers
-from raypref.data.sources.dialect import suggestion
+from raypref.data.sources.columnar import ColumnarFile, ids_of_numbers
+from raypref.data.sources.guesses import suggestions
 from raypref.data.sources.rating_scales import raw_ratings, settled
 from raypref.data.sources.rows import INTERACTION_ROWS, FileTable, Rows, Sink
 from raypref.data.sources.times import TimeForm, time_form
@@ -47,11 +47,14 @@ class OwnRows:
     said: list[str]
 
 
-def check_columns(file: Path, names: Sequence[str], wanted: dict[str, str], read_as: str = "") -> None:
+def check_columns(
+    file: Path, names: Sequence[str], wanted: dict[str, str], read_as: str = "", times: Sequence[str] = ()
+) -> None:
     """Refuse a file that lacks one of the `wanted` columns (by key) or holds one twice.
 
     Args:
         read_as: how the file was read: a wrong separator shows as a missing column.
+        times: columns that are times by their type.
 
     Raises:
         UserError: it names the options that read the file.
@@ -63,16 +66,15 @@ def check_columns(file: Path, names: Sequence[str], wanted: dict[str, str], read
     if not missing:
         return
     _refuse_odd_shapes(file, names, missing)
-    taken = set(wanted.values())
+    guessed = suggestions(missing, names, set(wanted.values()), times)
     source: dict[str, Any] = {}
     data: dict[str, Any] = {}
     complaints = []
     for key, name in missing.items():
-        close = suggestion(name, names, taken) or suggestion(key.removeprefix("items_"), names, taken)
+        close = guessed.get(key)
         complaints.append(f"there is no column '{name}'" + (f": did you mean '{close}'?" if close else ""))
         if close is not None:
             source[key] = close
-            taken.add(close)
         elif key in OPTIONAL:
             source[key] = None
             if key == "rating" and "count" not in wanted:
@@ -172,7 +174,10 @@ def _form(tables: Sequence[Table], name: str, config: OwnColumns) -> TimeForm:
     def column() -> Iterable[pa.Array]:
         return (rows.columns[name] for table in tables for rows in table.rows([name]))
 
-    return time_form(column, name, config.time_format, str(tables[0].file))
+    form = time_form(column, name, config.time_format, str(tables[0].file))
+    if all(isinstance(table, ColumnarFile) and name in table.times for table in tables):
+        return replace(form, said="times as the file's type has them, to the second")
+    return form
 
 
 def id_of(rows: Rows, name: str, what: str, file: Path) -> pa.Array:
