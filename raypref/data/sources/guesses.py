@@ -52,12 +52,18 @@ def suggestions(
         times: columns that are times by their type.
     """
     found: dict[str, str] = {}
-    for guess in (_same, _misspelt, _typed, _within, _close):
+    for guess in (_of_the_item, _same, _misspelt, _typed, _within, _close):
         for key, name in wanted.items():
             free = [n for n in names if n and n not in taken and n not in found.values()]
             if key not in found and (column := guess(key.removeprefix("items_"), name, free, names, times)):
                 found[key] = column
     return found
+
+
+def _of_the_item(key: str, name: str, free: list[str], names: Sequence[str], times: Collection[str]) -> str | None:
+    """The title called after what the file has ids of: track_name beside track, whatever artist_name there is."""
+    things = _things(names)
+    return next((n for n in free if _merit(key, _words(n), things) == 3), None) if name == key == "title" else None
 
 
 def _same(key: str, name: str, free: list[str], names: Sequence[str], times: Collection[str]) -> str | None:
@@ -78,7 +84,7 @@ def _typed(key: str, name: str, free: list[str], names: Sequence[str], times: Co
 
 def _within(key: str, name: str, free: list[str], names: Sequence[str], times: Collection[str]) -> str | None:
     """The column with the most telling words in its name, the first of equals."""
-    things = {word for n in names for word in _words(n) if _words(n)[-1] in IDS} & THINGS
+    things = _things(names)
     merits = {n: _merit(key, _words(n), things) for n in free}
     best = max(merits, key=lambda n: merits[n], default=None)
     return best if best is not None and merits[best] > 0 else None
@@ -86,6 +92,12 @@ def _within(key: str, name: str, free: list[str], names: Sequence[str], times: C
 
 def _close(key: str, name: str, free: list[str], names: Sequence[str], times: Collection[str]) -> str | None:
     return _alike(key, free)
+
+
+def _things(names: Sequence[str]) -> set[str]:
+    """What the columns are ids of, to judge by their names: track of track_id, or of track."""
+    words = [_words(name) for name in names]
+    return {word for w in words if w and (w[-1] in IDS or len(w) == 1) for word in w} & THINGS
 
 
 def _merit(key: str, words: list[str], things: set[str]) -> int:
