@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +21,15 @@ def named_source(name: str) -> Any:
         UserError: nothing is called so; it names what is.
     """
     known = {kind: config() for kind, config in SOURCE_CONFIGS.items()}
-    known |= {key: data.source for key, data in CATALOG.items()}
-    path = Path(name).expanduser()
-    if name not in known and path.exists():
-        raise UserError(
-            f"that is a {'file' if path.is_file() else 'folder'}, not the name of a data set",
-            where=name,
-            hint="give its kind and its place: "
-            f"--dataset {_place(path).kind} --data.source.path {shlex.quote(str(path))}",
-        )
-    return lookup(name, known, "data set")
+    return lookup(name, known | {key: data.source for key, data in CATALOG.items()}, "data set")
 
 
 def source_content(name: str) -> dict[str, Any]:
-    """What a config says of the source that a name stands for, beside its kind's own defaults."""
+    """What a config says of the source that a name, or a place, stands for, beside its kind's own defaults."""
     if name in SOURCE_CONFIGS:
         return {"kind": name}
+    if name not in CATALOG and (path := Path(name).expanduser()).exists():
+        return {"kind": _place(path).kind, "path": str(path)}
     source = named_source(name)
     content: dict[str, Any] = source.model_dump(mode="json", exclude_defaults=True)
     return content | {"kind": source.kind}

@@ -41,7 +41,8 @@ class RunOptions:
     config: Path | None = None
     """A YAML file over the preset."""
     dataset: str | None = None
-    """Data set by its name in `raypref data list`, or kind of source (csv ...); its options are --data.source.*"""
+    """Data set by its name in `raypref data list`, kind of source (csv ...), or a file or folder of yours; its options
+    are --data.source.*"""
     transfer_dataset: str | None = None
     """Evaluate on held-out users of this kind of data source instead (cross-domain); its options are --transfer.*"""
     objective: Annotated[str | None, tyro.conf.arg(aliases=("--method",))] = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -29,13 +28,14 @@ def test_a_missing_file_is_told_once_with_the_one_that_is_like_it(tmp_path):
         find(tmp_path / "other.txt", "your interactions")
 
 
-def test_a_file_given_for_a_name_is_told_as_such(tmp_path):
+def test_a_file_or_folder_may_stand_for_a_name(tmp_path):
     file = write(tmp_path / "my orders.csv", lines())
-    with pytest.raises(UserError, match="that is a file, not the name of a data set") as caught:
-        source_content(str(file))
-    words = shlex.split(caught.value.hint.partition(": ")[2])
-    assert words == ["--dataset", "csv", "--data.source.path", str(file)]
-    assert source_content(words[1]) == {"kind": "csv"}
+    assert source_content(str(file)) == {"kind": "csv", "path": str(file)}
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "folder" / "u.data", lines())
+    assert source_content(str(tmp_path / "folder")) == {"kind": "ml-100k", "path": str(tmp_path / "folder")}
+    with pytest.raises(UserError, match="no data set is called"):
+        source_content(str(tmp_path / "other.csv"))
 
 
 def test_a_file_called_like_a_data_set_changes_no_name(tmp_path, monkeypatch):
