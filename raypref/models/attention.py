@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -127,8 +128,8 @@ def _document(
 
 
 def rounds_by_place(value: Tensor) -> bool:
-    """Whether `_each_alone` is worth its calls."""
-    return value.dtype == torch.bfloat16 and value.device.type == "cpu"
+    """Whether `_each_alone` is worth its calls; of tensors without content (predicted memory) nothing is rounded."""
+    return value.dtype == torch.bfloat16 and value.device.type == "cpu" and not isinstance(value, FakeTensor)
 
 
 def _each_alone(

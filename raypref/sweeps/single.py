@@ -56,7 +56,7 @@ def conclude_run(run: Chain, store: Store, folder: Path, console: Console) -> st
     facts = {stage.kind: store.manifest(stage.address)["facts"] for stage in run.own}
     record = new_record(trial) | done_fields(facts) | {"seconds": None, "started": None, "ended": now()}
     write_json(record_path(folder, trial.id), record)
-    found = {trial.method: facts["evaluate"]}
+    found = {_varied(run)[1]: facts["evaluate"]}
     if isinstance(run, AlignedChain) and store.done(run.evaluate_sft.address):
         found = {"SFT": store.manifest(run.evaluate_sft.address)["facts"], **found}
     addresses = {stage.kind: str(stage.address) for stage in run}

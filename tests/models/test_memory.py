@@ -128,6 +128,18 @@ def test_what_makes_a_step_smaller_is_predicted_so() -> None:
     assert peaks[1].weights == peaks[0].weights
 
 
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_a_step_in_bfloat16_is_predicted(lora: dict[str, Any] | None) -> None:
+    """As the presets of 7 and 8 billion parameters take them: less for activations than in float32."""
+    small = ScratchModel(hidden_size=64, layers=2, heads=4, key_value_heads=2, intermediate_size=128, lora=lora)
+    whole, half = (
+        predict(small, VOCABULARY, TORCH.model_copy(update={"precision": name}), [64, 48], TITLE, TITLES)
+        for name in ("float32", "bfloat16")
+    )
+    assert half.weights == whole.weights
+    assert 0 < half.activations < whole.activations
+
+
 def test_logits_in_chunks_are_predicted_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a vocabulary of 128,000, where 523 places make a chunk."""
     whole = predicted(MODEL, TORCH, PROMPTS, TITLE, 20)
