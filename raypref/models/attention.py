@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -128,8 +127,9 @@ def _document(
 
 
 def rounds_by_place(value: Tensor) -> bool:
-    """Whether `_each_alone` is worth its calls; of tensors without content (predicted memory) nothing is rounded."""
-    return value.dtype == torch.bfloat16 and value.device.type == "cpu" and not isinstance(value, FakeTensor)
+    """Whether `_each_alone` is worth its calls."""
+    held = value.untyped_storage().device.type  # of a tensor without content, as memory is predicted with: meta
+    return value.dtype == torch.bfloat16 and held == "cpu"
 
 
 def _each_alone(

@@ -67,7 +67,7 @@ def effect(collection: Collection, metric: str, split: str, chosen: Setting | No
     if not math.isfinite(seen):
         return f"No difference of {said} could be tested ({span})."
     if seen == 0:
-        return f"No effect of {named} on {said} ({span}): whoever is answered rightly by one setting is so by all."
+        return f"No effect of {named} on {said} ({span}): no user's score differs."
     power = f"a difference of {seen:.2g} would have been seen"
     return f"Against {reference.text} no measurable effect of {named} on {said} ({span}; {power}, four times in five)."
 

@@ -124,7 +124,7 @@ class FairTuning:
             variants[name] = {**self._variant(name), **chosen.get(name, {})}
             if name in chosen:
                 as_it_was = {key: old[key] for key in fine_tuned if before[name].system in SECTIONS}
-                variants[f"{name}{UNTUNED}"] = {**self._variant(name), **as_it_was}
+                variants[f"{name}{UNTUNED}"] = {**as_it_was, **self._variant(name)}
         return started, variants
 
     def _variant(self, name: str) -> Changes:

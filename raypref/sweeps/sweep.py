@@ -154,11 +154,7 @@ def _carry_out(
     console.print(f"{sweep.question}\nresults under {folder}", highlight=False, soft_wrap=True)
     chains = [*(trial.chain for trial in planned), *beside(sweep, base).values()]
     pairs = [(run, stage) for run in chains for stage in run]
-    default = default_setting(sweep, base)
-    own = (
-        "" if contains(sweep, default) else f", those of the default {setting_text(default)} to compare with among them"
-    )
-    told = f"{len(planned)} trials{own}; {expected_line(pairs, store, options.ray)}"
+    told = f"{len(planned)} trials{default_beside(sweep, base)}; {expected_line(pairs, store, options.ray)}"
     console.print(told, highlight=False, soft_wrap=True)
     account = account_of(sweep, base, planned[0].chain)
     account["stages"] = sorted({str(stage.address) for run in chains for stage in run})  # so that they stay
@@ -171,6 +167,12 @@ def _carry_out(
         _run(sweep, base, planned, store, folder, options, console)
     else:
         _run_here(sweep, base, planned, store, folder, console)
+
+
+def default_beside(sweep: SweepConfig, base: RunConfig) -> str:
+    """Says that the default setting is run though it is none of the sweep's values; else empty."""
+    default = default_setting(sweep, base)
+    return "" if contains(sweep, default) else f", among them the default {setting_text(default)} to compare with"
 
 
 def _run_here(

@@ -61,6 +61,18 @@ def test_the_chosen_section_has_its_own_options() -> None:
     assert config.baseline == Popularity()
 
 
+def test_defaults_of_a_chosen_objective_are_not_said_to_be_given() -> None:
+    asked = ["--objective", "sdpo", "--align.objective.beta", "0.5", "--preset", "smoke"]
+    _, _, origins = parse(RunOptions, asked, "")
+    given = {key for key, origin in origins.items() if origin == "command line"}
+    assert given == {"align.objective.name", "align.objective.beta"}
+
+
+def test_a_misspelt_objective_is_called_one() -> None:
+    with pytest.raises(UserError, match="no objective is called 'spdo'"):
+        parse(RunOptions, ["--objective", "spdo"], "")
+
+
 def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="no recommender is called 'popularty'") as refused:
         parse(RunOptions, ["--baseline.recommender", "popularty"], "")

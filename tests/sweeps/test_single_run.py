@@ -12,6 +12,8 @@ from rich.console import Console
 
 from raypref import cli
 from raypref.commands.recommend import other_roots
+from raypref.commands.run import run
+from raypref.errors import UserError
 from raypref.results.collect import collect
 from raypref.results.pairs import asked
 from raypref.storage.inventory import outputs, referrers, unused
@@ -93,3 +95,16 @@ def test_a_message_names_other_roots(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "home" / "raypref-results" / "prepare").mkdir(parents=True)
     assert other_roots(Store(tmp_path / "empty")) == f"; results lie also at {tmp_path}/home/raypref-results"
     assert other_roots(Store(tmp_path / "home" / "raypref-results")) == ""
+
+
+def test_a_run_that_fails_is_recorded_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise UserError("this stage can't go on", hint="mend it")
+
+    monkeypatch.setattr("raypref.commands.run.run_chain", fails)
+    with pytest.raises(UserError, match="can't go on"):
+        run(["--preset", "smoke", "--no-ray", "--root", str(tmp_path)])
+    (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/*/trials/*.json"))
+    assert record["status"] == "failed"
+    assert "this stage can't go on" in record["error"]
+    assert "mend it" in record["error"]

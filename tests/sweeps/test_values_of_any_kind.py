@@ -12,6 +12,7 @@ from raypref.config.model import PretrainedModel
 from raypref.models.folders import SHIPPED_FOLDER
 from raypref.sweeps.optuna_study import JOURNAL, Study
 from raypref.sweeps.space import SweepConfig, grid, instead_of_search, make_trial, trials
+from raypref.sweeps.sweep import default_beside
 from raypref.sweeps.trial_records import file_name
 from tests.support.tiny_chain import TINY
 
@@ -112,6 +113,13 @@ def test_a_storage_that_fails_after_trials_have_run_ends_no_sweep(
         assert study.ask(set()) is None
     assert [record.message for record in caplog.records if "database is locked" in record.message] != []
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "said"), [([0, 1], ", among them the default λ=2 to compare with"), ([0, 2], ""), ([0, 2.0], "")]
+)
+def test_a_default_that_is_none_of_the_values_is_told(values: list[float], said: str) -> None:
+    assert default_beside(sweep({LAMBDA: values}), TINY) == said
 
 
 def test_a_search_over_a_range_is_not_told_to_become_a_grid() -> None:
