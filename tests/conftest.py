@@ -31,14 +31,6 @@ LONGEST = (
     "tests/training/test_loop.py",
     "tests/stages/test_export_model.py",
     "tests/jobs/test_benchmark_job.py",
-    "tests/cluster/test_faults_on_ray.py",
-    "tests/training/test_resume.py",
-    "tests/cluster/test_nodes_on_ray.py",
-    "tests/cluster/test_s3.py",
-    "tests/cluster/test_dead_head.py",
-    "tests/jobs/test_sweeps_on_ray.py",
-    "tests/jobs/test_failing_trials_on_ray.py",
-    "tests/jobs/test_sweep_job.py",
 )
 """Files that take longest begin first, and the others by their number of tests: else a worker ends alone with one."""
 
